@@ -1,0 +1,151 @@
+"""Stage two: rows of a stack → one classifier, its predictions on the test rows, and its scores."""
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.models import MODELS, Model
+from classify.scores import scores
+from features import Refused, Stack, open_stack
+from features.cli import command_line
+from features.errors import nearest
+from features.reader import POOLS, only_stack
+from features.schema import UNLABELLED
+
+RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
+
+
+def fit(
+    stack: str | None = None, model: str = "svm", pool: str | None = None, seed: int = 0, out: str | None = None
+) -> Path:
+    """Fit one classifier to a stack's train rows, and score it once on its test rows.
+
+    The dataset's own validation rows count as train.
+
+    Args:
+        stack: the feature stack; by default the only one in features/stacks.
+        model: the classifier.
+        pool: flatten, avg or max over positions; by default what suits the classifier.
+        seed: of everything random in the fit.
+        out: folder to write; by default classify/runs/<stack>/<model>.
+
+    Returns:
+        the folder, with the model, `result.json` and `predictions.csv` in it.
+
+    Raises:
+        Refused: an argument is unknown, or the stack has too few classes or no test rows.
+    """
+    command = command_line(["python", "-m", "classify", "fit"], fit, dict(locals()), positional=("stack",))
+    row = model_named(model)
+    if pool is not None and pool not in POOLS:
+        raise Refused(f"no pooling is called {pool!r}; there are {', '.join(POOLS)}")
+    opened = open_stack(stack or only_stack())
+    folder = Path(out) if out else RUNS / opened.path.stem / model
+    task = Task(opened)
+    return task.run(row, pool or row.pool, seed, folder, {"model": model, "command": command})
+
+
+def model_named(name: str) -> Model:
+    """The row of a classifier.
+
+    Raises:
+        Refused: there is none; the message offers the nearest names.
+    """
+    if name not in MODELS:
+        raise Refused(f"no model is called {name!r}.{nearest(name, list(MODELS))} All: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+class Task:
+    """The train and test rows of a stack, and what several models can share of them.
+
+    Raises:
+        Refused: fewer than two classes in train, or no labelled test rows.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        labelled = stack.take(stack.y != UNLABELLED)
+        self.stack = stack
+        self.train, self.test = labelled.select(("train", "val")), labelled.select("test")
+        # Estimators get classes 0…k−1 even where every image of some class was rejected.
+        self.classes, self.y_train = np.unique(self.train.y, return_inverse=True)
+        if len(self.classes) < 2:
+            raise Refused(f"{stack.path} has {len(self.classes)} classes among its train rows; a classifier needs two")
+        if not len(self.test):
+            raise Refused(f"{stack.path} has no labelled test rows to score on")
+        self._products: np.ndarray | None = None
+        self._products_seconds = 0.0
+
+    def products(self) -> np.ndarray | None:
+        """Inner products of the flattened train rows, computed once; None where rows are not wide."""
+        from classify.gram import unit_products
+        from classify.rows import shape
+
+        rows, width = shape(self.train)
+        if self._products is None and rows < width:
+            began = time.perf_counter()
+            self._products = unit_products(self.train)
+            self._products_seconds = time.perf_counter() - began
+        return self._products
+
+    def run(self, model: Model, pool: str, seed: int, folder: Path, about: dict[str, Any]) -> Path:
+        """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
+        from classify.saved import save_model
+
+        uses_products = model.uses_products and pool == "flatten"
+        shared = {"products": self.products()} if uses_products else {}
+        started = time.perf_counter()
+        train, test = (rows if pool == "flatten" else rows.pooled(pool) for rows in (self.train, self.test))
+        estimator = model.build(seed).fit(train, self.y_train, **shared)
+        fitted = time.perf_counter()
+        predicted = self.classes[estimator.predict(test)]
+        predicted_at = time.perf_counter()
+        names = self.stack.label_names
+        about = {
+            **about,
+            "pool": pool,
+            "stack": str(self.stack.path),
+            "stack_key": self.stack.key,
+            "label_names": names,
+            "classes": self.classes.tolist(),
+            "seed": seed,
+            "params": _parameters(estimator),
+        }
+        save_model(estimator, folder, about)
+        result = {
+            **about,
+            **scores(self.test.y, predicted, len(names)),
+            "n_train": len(self.train),
+            "n_test": len(self.test),
+            "extract_seconds": self.stack.extract_seconds,
+            # Each model is charged for the inner products that several share: what it would have cost alone.
+            "fit_seconds": fitted - started + (self._products_seconds if uses_products else 0),
+            "predict_seconds": predicted_at - fitted,
+            "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
+        }
+        _write_predictions(folder / "predictions.csv", self.test, predicted)
+        (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        return folder
+
+
+MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
+
+
+def _parameters(estimator: Any) -> dict[str, Any]:
+    """The settings that JSON can hold, those found while fitting (`C_`, `gamma_`) included."""
+    found = {name: getattr(estimator, name) for name in ("C_", "gamma_") if hasattr(estimator, name)}
+    plain = (str, int, float, bool)
+    return {n: v for n, v in {**estimator.get_params(), **found}.items() if isinstance(v, plain) and v == v}
+
+
+def _write_predictions(path: Path, test: Stack, predicted: np.ndarray) -> None:
+    names = [*test.label_names]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "predicted"])
+        for name, true, guess in zip(test.paths, test.y, predicted, strict=True):
+            table.writerow([name, names[true], names[guess]])

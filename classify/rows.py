@@ -1,0 +1,44 @@
+"""Walk over rows by rows or by columns, whether they are an array or a stack larger than memory."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from features import Stack
+from features.writer import CHUNK_BYTES
+
+COLUMNS = 4096  # columns a block: wide enough for BLAS, 64 MB at 4,000 rows
+
+
+def shape(X: Any) -> tuple[int, int]:
+    """(rows, width) of an array or a stack."""
+    if isinstance(X, Stack):
+        return len(X), int(np.prod(X.feature_shape))
+    rows, width = X.shape
+    return rows, width
+
+
+def column_blocks(X: Any) -> Iterator[np.ndarray]:
+    """(n, up to COLUMNS) contiguous blocks of an array's or a stack's columns, in order."""
+    _, width = shape(X)
+    for start in range(0, width, COLUMNS):
+        stop = min(start + COLUMNS, width)
+        yield X.columns(start, stop) if isinstance(X, Stack) else np.ascontiguousarray(X[:, start:stop])
+
+
+def row_chunks(X: Any) -> Iterator[np.ndarray]:
+    """(k, width) pieces of an array's or a stack's rows, in order."""
+    if isinstance(X, Stack):
+        yield from X.chunks()
+        return
+    step = max(1, CHUNK_BYTES // max(1, X.shape[1] * X.itemsize))
+    for start in range(0, len(X), step):
+        yield X[start : start + step]
+
+
+def unit_rows(X: np.ndarray) -> np.ndarray:
+    """Rows scaled to unit length, as scikit-learn's `Normalizer` does; rows of zeros stay."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
+    scaled: np.ndarray = X / np.where(lengths == 0, 1, lengths)[:, None].astype(X.dtype)
+    return scaled

@@ -1,0 +1,80 @@
+"""The forward pass: one compiled function at one fixed shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from extract.backbones import Backbone
+from extract.base import import_keras
+from features import Failed, Refused
+
+Forward = Callable[[np.ndarray], np.ndarray]  # (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32
+
+
+def choose_device(device: str) -> str:
+    """`cpu` or `gpu`, for `auto`, `cpu` or `gpu`.
+
+    Raises:
+        Refused: a GPU was asked for and the Keras backend sees none.
+    """
+    keras = import_keras()
+    gpus = keras.distribution.list_devices("gpu")
+    if device == "gpu" and not gpus:
+        raise Refused(
+            f"--device gpu: Keras on {keras.backend.backend()} sees no GPU. "
+            f"Install the gpu extra (pip install -e '.[gpu]') and its driver, or use --device auto or cpu."
+        )
+    return device if device != "auto" else "gpu" if gpus else "cpu"
+
+
+def compile_forward(base: Any, backbone: Backbone, batch: int, device: str) -> tuple[Forward, int]:
+    """Compile preprocessing, base and flattening into one function, and run it once.
+
+    A function of one shape is traced once and gives a row the same bits whatever its neighbours are, so the last,
+    shorter batch is padded. Inference mode; preprocessing is part of the function, so pixels travel as bytes.
+    `Model.predict` in a loop would concatenate, retrace the ragged batch and leak.
+
+    Args:
+        base: (batch, side, side, 3) float32 preprocessed → (batch, h, w, c).
+        backbone: whose `preprocess_input` it needs.
+        batch: rows a call; halved until they fit the device's memory.
+        device: `cpu` or `gpu`.
+
+    Returns:
+        the function, and the batch it was compiled for.
+
+    Raises:
+        Failed: not even one image fits.
+    """
+    keras = import_keras()
+    preprocess = getattr(keras.applications, backbone.module).preprocess_input
+    pixels = keras.Input(base.input_shape[1:], dtype="uint8")
+    model = keras.Model(pixels, base(preprocess(keras.ops.cast(pixels, "float32")), training=False))
+    # XLA on the CPU makes depthwise networks ten times slower; JAX cannot do without it.
+    model.compile(jit_compile=device == "gpu" or keras.backend.backend() == "jax")
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        whole = images
+        if len(images) < batch:
+            whole = np.zeros((batch, *images.shape[1:]), "u1")
+            whole[: len(images)] = images
+        with keras.device(f"{device}:0"):
+            rows = model.predict_on_batch(whole)
+        return np.asarray(rows, "<f4").reshape(batch, -1)[: len(images)]
+
+    while True:
+        try:
+            forward(np.zeros((1, *base.input_shape[1:]), "u1"))
+            return forward, batch
+        except Exception as error:  # each backend has an exception of its own for this
+            if not _is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise Failed(f"not even one {base.input_shape[1]} px image fits the memory of this {device}") from None
+            batch //= 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return any(sign in text for sign in ("resource_exhausted", "resourceexhausted", "out of memory", "oom"))

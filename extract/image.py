@@ -1,0 +1,89 @@
+"""One image file → pixels a network can take, and the hash of the very bytes they came from."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 200_000_000  # beyond this a file is a decompression bomb, not a photo
+
+
+class Unreadable(Exception):
+    """An image that cannot be decoded; the message is the reason to record."""
+
+
+class File(NamedTuple):
+    """The bytes of an image file and what identifies them."""
+
+    data: bytes
+    sha256: np.ndarray  # (32,) uint8
+    size: int
+    mtime_ns: int
+
+
+def read_file(path: Path) -> File:
+    """Read a file once; hash, size and time belong to just these bytes.
+
+    Raises:
+        Unreadable: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            status, data = os.fstat(file.fileno()), file.read()
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from None
+    return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
+
+
+def decode(data: bytes, side: int) -> np.ndarray:
+    """Decode an image and squash the whole of it to a square, Pillow bilinear (antialiased).
+
+    The first frame of an animation, turned as its EXIF orientation says, alpha composited on white.
+
+    Returns:
+        (side, side, 3) uint8 RGB 0–255.
+
+    Raises:
+        Unreadable: not an image, damaged, or too large.
+    """
+    if not data:
+        raise Unreadable("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Unreadable(f"{image.width}×{image.height} pixels is more than {MAX_PIXELS:,}")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(to_rgb(upright).resize((side, side), Image.Resampling.BILINEAR))
+    except UnidentifiedImageError:
+        raise Unreadable("not an image in any known format") from None
+    except Image.DecompressionBombError as error:
+        raise Unreadable(str(error)) from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise Unreadable(f"cannot be decoded: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of an image of any mode: deep greys are rescaled, not clipped, and alpha goes on white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """Grey values of 0–1 (float), 0–255 or 0–65535 → uint8, by the smallest of these ranges that the type allows."""
+    top = values.max()
+    if values.min() < 0 or not np.isfinite(top) or top > 65535:
+        raise Unreadable(f"grey values from {values.min()} to {top} have no known scale")
+    if values.dtype.kind == "f":
+        scale = 255 if top <= 1 else 1 if top <= 255 else 255 / 65535
+    else:
+        scale = 255 / 65535 if values.dtype.itemsize == 2 or top > 255 else 1
+    return np.round(values * scale).astype("u1")

@@ -1,0 +1,108 @@
+"""Decode, forward and write at the same time, with a bounded number of blocks in between."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from extract.forward import Forward
+from extract.image import Unreadable, decode, read_file
+from features.writer import StackWriter
+
+R = TypeVar("R")
+
+
+class Block(NamedTuple):
+    """Consecutive rows on their way through the pipeline."""
+
+    start: int
+    images: np.ndarray  # (k, side, side, 3) uint8; black where unreadable
+    stats: dict[str, np.ndarray]  # sha256 (k, 32), size (k,), mtime_ns (k,) of the files
+    reasons: dict[int, str]  # row → why its image is unreadable
+
+
+def fill(
+    writer: StackWriter,
+    root: Path,
+    starts: Iterable[int],
+    forward: Forward,
+    batch: int,
+    side: int,
+    cores: int,
+    done: Callable[[int], object],
+) -> dict[int, str]:
+    """Compute blocks of rows and write them.
+
+    A block is always the same rows in the same places, so that a resumed run gives bit-identical features.
+
+    Args:
+        writer: the unfinished stack.
+        root: folder that the stack's paths are relative to.
+        starts: first row of each block to compute; a block is `batch` rows long, the last one shorter.
+        forward: the compiled function.
+        batch: rows a block.
+        side: of the square input, pixels.
+        cores: threads that decode.
+        done: called with the number of rows of each block once it is written.
+
+    Returns:
+        row → reason, of the rows rejected.
+    """
+    rejected: dict[int, str] = {}
+    clock = time.perf_counter()
+
+    def read(start: int) -> Block:
+        return read_block(root, writer.paths, start, min(start + batch, len(writer.paths)), side)
+
+    def write(block: Block, features: np.ndarray) -> int:
+        nonlocal clock
+        for row in np.flatnonzero(~np.isfinite(features).all(1)):
+            block.reasons.setdefault(block.start + int(row), "its features are not finite (NaN or infinity)")
+        now = time.perf_counter()
+        bad = np.isin(np.arange(block.start, block.start + len(features)), list(block.reasons))
+        writer.write(block.start, features, block.stats, bad, now - clock)
+        clock = now
+        rejected.update(block.reasons)
+        return len(features)
+
+    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(1) as writers:
+        blocks = ahead(readers, read, ((start,) for start in starts), depth=cores + 1)
+        computed = ((block, forward(block.images)) for block in blocks)
+        for rows in ahead(writers, write, computed, depth=2):
+            done(rows)
+    return rejected
+
+
+def read_block(root: Path, paths: list[str], start: int, stop: int, side: int) -> Block:
+    """Read and decode the images of rows start:stop."""
+    count = stop - start
+    images = np.zeros((count, side, side, 3), "u1")
+    stats = {
+        "sha256": np.zeros((count, 32), "u1"),
+        "size": np.full(count, -1, "<i8"),
+        "mtime_ns": np.full(count, -1, "<i8"),
+    }
+    reasons: dict[int, str] = {}
+    for i, path in enumerate(paths[start:stop]):
+        try:
+            file = read_file(root / path)
+            stats["sha256"][i], stats["size"][i], stats["mtime_ns"][i] = file.sha256, file.size, file.mtime_ns
+            images[i] = decode(file.data, side)
+        except Unreadable as error:
+            reasons[start + i] = str(error)
+    return Block(start, images, stats, reasons)
+
+
+def ahead(executor: Executor, function: Callable[..., R], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[R]:
+    """`function(*item)` of every item, in order, with at most `depth` of them begun and not yet taken."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(executor.submit(function, *item))
+        if len(begun) >= depth:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

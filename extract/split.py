@@ -1,0 +1,38 @@
+"""A split for datasets that bring none."""
+
+import hashlib
+
+import numpy as np
+
+from features.schema import SPLITS, UNLABELLED
+
+TEST_SHARE = 0.25
+
+
+def seeded_split(labels: np.ndarray, sha256: np.ndarray, seed: int) -> np.ndarray:
+    """Put a quarter of each class aside for testing, identical images together.
+
+    Within a class, images are ranked by a hash of seed and content, and the first quarter is test. So the split does
+    not depend on names or order, and an image keeps its place while others come and go around it, but near the edge.
+
+    Args:
+        labels: (rows,) int64; unlabelled rows (-1) are train.
+        sha256: (rows, 32) uint8 of the images.
+        seed: any integer.
+
+    Returns:
+        (rows,) uint8 of `SPLITS`.
+    """
+    ranks = [hashlib.sha256(f"{seed}:".encode() + image.tobytes()).digest() for image in sha256]
+    first_row: dict[bytes, int] = {}
+    for row, rank in enumerate(ranks):
+        if labels[row] != UNLABELLED:
+            first_row.setdefault(rank, row)  # copies under two labels count for the first of them
+    by_class: dict[int, list[bytes]] = {}
+    for rank, row in first_row.items():
+        by_class.setdefault(int(labels[row]), []).append(rank)
+    test: set[bytes] = set()
+    for images in by_class.values():
+        count = round(TEST_SHARE * len(images)) or int(len(images) > 1)
+        test.update(sorted(images)[:count])
+    return np.array([SPLITS["test"] if rank in test else SPLITS["train"] for rank in ranks], "u1")

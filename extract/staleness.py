@@ -1,0 +1,88 @@
+"""Decide whether a stack on disk is the one that is asked for."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from extract.dataset import Listing
+from features import Stack
+from features.check import file_sha256
+from features.errors import listed
+from features.schema import plain
+from features.writer import StackWriter
+
+
+class Recorded(NamedTuple):
+    """The images that a stack knows: (rows,) each, `sha256` (rows, 32), zero where no image was read yet."""
+
+    paths: list[str]
+    label_names: list[str]
+    labels: np.ndarray
+    split: np.ndarray
+    size: np.ndarray
+    mtime_ns: np.ndarray
+    sha256: np.ndarray
+    rejects: Mapping[str, tuple[int, int]]  # path → size and mtime_ns of a rejected image
+
+    @classmethod
+    def of(cls, stack: Stack | StackWriter) -> "Recorded":
+        if isinstance(stack, StackWriter):
+            labels, split, sha256, size, mtime_ns = stack.labels, stack.split, stack.sha256, stack.size, stack.mtime_ns
+            return cls(stack.paths, stack.label_names, labels, split, size, mtime_ns, sha256, rejects={})
+        rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
+        labels, split, sha256 = stack.field("labels"), stack.field("split"), stack.field("sha256")
+        size, mtime_ns = stack.field("size"), stack.field("mtime_ns")
+        return cls(stack.paths, stack.label_names, labels, split, size, mtime_ns, sha256, rejects)
+
+
+class ImageChanges(NamedTuple):
+    """Paths that differ between a stack and the dataset as it is now."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    relabelled: list[str]
+    resplit: list[str]
+
+    def lines(self) -> list[str]:
+        """One line for each kind there is: `3 images added: a.jpg, b.jpg, c.jpg`."""
+        return [f"{len(paths)} images {kind}: {listed(paths)}" for kind, paths in self._asdict().items() if paths]
+
+
+def recipe_changes(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """One line for each attribute that is not as wanted: `layer: block5_pool in the stack, block4_pool asked for`."""
+    there = {name: plain(recorded[name]) if name in recorded else None for name in wanted}
+    return [
+        f"{name}: {there[name]} in the stack, {value} asked for"
+        for name, value in wanted.items()
+        if there[name] != value
+    ]
+
+
+def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
+    """Compare a stack's images with a dataset's. Only files whose size or time changed are read and hashed."""
+    at = {path: row for row, path in enumerate(recorded.paths)}
+    rejects = dict(recorded.rejects)
+    changes = ImageChanges([], [], [], [], [])
+    names_then = [*recorded.label_names, ""]  # label -1 finds the last
+    names_now = [*listing.label_names, ""]
+    for i, (path, size, mtime_ns) in enumerate(zip(listing.paths, *listing.stats(), strict=True)):
+        if path in rejects:
+            if rejects.pop(path) != (size, mtime_ns):
+                changes.changed.append(path)
+            continue
+        row = at.pop(path, None)
+        if row is None:
+            changes.added.append(path)
+            continue
+        if names_then[recorded.labels[row]] != names_now[listing.labels[i]]:
+            changes.relabelled.append(path)
+        if listing.split is not None and listing.split[i] != recorded.split[row]:
+            changes.resplit.append(path)
+        was_read = recorded.sha256[row].any()
+        touched = (size, mtime_ns) != (recorded.size[row], recorded.mtime_ns[row])
+        if was_read and touched and file_sha256(listing.root / path) != recorded.sha256[row].tobytes():
+            changes.changed.append(path)
+    changes.removed.extend([*at, *rejects])
+    return changes

@@ -1,0 +1,30 @@
+"""What a user's mistake or a fault raises: a message to read, and the exit code of the command line.
+
+Exit codes: 0 done, 1 failed, 2 usage or refused, 3 done with rejects, 130/143 interrupted.
+"""
+
+
+class Failed(Exception):
+    """Something outside went wrong (disk, network, a damaged file). The message names it and what to do."""
+
+    exit_code = 1
+
+
+class Refused(Failed):
+    """The request does not fit what is there. The message says what was expected, what was got, and the way on."""
+
+    exit_code = 2
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`did you mean …?` for a mistyped name, or the empty string."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    return f" Did you mean {', '.join(close)}?" if close else ""
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,104 @@
+"""Lay a stack out on disk before its first row is known.
+
+A killed h5py writer leaves a file that does not open, or one that opens with rows of zeros. So HDF5 only ever makes
+the empty file: contiguous datasets at fixed offsets, disk space reserved, closed. Everything after that is `os.pwrite`.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from features.errors import Failed
+from features.schema import FORMAT, VERSION, row_fields
+
+ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it
+
+
+def lay_out(
+    path: Path,
+    rows: Mapping[str, Any],
+    label_names: Sequence[str],
+    feature_shape: Sequence[int],
+    attrs: Mapping[str, Any],
+    rejects: Sequence[tuple[str, str, int, int]] = (),
+) -> None:
+    """Make the file `path`, every row empty, its disk space reserved; whatever stood there before is replaced.
+
+    Args:
+        path: the file to make.
+        rows: what is already known of the rows, by dataset name; `paths`, `labels` and `view` (rows,) at least.
+        label_names: (classes,) names, sorted.
+        feature_shape: shape of one row before flattening, (h, w, c).
+        attrs: root attributes beside `format`, `format_version` and `feature_shape`.
+        rejects: (path, reason, size, mtime_ns) of the images that could not be read.
+
+    Raises:
+        Failed: the disk is too small or the folder cannot be written; no file is left.
+    """
+    paths = [p.encode() for p in rows["paths"]]
+    count = len(paths)
+    fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)))
+    try:
+        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
+            for name, (shape, dtype) in fields.items():
+                _contiguous(file, name, (count, *shape), dtype)
+                if name in rows:
+                    file[name][:] = paths if name == "paths" else rows[name]
+            # Learned when the rows are complete, and written in place then.
+            _contiguous(file, "fingerprint", (), h5py.string_dtype("ascii", 64))
+            _contiguous(file, "extract_seconds", (), np.dtype("<f8"))
+            names = [n.encode() for n in label_names]
+            file.create_dataset(
+                "label_names", data=names, dtype=h5py.string_dtype("utf-8", max(map(len, names), default=1))
+            )
+            if rejects:
+                text = h5py.string_dtype("utf-8")
+                table = np.array(
+                    list(rejects), [("path", text), ("reason", text), ("size", "<i8"), ("mtime_ns", "<i8")]
+                )
+                file.create_dataset("rejects", data=table)
+            file.attrs.update({"format": FORMAT, "format_version": VERSION, **attrs})
+            file.attrs["feature_shape"] = np.array(feature_shape, "<i8")
+        _reserve(path)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise Failed(
+            f"cannot lay out {path}: {error.strerror or error}. Free some space or choose another --out."
+        ) from None
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def offsets(path: Path) -> dict[str, int]:
+    """Byte offset in the file of every contiguous dataset of a laid-out stack."""
+    with h5py.File(path, "r") as file:
+        found = {name: item.id.get_offset() for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    return {name: offset for name, offset in found.items() if offset is not None}
+
+
+def _contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    """A dataset whose bytes lie in one piece, allocated now and never filled by HDF5."""
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_layout(h5py.h5d.CONTIGUOUS)
+    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype), logical=True), space, how)
+
+
+def _reserve(path: Path) -> None:
+    """Give the file its disk blocks now, so that a full disk is met before the work and not in the middle of it."""
+    size = path.stat().st_size
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OSError(0, f"it needs {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free")
+    if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check above has to do
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            os.fsync(file.fileno())

@@ -1,0 +1,233 @@
+"""Read a finished feature stack. Needs only h5py and numpy, as would anybody else's reader of FORMAT.md."""
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from features.errors import Failed, Refused, listed
+from features.schema import FORMAT, RECIPE, SPLITS, VERSION, key, plain, row_fields
+from features.writer import CHUNK_BYTES, partial_path
+
+STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
+POOLS = ("flatten", "avg", "max")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Rows of a feature stack: all of them, or those a `select` left.
+
+    Attributes:
+        path: the HDF5 file.
+        attrs: the root attributes, as plain Python values.
+        label_names: class names, sorted; `y` indexes them.
+        feature_shape: (h, w, c) of one row before flattening, C order.
+        rows: (n,) int64, indices of these rows in the file.
+
+    A pipeline that needs nothing else:
+
+        stack = open_stack("features/stacks/pets-vgg16.h5")
+        train, test = stack.select(split="train"), stack.select(split="test")
+        LogisticRegression().fit(train.pooled("avg"), train.y).score(test.pooled("avg"), test.y)
+    """
+
+    path: Path
+    attrs: dict[str, Any]
+    label_names: list[str]
+    feature_shape: tuple[int, ...]
+    rows: np.ndarray
+    _features: Any = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def X(self) -> Any:
+        """(n, width) float32 features: a read-only memmap without a copy where the rows are consecutive, else a copy.
+
+        A stack rewritten in chunks (gzip) gives the h5py dataset instead of a memmap while no rows are selected.
+        """
+        start, stop = int(self.rows[0]) if len(self) else 0, int(self.rows[-1]) + 1 if len(self) else 0
+        if stop - start != len(self):
+            return self._features[self.rows]
+        if isinstance(self._features, h5py.Dataset) and len(self) == len(self._features):
+            return self._features
+        return self._features[start:stop]
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """(n,) int64 index into `label_names`; -1 where there is no label."""
+        return self.field("labels")
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Paths of the images, relative to the dataset root `attrs["dataset_root"]`."""
+        with h5py.File(self.path, "r") as file:
+            return [str(path) for path in file["paths"].asstr()[:][self.rows]]
+
+    @cached_property
+    def split(self) -> np.ndarray:
+        """(n,) uint8: 0 train, 1 val, 2 test."""
+        return self.field("split")
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 (hex) of recipe and rows of the whole file: what results and models name it by."""
+        return key(self.attrs, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of which images the rows are."""
+        with h5py.File(self.path, "r") as file:
+            return str(file["fingerprint"].asstr()[()])
+
+    @cached_property
+    def extract_seconds(self) -> float:
+        """Seconds that stage one worked on this file, over all its runs."""
+        with h5py.File(self.path, "r") as file:
+            return float(file["extract_seconds"][()])
+
+    @cached_property
+    def rejects(self) -> list[tuple[str, str, int, int]]:
+        """(path, reason, size, mtime_ns) of every image that could not be read."""
+        with h5py.File(self.path, "r") as file:
+            table = file["rejects"][:] if "rejects" in file else []
+        return [(path.decode(), reason.decode(), int(size), int(mtime)) for path, reason, size, mtime in table]
+
+    def field(self, name: str) -> np.ndarray:
+        """These rows of any other dataset of the file: `sha256`, `view`, `size`, `mtime_ns`, …"""
+        with h5py.File(self.path, "r") as file:
+            values: np.ndarray = file[name][:][self.rows]
+        return values
+
+    def select(self, split: str | tuple[str, ...]) -> "Stack":
+        """The rows of one split, or of several: `"train"`, `"val"`, `"test"`, `("train", "val")`.
+
+        Raises:
+            Refused: no such split.
+        """
+        names = (split,) if isinstance(split, str) else split
+        if unknown := [name for name in names if name not in SPLITS]:
+            raise Refused(f"no split is called {unknown[0]!r}; there are {', '.join(SPLITS)}")
+        return self.take(np.isin(self.split, [SPLITS[name] for name in names]))
+
+    def take(self, which: np.ndarray) -> "Stack":
+        """The rows that a boolean mask (n,) or an increasing index picks out of these."""
+        return dataclasses.replace(self, rows=self.rows[which])
+
+    def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
+        """These rows in order, (k, width) float32 pieces of about `chunk_bytes`."""
+        step = max(1, chunk_bytes // (4 * int(np.prod(self.feature_shape))))
+        for start in range(0, len(self), step):
+            yield self.take(np.arange(start, min(start + step, len(self)))).X
+
+    def columns(self, start: int, stop: int) -> np.ndarray:
+        """Columns start:stop of these rows, (n, stop − start) float32, a contiguous copy."""
+        first, last = int(self.rows[0]), int(self.rows[-1]) + 1
+        block = self._features[first:last, start:stop]
+        return np.ascontiguousarray(block if last - first == len(self) else block[self.rows - first], "<f4")
+
+    def pooled(self, pool: str) -> np.ndarray:
+        """Average or max over all positions, (n, c) float32; derived from the flattened rows while reading them.
+
+        Raises:
+            Refused: no such pooling, or the layer has no positions to pool over.
+        """
+        if pool not in ("avg", "max"):
+            raise Refused(f"no pooling is called {pool!r}; there are avg and max")
+        if len(self.feature_shape) < 2:
+            raise Refused(f"{self.path} holds layer {self.attrs['layer']!r}, which is flat already: use --pool flatten")
+        channels = self.feature_shape[-1]
+        out = np.empty((len(self), channels), "<f4")
+        row = 0
+        for piece in self.chunks():
+            positions = piece.reshape(len(piece), -1, channels)
+            out[row : row + len(piece)] = positions.mean(1) if pool == "avg" else positions.max(1)
+            row += len(piece)
+        return out
+
+
+def open_stack(path: str | os.PathLike[str]) -> Stack:
+    """Open a finished stack for reading; nothing but its small fields is read yet.
+
+    Raises:
+        Refused: it is unfinished, missing, of a newer format version, or no feature stack at all.
+        Failed: it is damaged (shorter than its rows, fields that do not fit together).
+    """
+    path = Path(path)
+    if path.name.endswith(".partial") or (not path.exists() and partial_path(path).exists()):
+        partial = path if path.name.endswith(".partial") else partial_path(path)
+        raise Refused(f"{path} is unfinished. Finish it with: {recorded_command(partial)}")
+    if not path.is_file():
+        raise Refused(f"no stack at {path}. Make one with: make features, or python -m extract DATA")
+    try:
+        with h5py.File(path, "r") as file:
+            return _open(path, file)
+    except OSError as error:
+        what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
+        raise Failed(f"{path} {what}. Restore it from a copy, or delete it and extract again.") from None
+
+
+def only_stack() -> Path:
+    """The one stack in `features/stacks`, for commands that were given none.
+
+    Raises:
+        Refused: there is none, or there are several.
+    """
+    stacks = sorted(STACKS.glob("*.h5"))
+    if not stacks:
+        partials = sorted(STACKS.glob("*.h5.partial"))
+        if partials:
+            raise Refused(f"{partials[0]} is unfinished. Finish it with: {recorded_command(partials[0])}")
+        raise Refused(f"no stack in {STACKS}. Make one with: make features")
+    if len(stacks) > 1:
+        raise Refused("several stacks are there; say which with STACK=…:\n  " + "\n  ".join(map(str, stacks)))
+    return stacks[0]
+
+
+def recorded_command(path: Path) -> str:
+    """The command that made or would finish the stack at `path`."""
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs["command"])
+    except (OSError, KeyError):
+        return f"the command that began it, or remove {shlex.quote(str(path))} and start again"
+
+
+def _open(path: Path, file: h5py.File) -> Stack:
+    if file.attrs.get("format") != FORMAT:
+        raise Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")
+    version = int(file.attrs["format_version"])
+    if version > VERSION:
+        raise Refused(f"{path} has format version {version}; this program reads up to {VERSION}. Update it.")
+    if missing := [name for name in (*RECIPE, "feature_shape") if name not in file.attrs]:
+        raise Failed(f"{path} is damaged: attribute {listed(missing)} is missing")
+    attrs = {name: plain(value) for name, value in file.attrs.items()}
+    shape = tuple(int(side) for side in attrs["feature_shape"])
+    expected = row_fields(int(np.prod(shape)), 1)
+    if missing := [
+        name for name in (*expected, "label_names", "fingerprint") if not isinstance(file.get(name), h5py.Dataset)
+    ]:
+        raise Failed(f"{path} is damaged: dataset {listed(missing)} is missing")
+    count, size = file["features"].shape[0], path.stat().st_size
+    for name, (tail, _) in expected.items():
+        data = file[name]
+        if data.shape != (count, *tail):
+            raise Failed(f"{path} is damaged: {name} has shape {data.shape}, expected {(count, *tail)}")
+        offset = data.id.get_offset()
+        if data.external or data.is_virtual or (offset is not None and offset + data.nbytes > size):
+            raise Failed(f"{path} is truncated: {name} does not lie inside the file's {size} bytes")
+    features = file["features"]
+    offset, dtype = features.id.get_offset(), features.dtype
+    if offset is not None:
+        values: Any = np.memmap(path, dtype, "r", offset, features.shape)
+    else:
+        values = h5py.File(path, "r")["features"]  # chunked: HDF5 has to unpack it, so its own handle stays open
+    names = [str(name) for name in file["label_names"].asstr()[:]]
+    return Stack(path, attrs, names, shape, np.arange(count), values)

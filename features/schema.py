@@ -1,0 +1,93 @@
+"""The feature stack's datasets and attributes, as FORMAT.md specifies them, and the two hashes made of them."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+FORMAT = "feature-stack"
+VERSION = 1
+
+SPLITS = {"train": 0, "val": 1, "test": 2}
+STATES = {"empty": 0, "done": 1, "rejected": 2}
+UNLABELLED = -1
+
+# The attributes that decide what a row's numbers are. With the rows' identity they make up the stack's key.
+RECIPE = (
+    "backbone",
+    "layer",
+    "weights_sha256",
+    "preprocessing",
+    "input_size",
+    "resize",
+    "resize_filter",
+    "dtype",
+    "precision",
+)
+
+
+def row_fields(width: int, path_bytes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Name → (shape of one row, dtype) of every dataset that has one entry a row."""
+    return {
+        "features": ((width,), np.dtype("<f4")),
+        "labels": ((), np.dtype("<i8")),
+        "paths": ((), h5py.string_dtype("utf-8", path_bytes)),
+        "split": ((), h5py.enum_dtype(SPLITS, basetype="u1")),
+        "sha256": ((32,), np.dtype("u1")),
+        "size": ((), np.dtype("<i8")),
+        "mtime_ns": ((), np.dtype("<i8")),
+        "view": ((), np.dtype("<i4")),
+        "row_crc32": ((), np.dtype("<u4")),
+        "row_state": ((), h5py.enum_dtype(STATES, basetype="u1")),
+    }
+
+
+def row_crc32(features: np.ndarray, labels: np.ndarray, sha256: np.ndarray, view: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row's bytes, (rows,) uint32: features <f4, label <i8, sha256 (32), view <i4, in that order."""
+    tails = np.hstack(
+        [
+            labels.astype("<i8").view("u1").reshape(-1, 8),
+            sha256,
+            view.astype("<i4").view("u1").reshape(-1, 4),
+        ]
+    )
+    rows = np.ascontiguousarray(features, "<f4")
+    return np.fromiter(
+        (zlib.crc32(tail, zlib.crc32(row)) for row, tail in zip(rows, tails, strict=True)), "<u4", len(rows)
+    )
+
+
+def fingerprint(
+    paths: list[str],
+    labels: np.ndarray,
+    label_names: list[str],
+    sha256: np.ndarray,
+    view: np.ndarray,
+    split: np.ndarray,
+) -> str:
+    """SHA-256 (hex) of which images the rows are, in order: path, class name, image hash, view and split of each."""
+    digest = hashlib.sha256()
+    for path, label, image, v, s in zip(paths, labels, sha256, view, split, strict=True):
+        name = label_names[label] if label >= 0 else ""
+        digest.update(f"{path}\0{name}\0{image.tobytes().hex()}\0{v}\0{s}\n".encode())
+    return digest.hexdigest()
+
+
+def recipe(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the root attributes that decides a row's numbers, as plain Python values."""
+    return {name: plain(attrs[name]) for name in RECIPE}
+
+
+def key(attrs: Mapping[str, Any], dataset_fingerprint: str) -> str:
+    """SHA-256 (hex) of recipe and rows: two stacks with the same key hold the same features of the same images."""
+    text = json.dumps([recipe(attrs), dataset_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """A root attribute as JSON can hold it."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

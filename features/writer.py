@@ -1,0 +1,218 @@
+"""Write rows into a laid-out stack so that a kill at any moment costs at most the rows in flight."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from features.errors import Failed
+from features.layout import lay_out, offsets
+from features.schema import STATES, fingerprint, row_crc32
+
+CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
+
+
+def partial_path(stack: Path) -> Path:
+    """Where a stack lives until every row of it is accounted for."""
+    return stack.with_name(stack.name + ".partial")
+
+
+class StackWriter:
+    """An unfinished stack, opened for writing.
+
+    Rows go to `<stack>.partial`; `finish` makes it `<stack>`. The caller holds `writer_lock(stack)`.
+
+    Attributes:
+        paths: (rows,) list of str.
+        labels, view, size, mtime_ns, row_state: (rows,) arrays, as in the file.
+        sha256: (rows, 32) uint8, zero where no image was read yet.
+    """
+
+    def __init__(self, stack: Path) -> None:
+        self.stack = stack
+        self.partial = partial_path(stack)
+        try:
+            file = h5py.File(self.partial, "r")
+        except OSError as error:
+            raise Failed(f"{self.partial} cannot be opened ({error}). Remove it to start again.") from None
+        with file:
+            self.attrs: dict[str, Any] = dict(file.attrs)
+            self.label_names: list[str] = list(file["label_names"].asstr()[:])
+            self.paths: list[str] = list(file["paths"].asstr()[:])
+            self.labels, self.view, self.split = (file[name][:] for name in ("labels", "view", "split"))
+            self.sha256, self.size, self.mtime_ns = (file[name][:] for name in ("sha256", "size", "mtime_ns"))
+            self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
+            self.extract_seconds = float(file["extract_seconds"][()])
+            self.width: int = file["features"].shape[1]
+        self._offsets = offsets(self.partial)
+        self._fd = os.open(self.partial, os.O_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def check(self) -> np.ndarray:
+        """Trust no row that a killed run left: where the CRC does not fit it is empty. Returns (rows,) bool, good."""
+        for start, stop, rows in self._chunks(np.flatnonzero(self.row_state == STATES["done"])):
+            crc = row_crc32(rows, self.labels[start:stop], self.sha256[start:stop], self.view[start:stop])
+            bad = (crc != self.row_crc32[start:stop]) & (self.row_state[start:stop] == STATES["done"])
+            self.row_state[start:stop][bad] = STATES["empty"]
+        good: np.ndarray = self.row_state == STATES["done"]
+        return good
+
+    def forget(self, paths: list[str]) -> None:
+        """Make the rows of these images empty again, because the images changed since."""
+        for row in np.flatnonzero(np.isin(self.paths, paths)).tolist() if paths else []:
+            self.row_state[row] = STATES["empty"]
+            self._put("row_state", row, self.row_state[row : row + 1])
+
+    def write(
+        self, start: int, features: np.ndarray, stats: dict[str, np.ndarray], rejected: np.ndarray, seconds: float
+    ) -> None:
+        """Write consecutive rows: features first, then identity, then CRC, and the state last of all.
+
+        Args:
+            start: index of the first row.
+            features: (k, width) float32; rejected rows may hold anything finite.
+            stats: `sha256` (k, 32), `size` (k,), `mtime_ns` (k,) of the image files as they were read.
+            rejected: (k,) bool, images that could not be read.
+            seconds: time spent since the last write, added to `extract_seconds`.
+        """
+        stop = start + len(features)
+        here = slice(start, stop)
+        for name, values in stats.items():
+            getattr(self, name)[here] = values
+        self.row_crc32[here] = row_crc32(features, self.labels[here], self.sha256[here], self.view[here])
+        self.row_state[here] = np.where(rejected, STATES["rejected"], STATES["done"])
+        self.extract_seconds += seconds
+        self._put("features", start, np.ascontiguousarray(features, "<f4"))
+        for name in ("sha256", "size", "mtime_ns", "row_crc32"):
+            self._put(name, start, getattr(self, name)[here])
+        self._put("extract_seconds", 0, np.array(self.extract_seconds, "<f8"))
+        self._put("row_state", start, self.row_state[here])
+
+    def finish(self, split: np.ndarray, reasons: dict[int, str]) -> Path:
+        """Complete the stack: rejected rows leave it, the split and fingerprint enter it, and it takes its name.
+
+        Args:
+            split: (rows,) uint8 of `SPLITS`; entries of rejected rows are ignored.
+            reasons: row index → why its image was rejected.
+
+        Raises:
+            Failed: a row is still empty, every row was rejected, or there is no room to leave the rejected rows out.
+        """
+        done = np.flatnonzero(self.row_state == STATES["done"])
+        if len(done) + len(reasons) != len(self.paths):
+            raise Failed(f"{self.partial}: {len(self.paths) - len(done) - len(reasons)} rows are still to be extracted")
+        if not len(done):
+            first = next(iter(reasons.values()))
+            raise Failed(f"not one of the {len(self.paths)} images could be read; the first: {self.paths[0]}: {first}")
+        identity = fingerprint(
+            [self.paths[i] for i in done],
+            self.labels[done],
+            self.label_names,
+            self.sha256[done],
+            self.view[done],
+            split[done],
+        )
+        if reasons:
+            return self._finish_without(done, split, identity, reasons)
+        self._put("split", 0, split.astype("u1"))
+        self._put("fingerprint", 0, np.frombuffer(identity.encode(), "u1"))
+        os.fsync(self._fd)
+        return publish(self.partial, self.stack)
+
+    def _finish_without(self, done: np.ndarray, split: np.ndarray, identity: str, reasons: dict[int, str]) -> Path:
+        """Contiguous datasets cannot shrink, so the good rows are copied, checked, into a second file."""
+        known = {
+            name: getattr(self, name)[done]
+            for name in ("labels", "view", "sha256", "size", "mtime_ns", "row_crc32", "row_state")
+        }
+        known |= {"paths": [self.paths[i] for i in done], "split": split[done]}
+        rejects = [(self.paths[i], reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for i in sorted(reasons)]
+        target = layout_path(self.stack)
+        lay_out(target, known, self.label_names, self.attrs["feature_shape"], self.attrs, rejects)
+        base = offsets(target)
+        with open(target, "r+b") as file:
+            fd, row = file.fileno(), 0
+            for start, stop, rows in self._chunks(done):
+                keep = self.row_state[start:stop] == STATES["done"]
+                here = np.arange(start, stop)[keep]
+                good = np.ascontiguousarray(rows[keep])
+                if (
+                    row_crc32(good, self.labels[here], self.sha256[here], self.view[here]) != self.row_crc32[here]
+                ).any():
+                    raise Failed(
+                        f"{self.partial}: rows changed on disk while they were copied; run the same command again"
+                    )
+                pwrite_all(fd, good, base["features"] + 4 * self.width * row)
+                row += len(good)
+            pwrite_all(fd, np.frombuffer(identity.encode(), "u1"), base["fingerprint"])
+            pwrite_all(fd, np.array(self.extract_seconds, "<f8"), base["extract_seconds"])
+            os.fsync(fd)
+        publish(target, self.stack)
+        self.partial.unlink()
+        return self.stack
+
+    def _chunks(self, wanted: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(start, stop, rows start:stop) pieces that cover the wanted rows, read from the file."""
+        step = max(1, CHUNK_BYTES // (4 * self.width))
+        for start in range(0, len(self.paths), step):
+            stop = min(start + step, len(self.paths))
+            if np.searchsorted(wanted, start) < np.searchsorted(wanted, stop):
+                raw = pread_all(
+                    self._fd, 4 * self.width * (stop - start), self._offsets["features"] + 4 * self.width * start
+                )
+                yield start, stop, np.frombuffer(raw, "<f4").reshape(-1, self.width)
+
+    def _put(self, name: str, start: int, values: np.ndarray) -> None:
+        row_bytes = values.nbytes // max(1, len(values)) if values.ndim else 0
+        pwrite_all(self._fd, values, self._offsets[name] + start * row_bytes)
+
+
+def layout_path(stack: Path) -> Path:
+    """Where a file is laid out before it takes the name of a partial or finished stack; worthless after a kill."""
+    return stack.with_name(stack.name + ".layout")
+
+
+def publish(source: Path, target: Path) -> Path:
+    """Rename a synced file and sync the folder, so that the new name survives a power loss too."""
+    os.replace(source, target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return target
+
+
+def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:
+    """`os.pwrite` until every byte is written; one call stops short at 2 GiB."""
+    view = np.ascontiguousarray(values).reshape(-1).view("u1").data
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def pread_all(fd: int, count: int, offset: int) -> bytearray:
+    """`os.preadv` until `count` bytes are there.
+
+    Raises:
+        Failed: the file ends before.
+    """
+    buffer = bytearray(count)
+    view = memoryview(buffer)
+    while view:
+        got = os.preadv(fd, [view], offset)
+        if not got:
+            raise Failed(f"the stack's file ends {len(view)} bytes early")
+        view, offset = view[got:], offset + got
+    return buffer
