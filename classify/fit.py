@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ class Task:
         estimator = model.build(seed).fit(train, self.y_train, **shared)
         fitted = time.perf_counter()
         predicted = self.classes[estimator.predict(test)]
+        probabilities = self._probabilities(estimator, test)
         predicted_at = time.perf_counter()
         names = self.stack.label_names
         about = {
@@ -127,9 +129,22 @@ class Task:
             "predict_seconds": predicted_at - fitted,
             "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
         }
-        _write_predictions(folder / "predictions.csv", self.test, predicted)
+        if hasattr(estimator, "history_"):
+            result["history"] = estimator.history_
+        _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
         (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         return folder
+
+    def _probabilities(self, estimator: Any, test: Any) -> np.ndarray | None:
+        """(m, all classes of the stack), zero for classes that train has not; None where the model has none."""
+        try:
+            given = estimator.predict_proba(test)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return None
+        probabilities = np.zeros((len(given), len(self.stack.label_names)))
+        probabilities[:, self.classes] = given
+        return probabilities
 
 
 MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
@@ -142,10 +157,12 @@ def _parameters(estimator: Any) -> dict[str, Any]:
     return {n: v for n, v in {**estimator.get_params(), **found}.items() if isinstance(v, plain) and v == v}
 
 
-def _write_predictions(path: Path, test: Stack, predicted: np.ndarray) -> None:
-    names = [*test.label_names]
+def _write_predictions(path: Path, test: Stack, predicted: np.ndarray, probabilities: np.ndarray | None) -> None:
+    """`path,label,predicted` of every test row, then one column a class with its probability, if there are any."""
+    names = test.label_names
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["path", "label", "predicted"])
-        for name, true, guess in zip(test.paths, test.y, predicted, strict=True):
-            table.writerow([name, names[true], names[guess]])
+        table.writerow(["path", "label", "predicted", *(names if probabilities is not None else [])])
+        for i, name in enumerate(test.paths):
+            given = [] if probabilities is None else map(repr, probabilities[i].tolist())
+            table.writerow([name, names[test.y[i]], names[predicted[i]], *given])

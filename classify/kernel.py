@@ -7,6 +7,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classify.calibration import fit_calibrated, require_calibrated
+from classify.folds import source_groups
 from classify.gram import spread, squared_distances, unit_products
 from classify.rows import row_chunks, shape
 from features import Stack
@@ -26,6 +28,8 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
     Attributes:
         gamma_: the γ that was used.
         svc_: the fitted scikit-learn SVC with its precomputed kernel.
+        calibrated_: a `CalibratedClassifierCV` around it, one temperature fitted on out-of-fold decisions, for the
+            probabilities; None where a class is too small for folds.
         support_rows_: (support vectors, d) rows, unscaled: a `Stack` if it was fitted on one.
         classes_: class labels.
     """
@@ -49,7 +53,8 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         self.gamma_ = self.gamma / (spread(products) or 1.0)
         squares = np.diag(products)
         kernel = np.exp(-self.gamma_ * squared_distances(products, squares, squares))
-        self.svc_ = SVC(C=self.C, kernel="precomputed").fit(kernel, y)
+        svc = SVC(C=self.C, kernel="precomputed")
+        self.svc_, self.calibrated_ = fit_calibrated(svc, kernel, y, source_groups(X))
         self.support_rows_ = X.take(self.svc_.support_) if isinstance(X, Stack) else X[self.svc_.support_]
         self.classes_ = self.svc_.classes_
         return self
@@ -61,6 +66,11 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """(m,) or (m, classes) distances."""
         return np.asarray(self.svc_.decision_function(self._kernel(X)))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(m, classes) float64, rows sum to one; the largest is `predict`'s class but where one-to-one votes tie."""
+        require_calibrated(self)
+        return np.asarray(self.calibrated_.predict_proba(self._kernel(X)))
 
     def _kernel(self, X: Any) -> np.ndarray:
         """Kernel of rows X with the training rows, (m, n); zero, and unused, at those that support nothing."""

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classify.calibration import fit_calibrated, require_calibrated
+from classify.folds import source_groups
 from classify.gram import spread, unit_products
 from classify.rows import row_chunks, shape, unit_rows
 from classify.span import Span
@@ -26,10 +28,12 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
     Attributes:
         C_: the C that was used.
         model_: the fitted scikit-learn estimator over the full width; takes rows scaled to unit length.
+        calibrated_: gives the probabilities: `model_` itself where it has some, else a `CalibratedClassifierCV` around
+            it, one temperature fitted on out-of-fold decisions; None where a class is too small for folds.
         classes_: class labels.
 
     Example:
-        SpanLinear(LogisticRegression(max_iter=1000), c=20).fit(train.X, train.y).score(test.X, test.y)
+        SpanLinear(LogisticRegression(), c=20).fit(train.X, train.y).score(test.X, test.y)
     """
 
     def __init__(self, estimator: Any = None, c: float = 20.0) -> None:
@@ -58,7 +62,11 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
             scale = float(np.mean(np.sum(Z * Z, axis=1)) - np.sum(Z.mean(axis=0) ** 2))
         self.C_ = self.c / (scale or 1.0)
         estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
-        self.model_ = estimator.set_params(C=self.C_).fit(Z, y)
+        estimator.set_params(C=self.C_)
+        if hasattr(estimator, "predict_proba"):
+            self.model_ = self.calibrated_ = estimator.fit(Z, y)
+        else:
+            self.model_, self.calibrated_ = fit_calibrated(estimator, Z, y, source_groups(X))
         if wide:
             self.model_.coef_ = span.to_width(X, self.model_.coef_)
             self.model_.n_features_in_ = width
@@ -73,6 +81,11 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         """(m,) or (m, classes) signed distances."""
         return np.concatenate([self.model_.decision_function(piece) for piece in self._unit_pieces(X)])
 
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(m, classes) float64, rows sum to one; the largest is the predicted class's."""
+        require_calibrated(self)
+        return np.concatenate([self.calibrated_.predict_proba(piece) for piece in self._unit_pieces(X)])
+
     def _unit_pieces(self, X: Any) -> Any:
         check_is_fitted(self)
         if not isinstance(X, Stack):
@@ -83,4 +96,4 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
 def _default_estimator() -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(max_iter=1000)
+    return LogisticRegression(solver="newton-cg", max_iter=1000)

@@ -28,7 +28,7 @@ def _logreg(seed: int) -> Any:
 
     from classify.linear import SpanLinear
 
-    return SpanLinear(LogisticRegression(max_iter=1000), c=20.0)
+    return SpanLinear(LogisticRegression(solver="newton-cg", max_iter=1000), c=20.0)
 
 
 def _linearsvm(seed: int) -> Any:
