@@ -1,0 +1,66 @@
+# Two stages: `make features` writes a feature stack, `make classify` fits a classifier to it. `make help` lists all.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --prefer-binary --constraint constraints.txt
+
+DATA ?= digits
+# name=VALUE on make's command line → --name VALUE on the program's
+option = $(if $($(1)),--$(2) "$($(1))")
+EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call option,LAYER,layer) \
+	$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
+	$(call option,SEED,seed) $(call option,OUT,out)
+REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
+
+.DEFAULT_GOAL := help
+.PHONY: help setup features classify compare demo backbones test lint bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH | STACK MODEL MODELS POOL | SEED OUT"
+
+setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
+
+features: setup  ## stage one: DATA=folder BACKBONE=vgg16 [WEIGHTS=imagenet|random|FILE] → a feature stack
+	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
+
+classify: setup  ## stage two: MODEL=svm [STACK=file] → its accuracy on the test rows
+	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
+		$(call option,SEED,seed) $(call option,OUT,out)
+
+compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
+	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
+		$(call option,SEED,seed) $(call option,OUT,out)
+
+backbones: setup  ## list the frozen conv bases
+	@$(RUN) -m extract --list
+
+demo: setup  ## the whole path on handwritten digits, offline, on random weights
+	@echo "No network needed: random weights show the path, not what a trained network can do."
+	@$(RUN) -m extract digits --backbone vgg16 --weights random --layer block3_pool --size 32 >/dev/null
+	@$(RUN) -m classify compare features/stacks/digits-vgg16-random-block3_pool-32px.h5
+	@echo "Now your own photos, one folder a class:  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
+
+test: $(VENV)/.ready-dev  ## run the tests
+	@$(RUN) -m pytest
+
+lint: $(VENV)/.ready-dev  ## check style and types
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
+
+bench: setup  ## measure, and write benchmarks/RESULTS.md
+	@$(RUN) -m benchmarks
+
+clean:  ## remove .venv and caches; stacks, runs and data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make setup PYTHON=python3.11" >&2; exit 2; }
+	@echo "installing into $(VENV) ($(EXTRA)) …" >&2
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --editable ".[$(EXTRA)]"
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@$(INSTALL) --editable ".[$(EXTRA),dev]"
+	@touch $@
