@@ -120,9 +120,17 @@ def small_disk(tmp_path: Path):
 def test_too_little_disk_leaves_nothing_behind(small_disk: Path) -> None:
     """Guards the full disk: met before any work, said with both sizes, no file left."""
     held = contents(rows=100, shape=(7, 7, 100))
-    with pytest.raises(Failed, match=r"it needs 0\.00 GB and 0\.00 GB are free|it needs .* are free.*Free some space"):
+    with pytest.raises(Failed, match=r"it needs 3\.0 MB and 1\.0 MB are free\. Free some space or choose another --out"):
         begin(small_disk / "a.h5", held)
     assert list(small_disk.iterdir()) == []
+
+
+def test_little_disk_for_few_rows(small_disk: Path) -> None:
+    """Guards against the crash of HDF5 (segmentation fault) that closes a file on a disk with only some KB left."""
+    (small_disk / "filler").write_bytes(bytes(1_040_384))
+    with pytest.raises(Failed, match=r"it needs 1\.0 MB and 0\.0 MB are free"):
+        begin(small_disk / "a.h5", contents(rows=1, shape=(1,), classes=1))
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 def test_a_disk_without_a_free_byte(small_disk: Path) -> None:
