@@ -60,7 +60,7 @@ _ROWS = [
     Backbone("DenseNet169", "densenet", "torch", 224, "relu", "densenet169_weights_tf_dim_ordering_tf_kernels_notop.h5", 57, 76.2, 93.2, 14.3, 338),
     Backbone("DenseNet201", "densenet", "torch", 224, "relu", "densenet201_weights_tf_dim_ordering_tf_kernels_notop.h5", 80, 77.3, 93.6, 20.2, 402),
     Backbone("NASNetMobile", "nasnet", "tf", 224, "activation_187", "nasnet_mobile_no_top.h5", 23, 74.4, 91.9, 5.3, 389),
-    Backbone("NASNetLarge", "nasnet", "tf", 331, "activation_262", "nasnet_large_no_top.h5", 343, 82.5, 96.0, 88.9, 533),
+    Backbone("NASNetLarge", "nasnet", "tf", 331, "activation_259", "nasnet_large_no_top.h5", 343, 82.5, 96.0, 88.9, 533),
     Backbone("EfficientNetB0", "efficientnet", "none", 224, "top_activation", "efficientnetb0_notop.h5", 29, 77.1, 93.3, 5.3, 132),
     Backbone("EfficientNetB1", "efficientnet", "none", 240, "top_activation", "efficientnetb1_notop.h5", 31, 79.1, 94.4, 7.9, 186),
     Backbone("EfficientNetB2", "efficientnet", "none", 260, "top_activation", "efficientnetb2_notop.h5", 36, 80.1, 94.9, 9.2, 186),

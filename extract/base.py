@@ -1,6 +1,7 @@
 """A frozen conv base: built, its weights loaded and identified, cut at a layer. Keras begins here."""
 
 import hashlib
+import importlib
 import os
 import sys
 import tempfile
@@ -116,7 +117,7 @@ def import_keras() -> Any:
     if "keras" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with _held_back_stderr():
-            pass
+            importlib.import_module("keras")
     return sys.modules["keras"]
 
 

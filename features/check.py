@@ -8,7 +8,7 @@ import numpy as np
 
 from features.errors import Failed, listed
 from features.reader import open_stack
-from features.schema import SPLITS, STATES, UNLABELLED, fingerprint, row_crc32
+from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
 
 
 def info(stack: str) -> dict[str, Any]:
@@ -50,14 +50,14 @@ def verify(stack: str) -> dict[str, Any]:
     """
     opened = open_stack(stack)
     sha256, view, crc = opened.field("sha256"), opened.field("view"), opened.field("row_crc32")
-    bad = np.flatnonzero(opened.field("row_state") != STATES["done"]).tolist()
+    bad: list[int] = []
     row = 0
     for piece in opened.chunks():
         here = slice(row, row + len(piece))
         bad += (row + np.flatnonzero(row_crc32(piece, opened.y[here], sha256[here], view[here]) != crc[here])).tolist()
         row += len(piece)
     if bad:
-        rows = [f"{i} ({opened.paths[i]})" for i in sorted(set(bad))]
+        rows = [f"{i} ({opened.paths[i]})" for i in bad]
         raise Failed(f"{stack} is damaged: row {listed(rows)}. Delete it and extract again: {opened.attrs['command']}")
     if fingerprint(opened.paths, opened.y, opened.label_names, sha256, view, opened.split) != opened.fingerprint:
         raise Failed(f"{stack} is damaged: paths, labels or split are not those it was finished with")

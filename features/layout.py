@@ -4,6 +4,7 @@ A killed h5py writer leaves a file that does not open, or one that opens with ro
 the empty file: contiguous datasets at fixed offsets, disk space reserved, closed. Everything after that is `os.pwrite`.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from features.errors import Failed
 from features.schema import FORMAT, VERSION, row_fields
 
 ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it
+HDF5_OWN = 1 << 20  # bytes, generously, for HDF5's own headers and the small fields
 
 
 def lay_out(
@@ -44,6 +46,8 @@ def lay_out(
     count = len(paths)
     fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)))
     try:
+        data = sum(count * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
+        _check_space(path.parent, data + HDF5_OWN)
         with h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
             for name, (shape, dtype) in fields.items():
                 _contiguous(file, name, (count, *shape), dtype)
@@ -92,13 +96,16 @@ def _contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) 
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype), logical=True), space, how)
 
 
+def _check_space(folder: Path, size: int) -> None:
+    """Asked before HDF5 begins, because it can crash the process where it meets a full disk while closing."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(0, f"it needs {size / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")
+
+
 def _reserve(path: Path) -> None:
     """Give the file its disk blocks now, so that a full disk is met before the work and not in the middle of it."""
-    size = path.stat().st_size
-    free = shutil.disk_usage(path.parent).free
-    if free < size:
-        raise OSError(0, f"it needs {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free")
-    if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check above has to do
+    if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
         with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             os.fsync(file.fileno())

@@ -25,7 +25,7 @@ def writer_lock(stack: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "a+")  # noqa: SIM115  (closed by the `with` below)
         except OSError as error:
-            raise Failed(f"cannot write in {path.parent}: {error.strerror}. Choose another --out.") from None
+            raise _unwritable(path.parent, error) from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -35,14 +35,24 @@ def writer_lock(stack: Path) -> Iterator[None]:
             # The holder before us removes the file as it leaves: what we locked may have lost its name meanwhile.
             if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
                 continue
-            file.truncate(0)
-            json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-            file.flush()
             try:
+                _sign(file.fileno(), path.parent)
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _sign(fd: int, folder: Path) -> None:
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+    except OSError as error:  # a full disk lets a file be made, but nothing be written into it
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> Failed:
+    return Failed(f"cannot write in {folder}: {error.strerror}. Choose another --out.")
 
 
 def _holder(text: str) -> str:

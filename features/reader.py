@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from features.errors import Failed, Refused, listed
-from features.schema import FORMAT, RECIPE, SPLITS, VERSION, key, plain, row_fields
+from features.schema import FORMAT, REQUIRED, SPLITS, STATES, VERSION, key, plain, row_fields
 from features.writer import CHUNK_BYTES, partial_path
 
 STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
@@ -69,7 +69,7 @@ class Stack:
     def paths(self) -> list[str]:
         """Paths of the images, relative to the dataset root `attrs["dataset_root"]`."""
         with h5py.File(self.path, "r") as file:
-            return [str(path) for path in file["paths"].asstr()[:][self.rows]]
+            return [str(path) for path in file["paths"].asstr(errors="replace")[:][self.rows]]
 
     @cached_property
     def split(self) -> np.ndarray:
@@ -85,7 +85,7 @@ class Stack:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of which images the rows are."""
         with h5py.File(self.path, "r") as file:
-            return str(file["fingerprint"].asstr()[()])
+            return str(file["fingerprint"].asstr(errors="replace")[()])
 
     @cached_property
     def extract_seconds(self) -> float:
@@ -125,10 +125,12 @@ class Stack:
         """These rows in order, (k, width) float32 pieces of about `chunk_bytes`."""
         step = max(1, chunk_bytes // (4 * int(np.prod(self.feature_shape))))
         for start in range(0, len(self), step):
-            yield self.take(np.arange(start, min(start + step, len(self)))).X
+            yield self.take(np.arange(start, min(start + step, len(self)))).X[:]
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         """Columns start:stop of these rows, (n, stop − start) float32, a contiguous copy."""
+        if not len(self):
+            return np.empty((0, stop - start), "<f4")
         first, last = int(self.rows[0]), int(self.rows[-1]) + 1
         block = self._features[first:last, start:stop]
         return np.ascontiguousarray(block if last - first == len(self) else block[self.rows - first], "<f4")
@@ -164,11 +166,15 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     if path.name.endswith(".partial") or (not path.exists() and partial_path(path).exists()):
         partial = path if path.name.endswith(".partial") else partial_path(path)
         raise Refused(f"{path} is unfinished. Finish it with: {recorded_command(partial)}")
+    if path.is_dir():
+        raise Refused(f"{path} is a folder, not a stack. Name the .h5 file, one in it perhaps.")
     if not path.is_file():
         raise Refused(f"no stack at {path}. Make one with: make features, or python -m extract DATA")
     try:
         with h5py.File(path, "r") as file:
             return _open(path, file)
+    except (PermissionError, BlockingIOError) as error:  # not ours to read, or open for writing in another program
+        raise Failed(f"{path} cannot be opened: {os.strerror(error.errno)}") from None
     except OSError as error:
         what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
         raise Failed(f"{path} {what}. Restore it from a copy, or delete it and extract again.") from None
@@ -201,12 +207,12 @@ def recorded_command(path: Path) -> str:
 
 
 def _open(path: Path, file: h5py.File) -> Stack:
-    if file.attrs.get("format") != FORMAT:
+    if plain(file.attrs.get("format")) != FORMAT:
         raise Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")
-    version = int(file.attrs["format_version"])
+    version = plain(file.attrs.get("format_version", 0))
     if version > VERSION:
         raise Refused(f"{path} has format version {version}; this program reads up to {VERSION}. Update it.")
-    if missing := [name for name in (*RECIPE, "feature_shape") if name not in file.attrs]:
+    if missing := [name for name in REQUIRED if name not in file.attrs]:
         raise Failed(f"{path} is damaged: attribute {listed(missing)} is missing")
     attrs = {name: plain(value) for name, value in file.attrs.items()}
     shape = tuple(int(side) for side in attrs["feature_shape"])
@@ -223,11 +229,16 @@ def _open(path: Path, file: h5py.File) -> Stack:
         offset = data.id.get_offset()
         if data.external or data.is_virtual or (offset is not None and offset + data.nbytes > size):
             raise Failed(f"{path} is truncated: {name} does not lie inside the file's {size} bytes")
+    if empty := int((file["row_state"][:] != STATES["done"]).sum()):
+        command = attrs["command"]
+        raise Refused(
+            f"{path} is unfinished: {empty} of its {count} rows were never written. Remove it and run: {command}"
+        )
     features = file["features"]
     offset, dtype = features.id.get_offset(), features.dtype
     if offset is not None:
         values: Any = np.memmap(path, dtype, "r", offset, features.shape)
     else:
         values = h5py.File(path, "r")["features"]  # chunked: HDF5 has to unpack it, so its own handle stays open
-    names = [str(name) for name in file["label_names"].asstr()[:]]
+    names = [str(name) for name in file["label_names"].asstr(errors="replace")[:]]
     return Stack(path, attrs, names, shape, np.arange(count), values)

@@ -28,6 +28,7 @@ RECIPE = (
     "dtype",
     "precision",
 )
+REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
 
 
 def row_fields(width: int, path_bytes: int) -> dict[str, tuple[tuple[int, ...], Any]]:

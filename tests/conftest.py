@@ -1,0 +1,21 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+from tiny import REPO, photos
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """18 noise images in three class folders, in a folder called photos."""
+    return photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real photos and weights, beside the repository."""
+    folder = REPO.parent / "shared"
+    if not (folder / "data" / "food101-10").is_dir() or not (folder / "weights").is_dir():
+        pytest.skip("the real photos and weights of ../shared are not here")
+    return folder

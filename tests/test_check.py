@@ -1,0 +1,58 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import contents, flip, photos, stack
+
+from features import Failed, verify
+from features.layout import offsets
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    return stack(tmp_path / "a.h5", contents())
+
+
+@pytest.mark.parametrize("bit", [1, 128])
+@pytest.mark.parametrize(
+    ("name", "row_bytes"),
+    [("features", 96), ("labels", 8), ("sha256", 32), ("view", 4), ("row_crc32", 4)],
+)
+def test_a_flipped_bit_in_a_row(whole: Path, name: str, row_bytes: int, bit: int) -> None:
+    """Guards every byte that a row's CRC covers: one flipped bit is found, and the row and its image are named."""
+    flip(whole, offsets(whole)[name] + 6 * row_bytes + row_bytes // 2, bit)
+    with pytest.raises(Failed, match=r"a\.h5 is damaged: row 6 \(class0/é6\.png\)\. Delete it and extract again: python"):
+        verify(str(whole))
+
+
+@pytest.mark.parametrize("bit", [1, 128])
+@pytest.mark.parametrize("name", ["paths", "split", "fingerprint"])
+def test_a_flipped_bit_in_the_identities(whole: Path, name: str, bit: int) -> None:
+    """Guards what no CRC covers: paths, split and the fingerprint itself."""
+    flip(whole, offsets(whole)[name] + 2, bit)
+    with pytest.raises(Failed, match="is damaged: paths, labels or split are not those it was finished with"):
+        verify(str(whole))
+
+
+def test_many_damaged_rows_are_counted(whole: Path) -> None:
+    """Guards the length of the message."""
+    for row in range(5):
+        flip(whole, offsets(whole)["features"] + 96 * row)
+    with pytest.raises(Failed, match=r"row 0 \(class0/é0\.png\), 1 \(.*\), 2 \(.*\) and 2 more\."):
+        verify(str(whole))
+
+
+def test_images_are_hashed_again(tmp_path: Path) -> None:
+    """Guards `verify` on the photos themselves: one that changed and one that went are named."""
+    root, held = photos(tmp_path / "photos", classes=2, each=5), contents()
+    held["paths"] = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
+    held["sha256"] = np.array(
+        [np.frombuffer(hashlib.sha256((root / path).read_bytes()).digest(), "u1") for path in held["paths"]]
+    )
+    path = stack(tmp_path / "a.h5", held, dataset_root=str(root))
+    assert verify(str(path))["images"] == 10
+    flip(root / "class0" / "2.png", 60)
+    (root / "class1" / "3.jpg").unlink()
+    with pytest.raises(Failed, match=r"2 images in .*photos changed or went since: class0/2\.png, class1/3\.jpg$"):
+        verify(str(path))
