@@ -97,10 +97,10 @@ class Task:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
         from classify.saved import save_model
 
-        uses_products = model.uses_products and pool == "flatten"
+        uses_products = model.takes == "products" and pool == "flatten"
         shared = {"products": self.products()} if uses_products else {}
         started = time.perf_counter()
-        train, test = (rows if pool == "flatten" else rows.pooled(pool) for rows in (self.train, self.test))
+        train, test = (self._rows(split, model, pool) for split in (self.train, self.test))
         estimator = model.build(seed).fit(train, self.y_train, **shared)
         fitted = time.perf_counter()
         predicted = self.classes[estimator.predict(test)]
@@ -134,6 +134,11 @@ class Task:
         _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
         (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         return folder
+
+    def _rows(self, split: Stack, model: Model, pool: str) -> Any:
+        if pool != "flatten":
+            return split.pooled(pool)
+        return split.X if model.takes == "array" else split
 
     def _probabilities(self, estimator: Any, test: Any) -> np.ndarray | None:
         """(m, all classes of the stack), zero for classes that train has not; None where the model has none."""

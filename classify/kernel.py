@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.calibration import fit_calibrated, require_calibrated
@@ -48,39 +49,45 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_features_in_ = shape(X)[1]
         products = unit_products(X) if products is None else products
         self.gamma_ = self.gamma / (spread(products) or 1.0)
         squares = np.diag(products)
         kernel = np.exp(-self.gamma_ * squared_distances(products, squares, squares))
         svc = SVC(C=self.C, kernel="precomputed")
-        self.svc_, self.calibrated_ = fit_calibrated(svc, kernel, y, source_groups(X))
-        self.support_rows_ = X.take(self.svc_.support_) if isinstance(X, Stack) else X[self.svc_.support_]
-        self.classes_ = self.svc_.classes_
+        self.svc_, self.calibrated_ = fit_calibrated(svc, kernel, codes, source_groups(X))
+        support = np.sort(self.svc_.support_)  # libsvm keeps them class by class, a stack gives rows in its own order
+        self.support_rows_ = X.take(support) if isinstance(X, Stack) else X[support]
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows (m, d)."""
-        return np.asarray(self.svc_.predict(self._kernel(X)))
+        codes = self._svc().predict(self._kernel(X))
+        return self.classes_[codes]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """(m,) or (m, classes) distances."""
-        return np.asarray(self.svc_.decision_function(self._kernel(X)))
+        return np.asarray(self._svc().decision_function(self._kernel(X)))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(m, classes) float64, rows sum to one; the largest is `predict`'s class but where one-to-one votes tie."""
         require_calibrated(self)
         return np.asarray(self.calibrated_.predict_proba(self._kernel(X)))
 
+    def _svc(self) -> SVC:
+        check_is_fitted(self)
+        return self.svc_
+
     def _kernel(self, X: Any) -> np.ndarray:
         """Kernel of rows X with the training rows, (m, n); zero, and unused, at those that support nothing."""
-        check_is_fitted(self)
         if not isinstance(X, Stack):
             X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         products = unit_products(X, self.support_rows_)
         distances = squared_distances(products, _is_row(X), _is_row(self.support_rows_))
         kernel = np.zeros((len(products), self.svc_.shape_fit_[0]))
-        kernel[:, self.svc_.support_] = np.exp(-self.gamma_ * distances)
+        kernel[:, np.sort(self.svc_.support_)] = np.exp(-self.gamma_ * distances)
         return kernel
 
 

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.calibration import fit_calibrated, require_calibrated
@@ -50,6 +51,8 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
         rows, width = shape(X)
         self.n_features_in_ = width
         wide = rows < width
@@ -64,18 +67,18 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
         estimator.set_params(C=self.C_)
         if hasattr(estimator, "predict_proba"):
-            self.model_ = self.calibrated_ = estimator.fit(Z, y)
+            self.model_ = self.calibrated_ = estimator.fit(Z, codes)
         else:
-            self.model_, self.calibrated_ = fit_calibrated(estimator, Z, y, source_groups(X))
+            self.model_, self.calibrated_ = fit_calibrated(estimator, Z, codes, source_groups(X))
         if wide:
             self.model_.coef_ = span.to_width(X, self.model_.coef_)
             self.model_.n_features_in_ = width
-        self.classes_ = self.model_.classes_
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows (m, d)."""
-        return np.concatenate([self.model_.predict(piece) for piece in self._unit_pieces(X)])
+        codes = [self.model_.predict(piece) for piece in self._unit_pieces(X)]
+        return self.classes_[np.concatenate(codes)]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """(m,) or (m, classes) signed distances."""

@@ -118,8 +118,15 @@ class Stack:
         return self.take(np.isin(self.split, [SPLITS[name] for name in names]))
 
     def take(self, which: np.ndarray) -> "Stack":
-        """The rows that a boolean mask (n,) or an increasing index picks out of these."""
-        return dataclasses.replace(self, rows=self.rows[which])
+        """The rows that a boolean mask (n,) or an increasing index picks out of these.
+
+        Raises:
+            ValueError: the index goes back or repeats a row; a stack's rows keep their order.
+        """
+        rows = self.rows[which]
+        if (np.diff(rows) <= 0).any():
+            raise ValueError("rows of a stack are taken in increasing order, each once")
+        return dataclasses.replace(self, rows=rows)
 
     def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
         """These rows in order, (k, width) float32 pieces of about `chunk_bytes`."""

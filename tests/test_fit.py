@@ -1,0 +1,119 @@
+"""The doors `fit` and `compare`, on a small stack of real digits' pixels."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from tiny import contents, run, stack
+
+from classify import MODELS, fit
+from features import Refused, open_stack
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A stack of scikit-learn's digits as features, a quarter of them test."""
+    images, labels = load_digits(return_X_y=True)
+    held = contents(rows=600, shape=(4, 4, 4), classes=10)
+    held |= {"features": images[:600].astype("f4"), "labels": labels[:600]}
+    return stack(tmp_path_factory.mktemp("digits") / "digits.h5", held)
+
+
+@pytest.mark.parametrize("model", ["logreg", "linearsvm", "svm", "xgboost"])
+def test_fit_scores_the_test_rows(digits, tmp_path, model):
+    """Every classical model learns, and result.json and predictions.csv agree with the stack, row for row."""
+    folder = fit(str(digits), model=model, pool="flatten", out=str(tmp_path / model))
+    result = json.loads((folder / "result.json").read_text())
+    opened = open_stack(digits)
+    test = opened.select("test")
+    rows = list(csv.DictReader((folder / "predictions.csv").open(newline="")))
+    assert [row["path"] for row in rows] == test.paths
+    assert [row["label"] for row in rows] == [opened.label_names[label] for label in test.y]
+    right = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert result["accuracy"] == pytest.approx(right)
+    assert result["accuracy"] > 0.8
+    assert (result["n_train"], result["n_test"]) == (450, 150)
+    assert result["stack_key"] == opened.key
+    assert np.sum(result["confusion"]) == 150
+    assert sum(float(rows[0][name]) for name in opened.label_names) == pytest.approx(1)
+
+
+def test_test_rows_are_never_seen_by_the_fit(digits, tmp_path):
+    """With every test row replaced by noise, the model that is saved is the same."""
+    images, labels = load_digits(return_X_y=True)
+    held = contents(rows=600, shape=(4, 4, 4), classes=10)
+    held |= {"features": images[:600].astype("f4"), "labels": labels[:600]}
+    noise = np.random.default_rng(0).standard_normal((600, 64)).astype("f4")
+    held["features"] = np.where((held["split"] == 2)[:, None], noise, held["features"])
+    disturbed = stack(tmp_path / "disturbed.h5", held)
+    for model in ("logreg", "svm"):
+        one = fit(str(digits), model=model, out=str(tmp_path / "a" / model))
+        other = fit(str(disturbed), model=model, out=str(tmp_path / "b" / model))
+        params = [json.loads((folder / "model.json").read_text())["params"] for folder in (one, other)]
+        assert params[0] == params[1]
+
+
+def test_a_class_that_lost_its_train_rows_is_no_trouble(tmp_path):
+    """Labels with a gap, and a class that only test has: every model still fits, and never predicts that class."""
+    held = contents(rows=80, classes=4)
+    held["split"] = np.where((held["labels"] == 1) | (np.arange(80) % 4 == 3), 2, 0).astype("u1")
+    path = stack(tmp_path / "gap.h5", held)
+    for model in ("logreg", "svm", "xgboost"):
+        rows = list(csv.DictReader((fit(str(path), model=model, out=str(tmp_path / model)) / "predictions.csv").open()))
+        assert "class1" not in {row["predicted"] for row in rows}
+        assert "class1" in {row["label"] for row in rows}
+
+
+def test_what_fit_refuses(digits, tmp_path):
+    """Unknown names, one class, no test rows: each says what was expected."""
+    with pytest.raises(Refused, match="no model is called 'svn'. Did you mean svm"):
+        fit(str(digits), model="svn")
+    with pytest.raises(Refused, match="no pooling is called 'mean'; there are flatten, avg, max"):
+        fit(str(digits), pool="mean")
+    held = contents(rows=20)
+    with pytest.raises(Refused, match="no labelled test rows"):
+        fit(str(stack(tmp_path / "a.h5", held | {"split": np.zeros(20, "u1")})))
+    with pytest.raises(Refused, match="1 classes among its train rows"):
+        fit(str(stack(tmp_path / "b.h5", held | {"labels": np.zeros(20, "i8")})))
+
+
+def test_fit_json_is_one_object_and_the_stack_is_found(digits, tmp_path):
+    """With no stack named, the only one in features/stacks is used; several are listed, exit code 2."""
+    stacks = tmp_path / "features" / "stacks"
+    stacks.mkdir(parents=True)
+    (stacks / "one.h5").hardlink_to(digits)
+    done = run("classify", "fit", "--model", "linearsvm", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"model", "pool", "accuracy", "n_train", "n_test", "fit_seconds", "stack"} <= set(result)
+    assert result["stack"] == "features/stacks/one.h5"
+    assert (tmp_path / "classify" / "runs" / "one" / "linearsvm" / "model.skops").is_file()
+    (stacks / "two.h5").hardlink_to(digits)
+    done = run("classify", "fit", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "one.h5" in done.stderr
+    assert "two.h5" in done.stderr
+    assert not done.stdout
+
+
+def test_classical_models_need_no_keras(digits, tmp_path):
+    """`--model svm` imports neither TensorFlow nor Keras; nor do --help and info."""
+    for words in (
+        ["classify", "fit", str(digits), "--model", "svm"],
+        ["classify", "--help"],
+        ["features", "info", digits],
+    ):
+        done = run(*words, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+        assert done.returncode == 0, done.stderr
+        modules = {
+            line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+        }
+        assert "numpy" in modules
+        assert not {"keras", "tensorflow", "jax"} & modules
+
+
+def test_the_table_has_the_classical_models():
+    """The names people type."""
+    assert {"logreg", "linearsvm", "svm", "xgboost"} <= set(MODELS)
