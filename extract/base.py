@@ -5,6 +5,8 @@ import importlib
 import os
 import sys
 import tempfile
+import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 from extract.backbones import Backbone
 from features import Failed, Refused
 from features.check import file_sha256
-from features.errors import nearest
+from features.errors import listed, nearest
 
 EFFICIENTNET_STDDEV = (0.229, 0.224, 0.225)
 
@@ -161,13 +163,26 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
 
 
 def _load_file(base: Any, backbone: Backbone, file: Path) -> None:
+    """Load a weights file, and make sure that every kernel came from it: Keras only warns of layers that it skips."""
+    before = _kernels(base)
     try:
-        base.load_weights(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            base.load_weights(file)
     except OSError as error:
         raise Failed(f"weights file {file} is damaged or incomplete: {error}") from None
     except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:300]
         raise Refused(f"weights file {file} does not fit {backbone.name} without its top: {reason}") from None
+    missing = [name for name, checksum in _kernels(base).items() if checksum == before[name]]
+    if missing:
+        raise Refused(f"weights file {file} does not fit {backbone.name}: it holds no {listed(missing)}")
+
+
+def _kernels(base: Any) -> dict[str, int]:
+    """Checksum of every weight array that is random in a new base."""
+    arrays = zip(base.weights, base.get_weights(), strict=True)
+    return {weight.path: zlib.crc32(array.tobytes()) for weight, array in arrays if array.ndim > 1}
 
 
 def _sha256(file: Path) -> str:
