@@ -22,8 +22,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     if given.pop("door") == "compare":
         report = compare(**given)
-        print(table(read(report)))
-        print(report)
+        print(f"{table(read(report.with_name('compare.json')))}\n{report}")
         return
     as_json = given.pop("json")
     folder = fit(**given)

@@ -1,0 +1,184 @@
+"""Figures as inline SVG: a few hundred bytes each, coloured by the page's own CSS, so they follow light and dark.
+
+A figure is drawn 320 units wide and shown about that wide, side by side with its kind: text stays legible on a phone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from classify.statistics import Reliability
+
+WIDTH = 320
+LEVELS = 10  # steps of the heat maps' scale
+NAMED = 20  # classes up to which a heat map has room for their names
+COUNTED = 12  # classes up to which its cells have room for counts
+COLOURS = 10  # of the map's classes, in the stylesheet as --c0 … --c9
+
+
+def linear(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """The map that takes low…high to start…stop, rounded to what a screen can show."""
+    return lambda value: round(start + (value - low) / (high - low or 1) * (stop - start), 2)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers, 1, 2 or 5 times a power of ten apart, from at most `low` to at least `high`."""
+    raw = (high - low or 1) / about
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, last + 1)]
+
+
+def readable(name: str) -> str:
+    """A class name as it is shown."""
+    return name.replace("_", " ")
+
+
+def heat(confusion: np.ndarray, names: Sequence[str], top: float) -> Markup:
+    """Confusion matrix: the errors of each true class as shares of its rows, on a scale that ends at `top`.
+
+    The diagonal is left uncoloured: beside it no error would be seen.
+
+    Args:
+        confusion: (classes, classes) int, rows true.
+        names: of the classes.
+    """
+    k = len(names)
+    left, head = (112, 18) if k <= NAMED else (0, 0)
+    cell = (WIDTH - left) / k
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    level = np.rint(shares / (top or 1) * LEVELS).astype(int)
+    parts = [f'<rect class="frame" x="{left}" y="{head}" width="{WIDTH - left}" height="{WIDTH - left}"/>']
+    for step in range(1, LEVELS + 1):
+        squares = "".join(
+            f"M{left + j * cell:.1f} {head + i * cell:.1f}h{cell:.1f}v{cell:.1f}h-{cell:.1f}z"
+            for i, j in np.argwhere(level == step)
+        )
+        parts.append(f'<path class="heat" fill-opacity="{step / LEVELS:.3f}" d="{squares}"/>' if squares else "")
+    diagonal = "".join(f"M{left + i * cell:.1f} {head + i * cell:.1f}h{cell:.1f}v{cell:.1f}h-{cell:.1f}z" for i in range(k))
+    parts.append(f'<path class="diagonal" d="{diagonal}"/>')
+    if k <= NAMED:
+        parts += [
+            _text(left - 6, head + (i + 0.5) * cell + 3, f"{_short(name)} {i + 1}", "end")
+            + _text(left + (i + 0.5) * cell, head - 6, str(i + 1), "middle")
+            for i, name in enumerate(names)
+        ]
+    if k <= COUNTED:
+        parts += [
+            _text(left + (j + 0.5) * cell, head + (i + 0.5) * cell + 3, str(confusion[i, j]), "middle", _ink(i, j, level))
+            for i, j in np.argwhere(confusion)
+        ]
+    says = f"Confusion matrix: {np.trace(confusion)} of {confusion.sum()} rows on the diagonal"
+    return _svg("heatmap", head + WIDTH - left + 1, parts, says)
+
+
+def curves(train: Sequence[float], validation: Sequence[float], best: int, what: str) -> Markup:
+    """One metric by epoch: dashed over the rows trained on, solid over those held out, the kept epoch marked.
+
+    Args:
+        train, validation: (epochs,).
+        best: index of the epoch whose weights were kept.
+    """
+    marks = ticks(min(*train, *validation), max(*train, *validation), 4)
+    x, y = linear(1, max(len(train), 2), 34, WIDTH - 62), linear(marks[0], marks[-1], 150, 10)
+    parts = [_rule(34, y(mark), WIDTH - 62, y(mark)) + _text(28, y(mark) + 3, f"{mark:g}", "end") for mark in marks]
+    for epoch in {1, best + 1, len(train)}:
+        parts.append(_text(x(epoch), 166, str(epoch), "middle"))
+    parts.append(f'<path class="kept" d="M{x(best + 1)} 10V150"/>')
+    ends = [y(train[-1]), y(validation[-1])]
+    if abs(ends[0] - ends[1]) < 12:  # the two labels would overlap
+        middle, side = sum(ends) / 2, 6 if ends[0] > ends[1] else -6
+        ends = [middle + side, middle - side]
+    for values, kind, end in zip((train, validation), ("train", "validation"), ends, strict=True):
+        line = " ".join(f"{x(i + 1)},{y(v)}" for i, v in enumerate(values))
+        parts.append(f'<polyline class="line {kind}" points="{line}"/>' + _text(WIDTH - 56, end + 3, kind))
+    parts.append(f'<circle class="dot" cx="{x(best + 1)}" cy="{y(validation[best])}" r="3.5"/>')
+    says = f"{what} by epoch; at epoch {best + 1}, the one kept, {train[best]:.3f} in training and {validation[best]:.3f} held out"
+    return _svg("curves", 172, parts, says)
+
+
+def reliability_curve(bins: Reliability) -> Markup:
+    """Share right against confidence, a dot a bin with an area as its rows; a line joins it to the perfect diagonal.
+
+    The mean length of the lines, weighted by the dots' areas, is the calibration error.
+    """
+    x, y = linear(0, 1, 34, WIDTH - 12), linear(0, 1, 246, 12)
+    parts = [
+        _rule(34, y(v), WIDTH - 12, y(v)) + _text(28, y(v) + 3, f"{v:.0%}", "end") + _text(x(v), 264, f"{v:.0%}", "middle")
+        for v in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    parts.append(f'<path class="perfect" d="M{x(0)} {y(0)}L{x(1)} {y(1)}"/>')
+    for count, c, a in zip(bins.count, bins.confidence, bins.accuracy, strict=True):
+        radius = max(1.5, 15 * math.sqrt(count / bins.count.sum()))
+        parts.append(f'<path class="gap" d="M{x(c)} {y(c)}V{y(a)}"/>')
+        parts.append(f'<circle class="share" cx="{x(c)}" cy="{y(a)}" r="{radius:.1f}"/>')
+    says = "; ".join(f"{a:.0%} right at {c:.0%}" for c, a in zip(bins.confidence, bins.accuracy, strict=True))
+    return _svg("reliability", 272, parts, f"Share right by confidence: {says}")
+
+
+def plane(
+    at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray, told: Sequence[str]
+) -> Markup:
+    """Rows on a plane, coloured and named by class; crosses are errors, and say on hover what they are.
+
+    Args:
+        at: (n, 2) positions.
+        y: (n,) index into names.
+        wrong: (n,) bool.
+        told: (n,) what to say of each row.
+    """
+    height = 640
+    low, high = at.min(axis=0), at.max(axis=0)
+    x, v = linear(low[0], high[0], 12, 948), linear(low[1], high[1], 12, height - 12)
+    spots = np.array([(x(a), v(b)) for a, b in at])
+    parts = []
+    for label in np.unique(y):
+        dots = "".join(f"M{a:g} {b:g}h0" for a, b in spots[(y == label) & ~wrong])
+        crosses = "".join(
+            f'<path d="M{a - 3.5:g} {b - 3.5:g}l7 7m0-7l-7 7"><title>{escape(told[i])}</title></path>'
+            for i, (a, b) in zip(np.flatnonzero((y == label) & wrong), spots[(y == label) & wrong], strict=True)
+        )
+        parts.append(f'<g class="c{label % COLOURS}"><path class="spots" d="{dots}"/><g class="errors">{crosses}</g></g>')
+    centres = {names[label]: np.median(spots[y == label], axis=0) for label in np.unique(y)}
+    parts += [_text(a, b, readable(name), "middle", "name") for name, (a, b) in apart(centres).items()]
+    says = f"{len(y)} test rows placed by likeness, named by class; {wrong.sum()} of them are errors"
+    return _svg("plane", height, parts, says, 960)
+
+
+def apart(centres: Mapping[str, np.ndarray], wide: float = 150, high: float = 26) -> dict[str, tuple[float, float]]:
+    """Places for names, (x, y) each: where one would cover another it moves down."""
+    placed: dict[str, tuple[float, float]] = {}
+    for name, (x, y) in sorted(centres.items(), key=lambda item: item[1][1]):
+        for a, b in sorted(placed.values(), key=lambda spot: spot[1]):
+            if abs(x - a) < wide and abs(y - b) < high:
+                y = b + high
+        placed[name] = (x, y)
+    return placed
+
+
+def _svg(kind: str, height: float, parts: Iterable[str], says: str, width: int = WIDTH) -> Markup:
+    head = f'<svg class="{kind}" viewBox="0 0 {width} {height:g}" role="img" aria-label="{escape(says)}">'
+    return Markup(head + "".join(parts) + "</svg>")
+
+
+def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
+    kind = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
+
+
+def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<path class="rule" d="M{x1} {y1}L{x2} {y2}"/>'
+
+
+def _short(name: str, most: int = 17) -> str:
+    name = readable(name)
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _ink(i: int, j: int, level: np.ndarray) -> str:
+    """The class of a count's text, so that it can be read on its cell."""
+    return "right" if i == j else "on" if level[i, j] > LEVELS / 2 else ""

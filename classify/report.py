@@ -1,0 +1,181 @@
+"""The comparison as one HTML file that needs nothing else: no network, no script, light and dark."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from classify import figures
+from classify.rows import unit_rows
+from classify.scores import Predictions
+from classify.statistics import confused_pairs, reliability
+from classify.wording import FORMATS, THIN, verdict
+from features import Stack
+from features.schema import recipe
+
+PAIRS, PHOTOS = 6, 4  # confused pairs shown, and photos of each
+PHOTO_SIDE = 160  # pixels
+MAPPED = 1500  # rows on the map: t-SNE takes seconds for so many, and more would hide each other
+
+
+def write_report(
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    failed: Sequence[dict[str, Any]],
+    predictions: Mapping[str, Predictions],
+    test: Stack,
+    seed: int,
+) -> Path:
+    """Write the report of a comparison.
+
+    Args:
+        path: the file to write.
+        rows: of `compare.json`, best first.
+        failed: `model`, `title` and `failed`, the reason, of the models that have no row.
+        predictions: model → what it said of the test rows.
+        test: the test rows.
+        seed: of the map, and printed.
+
+    Returns:
+        path.
+    """
+    names = test.label_names
+    best = rows[0]
+    said = predictions[best["model"]]
+    root = Path(test.attrs.get("dataset_root", ""))
+    pairs = pairs_with_photos(best, predictions, names, root)
+    top = heat_top(rows)
+    context = {
+        "rows": rows,
+        "failed": failed,
+        "verdict": verdict(rows),
+        "names": names,
+        "stack": test,
+        "seed": seed,
+        "recipe": recipe(test.attrs),
+        "versions": {
+            "Versions, features": json.loads(test.attrs.get("versions", "{}")),
+            "Versions, models": best.get("versions", {}),
+        }.items(),
+        "chance_loss": np.log(len(names)),
+        "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]]),
+        "difference_axis": axis([0.0, *(end for row in rows for end in row["difference_interval"] or ())]),
+        "pairs": pairs,
+        "photos": any(pair["photos"] for pair in pairs),
+        "root": root,
+        "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
+        "heat_top": top,
+        "heat_maps": [(row, figures.heat(np.array(row["confusion"]), names, top)) for row in rows],
+        "histories": [(row, *learning(row["history"])) for row in rows if row.get("history")],
+        "reliability": [
+            (row, figures.reliability_curve(reliability(p.y, p.proba)))
+            for row in rows
+            if (p := predictions[row["model"]]).proba is not None
+        ],
+        "map": placed(test, said, seed),
+        "levels": figures.LEVELS,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FORMATS | {"readable": figures.readable}
+    environment.globals |= FORMATS | {"THIN": THIN}
+    path.write_text(environment.get_template("report.html.jinja").render(context), encoding="utf-8")
+    return path
+
+
+def axis(values: Sequence[float]) -> dict[str, Any]:
+    """An axis that holds the values: its round `ticks`, and `at`, value → percent of the way along it."""
+    marks = figures.ticks(min(values), max(values))
+    return {"ticks": marks, "at": figures.linear(marks[0], marks[-1], 0, 100)}
+
+
+def heat_top(rows: Sequence[dict[str, Any]]) -> float:
+    """The largest share of a class's rows that any model takes for one other class: where all heat maps' scale ends."""
+    top = 0.0
+    for row in rows:
+        confusion = np.array(row["confusion"])
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        np.fill_diagonal(shares, 0)
+        top = max(top, float(shares.max()))
+    return top
+
+
+def learning(history: Mapping[str, Sequence[float]]) -> tuple[Any, Any, int]:
+    """Curves of loss and accuracy, and the index of the epoch whose weights were kept, that of the least loss."""
+    best = int(np.nanargmin(history["val_loss"]))
+    loss = figures.curves(history["loss"], history["val_loss"], best, "Loss")
+    return loss, figures.curves(history["accuracy"], history["val_accuracy"], best, "Accuracy"), best
+
+
+def pairs_with_photos(
+    best: dict[str, Any], predictions: Mapping[str, Predictions], names: Sequence[str], root: Path
+) -> list[dict[str, Any]]:
+    """The best model's most confused pairs; of each the photos that most models take for the same wrong class.
+
+    Returns:
+        `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`: `image` (a data URI),
+        `path`, `agreed` (how many models say so) and `confidence` (None without probabilities).
+    """
+    said = predictions[best["model"]]
+    shown = []
+    for true, predicted, count in confused_pairs(np.array(best["confusion"]), PAIRS):
+        rows = np.flatnonzero((said.y == true) & (said.predicted == predicted))
+        agreed = np.sum([p.predicted[rows] == predicted for p in predictions.values()], axis=0)
+        confidence = np.zeros(len(rows)) if said.proba is None else said.proba[rows, predicted]
+        photos = []
+        for i in np.lexsort((-confidence, -agreed))[:PHOTOS]:
+            image = thumbnail(root / said.paths[rows[i]])
+            sure = None if said.proba is None else float(confidence[i])
+            if image:
+                photos.append({"image": image, "path": said.paths[rows[i]], "agreed": int(agreed[i]), "confidence": sure})
+        of = int((said.y == true).sum())
+        shown.append({"true": names[true], "predicted": names[predicted], "count": count, "of": of, "photos": photos})
+    return shown
+
+
+def thumbnail(path: Path) -> str | None:
+    """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG; None where it cannot be read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as photo:
+            photo.draft("RGB", (2 * PHOTO_SIDE, 2 * PHOTO_SIDE))
+            upright = ImageOps.exif_transpose(photo).convert("RGB")
+    except OSError:
+        return None
+    file = io.BytesIO()
+    ImageOps.fit(upright, (PHOTO_SIDE, PHOTO_SIDE)).save(file, "JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def placed(test: Stack, said: Predictions, seed: int) -> Any:
+    """The map of test rows: average-pooled, unit length, 50 principal components, then t-SNE (van der Maaten, 2008).
+
+    Returns:
+        SVG, or None with fewer than ten rows, of which there is nothing to see.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    n = len(test)
+    if n < 10:
+        return None
+    chosen = np.sort(np.random.default_rng(seed).permutation(n)[:MAPPED])
+    some = test.take(chosen)
+    rows = unit_rows(some.pooled("avg") if len(test.feature_shape) > 1 else np.asarray(some.X))
+    components = PCA(min(50, *rows.shape), random_state=seed).fit_transform(rows)
+    at = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(components)
+    y, predicted = said.y[chosen], said.predicted[chosen]
+    shown = [figures.readable(name) for name in test.label_names]
+    told = [f"{shown[a]}, taken for {shown[b]} ({path})" for a, b, path in zip(y, predicted, some.paths, strict=True)]
+    return figures.plane(at, y, test.label_names, y != predicted, told)
