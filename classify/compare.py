@@ -15,6 +15,7 @@ from classify.fit import RUNS, Task, model_named
 from classify.models import MODELS
 from classify.scores import Predictions, read_predictions, scores
 from classify.statistics import holm, interval, mcnemar, resampled_means, resampled_recalls
+from classify.wording import p_value, points
 from features import Failed, Stack, open_stack
 from features.cli import command_line
 from features.reader import only_stack
@@ -162,7 +163,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [f"{row['model']} failed: {row['failed']}" for row in rows if "failed" in row]
     lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
     if baseline := there[0].get("baseline"):
-        lines.append(f"± in points against {baseline}; p: exact McNemar, Holm-corrected")
+        lines.append(f"base: {baseline}, difference in points; p: exact McNemar, Holm-corrected")
     return "\n".join(lines)
 
 
@@ -174,8 +175,8 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("F1", "macro_f1", "{:.3f}".format),
     ("logloss", "log_loss", "{:.3f}".format),
     ("ECE", "calibration_error", "{:.1%}".format),
-    ("±", "difference", lambda value: f"{100 * value:+.1f}"),
-    ("p", "mcnemar_holm_p", "{:.2g}".format),
+    ("vs base", "difference", points),
+    ("p", "mcnemar_holm_p", p_value),
     ("fit s", "fit_seconds", "{:.1f}".format),
     ("predict s", "predict_seconds", "{:.2f}".format),
     ("MB", "model_bytes", lambda size: f"{size / 1e6:.1f}"),

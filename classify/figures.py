@@ -113,8 +113,9 @@ def reliability_curve(bins: Reliability) -> Markup:
     ]
     parts.append(f'<path class="perfect" d="M{x(0)} {y(0)}L{x(1)} {y(1)}"/>')
     for count, c, a in zip(bins.count, bins.confidence, bins.accuracy, strict=True):
-        radius = max(1.5, 15 * math.sqrt(count / bins.count.sum()))
-        parts.append(f'<path class="gap" d="M{x(c)} {y(c)}V{y(a)}"/>')
+        part = math.sqrt(count / bins.count.sum())
+        radius = max(2.5, 15 * part)
+        parts.append(f'<path class="gap" stroke-opacity="{max(0.2, part):.2f}" d="M{x(c)} {y(c)}V{y(a)}"/>')
         parts.append(f'<circle class="share" cx="{x(c)}" cy="{y(a)}" r="{radius:.1f}"/>')
     says = "; ".join(f"{a:.0%} right at {c:.0%}" for c, a in zip(bins.confidence, bins.accuracy, strict=True))
     return _svg("reliability", 272, parts, f"Share right by confidence: {says}")

@@ -20,6 +20,7 @@ from features.schema import recipe
 
 PAIRS, PHOTOS = 6, 4  # confused pairs shown, and photos of each
 PHOTO_SIDE = 160  # pixels
+REACH = 0.15  # an axis goes so far below the best: a model further off would squash all others, and becomes an arrow
 MAPPED = 1500  # rows on the map: t-SNE takes seconds for so many, and more would hide each other
 
 
@@ -94,8 +95,12 @@ def write_report(
 
 
 def axis(values: Sequence[float]) -> dict[str, Any]:
-    """An axis that holds the values: its round `ticks`, and `at`, value → percent of the way along it."""
-    marks = figures.ticks(min(values), max(values))
+    """An axis that holds the values, but for those further than REACH below the greatest.
+
+    Returns:
+        its round `ticks`, and `at`, value → percent of the way along it.
+    """
+    marks = figures.ticks(max(min(values), max(values) - REACH), max(values))
     return {"ticks": marks, "at": figures.linear(marks[0], marks[-1], 0, 100)}
 
 

@@ -32,15 +32,15 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
         said.append("It is also the baseline that the others are tested against.")
     else:
         low, high = best["difference_interval"]
-        chance = "more than chance would make" if best["mcnemar_holm_p"] < ALPHA else "no more than chance could make"
+        chance = "a significant difference" if best["mcnemar_holm_p"] < ALPHA else "not a significant difference"
         gain = f"{points(best['difference'])} points (interval {points(low)} to {points(high)})"
         said.append(f"Against {base} that is {gain}, {chance} (p{THIN}{equals(best['mcnemar_holm_p'])}).")
     others = [row for row in rows[1:] if row["difference"] is not None]
     apart = [row for row in others if row["mcnemar_holm_p"] < ALPHA]
     groups = [
-        (f"better than {base} beyond chance", [row["model"] for row in apart if row["difference"] > 0]),
-        ("worse beyond chance", [row["model"] for row in apart if row["difference"] < 0]),
-        ("not to be told from it", [row["model"] for row in others if row not in apart]),
+        ("significantly better", [row["model"] for row in apart if row["difference"] > 0]),
+        ("significantly worse", [row["model"] for row in apart if row["difference"] < 0]),
+        ("not significantly different", [row["model"] for row in others if row not in apart]),
     ]
     found = [f"{joined(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in groups if names]
     if found:
