@@ -3,25 +3,20 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
-import numpy as np
-
 from classify.fit import RUNS, Task, model_named
+from classify.judge import judge
 from classify.models import MODELS
-from classify.scores import Predictions, read_predictions, scores
-from classify.statistics import holm, interval, mcnemar, resampled_means, resampled_recalls
 from classify.wording import p_value, points
 from features import Failed, Stack, open_stack
 from features.cli import command_line
 from features.reader import only_stack
 
-BASELINE = "dense"  # what the others are tested against; where it is not compared, the first model asked for
-IMBALANCE = 3  # the largest class over the smallest beyond which balanced accuracy decides who is best
 PACKAGES = ("numpy", "scikit-learn", "scipy", "xgboost", "xgboost-cpu", "keras", "tensorflow", "tensorflow-cpu")
 
 
@@ -79,64 +74,6 @@ def compare(
     return write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
 
 
-def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]], dict[str, Predictions]]:
-    """Score models that answered the same test rows, and test each against the baseline.
-
-    Args:
-        folders: model → its folder, with `result.json` and `predictions.csv`.
-        seed: of the bootstrap.
-
-    Returns:
-        the models' results, best first, each with what the comparison adds to it, and what each model predicted.
-
-    Raises:
-        Failed: a model answered other rows than the first.
-    """
-    results = {name: json.loads((folder / "result.json").read_text()) for name, folder in folders.items()}
-    said = {
-        name: read_predictions(folders[name] / "predictions.csv", result["label_names"])
-        for name, result in results.items()
-    }
-    first = next(iter(said))
-    y = said[first].y
-    if strangers := [n for n, p in said.items() if p.paths != said[first].paths or (p.y != y).any()]:
-        raise Failed(f"{strangers[0]} answered other test rows than {first}; the two cannot be compared")
-    base = list(said).index(BASELINE if BASELINE in said else first)
-    right = np.column_stack([p.right for p in said.values()])
-    means, recalls = resampled_means(right, seed), resampled_recalls(right, y, seed)
-    p_values = [mcnemar(right[:, i], right[:, base]) for i in range(len(said))]
-    others = [i for i in range(len(said)) if i != base]
-    adjusted = dict(zip(others, holm([p_values[i] for i in others]), strict=True))
-    lead = leading_score(y)
-    rows = []
-    for i, (name, result) in enumerate(results.items()):
-        against = {
-            "difference": float(right[:, i].mean() - right[:, base].mean()),
-            "difference_interval": interval(means[:, i] - means[:, base]),
-            "mcnemar_p": p_values[i],
-            "mcnemar_holm_p": adjusted.get(i),
-        }
-        rows.append(
-            result
-            | scores(y, said[name].predicted, len(result["label_names"]), said[name].proba)
-            | {
-                "accuracy_interval": interval(means[:, i]),
-                "balanced_accuracy_interval": interval(recalls[:, i]),
-                "baseline": list(said)[base],
-                "leads_by": lead,
-                **(against if i != base else dict.fromkeys(against)),
-            }
-        )
-    rows.sort(key=lambda row: (-row[lead], -row["macro_f1"]))
-    return rows, said
-
-
-def leading_score(y: np.ndarray) -> str:
-    """`accuracy`, or `balanced_accuracy` where one class of `y` has more than three times the rows of another."""
-    sizes = np.unique(y, return_counts=True)[1]
-    return "balanced_accuracy" if sizes.max() > IMBALANCE * sizes.min() else "accuracy"
-
-
 def versions() -> dict[str, str]:
     """Installed versions of what decides a model's numbers."""
     found = {"python": python_version()}
@@ -163,23 +100,27 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [f"{row['model']} failed: {row['failed']}" for row in rows if "failed" in row]
     lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
     if baseline := there[0].get("baseline"):
-        lines.append(f"base: {baseline}, difference in points; p: exact McNemar, Holm-corrected")
+        lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
     return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("model", "model", str),
     ("accuracy", "accuracy", "{:.2%}".format),
-    ("95 %", "accuracy_interval", lambda ends: f"{ends[0]:.1%}–{ends[1]:.1%}".replace("%–", "–")),
-    ("balanced", "balanced_accuracy", "{:.2%}".format),
+    ("95 %", "accuracy_interval", lambda ends: f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}"),
+    ("bal.acc", "balanced_accuracy", "{:.2%}".format),
     ("F1", "macro_f1", "{:.3f}".format),
     ("logloss", "log_loss", "{:.3f}".format),
     ("ECE", "calibration_error", "{:.1%}".format),
-    ("vs base", "difference", points),
+    ("diff", "difference", points),
     ("p", "mcnemar_holm_p", p_value),
-    ("fit s", "fit_seconds", "{:.1f}".format),
-    ("predict s", "predict_seconds", "{:.2f}".format),
-    ("MB", "model_bytes", lambda size: f"{size / 1e6:.1f}"),
+    ("fit s", "fit_seconds", _short),
+    ("pred s", "predict_seconds", _short),
+    ("MB", "model_bytes", lambda size: _short(size / 1e6)),
 )
 
 

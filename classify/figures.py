@@ -5,6 +5,7 @@ A figure is drawn 320 units wide and shown about that wide, side by side with it
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -59,7 +60,9 @@ def heat(confusion: np.ndarray, names: Sequence[str], top: float) -> Markup:
             for i, j in np.argwhere(level == step)
         )
         parts.append(f'<path class="heat" fill-opacity="{step / LEVELS:.3f}" d="{squares}"/>' if squares else "")
-    diagonal = "".join(f"M{left + i * cell:.1f} {head + i * cell:.1f}h{cell:.1f}v{cell:.1f}h-{cell:.1f}z" for i in range(k))
+    diagonal = "".join(
+        f"M{left + i * cell:.1f} {head + i * cell:.1f}h{cell:.1f}v{cell:.1f}h-{cell:.1f}z" for i in range(k)
+    )
     parts.append(f'<path class="diagonal" d="{diagonal}"/>')
     if k <= NAMED:
         parts += [
@@ -69,7 +72,9 @@ def heat(confusion: np.ndarray, names: Sequence[str], top: float) -> Markup:
         ]
     if k <= COUNTED:
         parts += [
-            _text(left + (j + 0.5) * cell, head + (i + 0.5) * cell + 3, str(confusion[i, j]), "middle", _ink(i, j, level))
+            _text(
+                left + (j + 0.5) * cell, head + (i + 0.5) * cell + 3, str(confusion[i, j]), "middle", _ink(i, j, level)
+            )
             for i, j in np.argwhere(confusion)
         ]
     says = f"Confusion matrix: {np.trace(confusion)} of {confusion.sum()} rows on the diagonal"
@@ -77,28 +82,29 @@ def heat(confusion: np.ndarray, names: Sequence[str], top: float) -> Markup:
 
 
 def curves(train: Sequence[float], validation: Sequence[float], best: int, what: str) -> Markup:
-    """One metric by epoch: dashed over the rows trained on, solid over those held out, the kept epoch marked.
+    """One metric by epoch: dashed over the rows trained on, solid over those held out, if any were.
 
     Args:
-        train, validation: (epochs,).
-        best: index of the epoch whose weights were kept.
+        train, validation: (epochs,); all NaN where no rows were held out.
+        best: index of the epoch to mark.
+        what: the metric.
     """
-    marks = ticks(min(*train, *validation), max(*train, *validation), 4)
-    x, y = linear(1, max(len(train), 2), 34, WIDTH - 62), linear(marks[0], marks[-1], 150, 10)
-    parts = [_rule(34, y(mark), WIDTH - 62, y(mark)) + _text(28, y(mark) + 3, f"{mark:g}", "end") for mark in marks]
-    for epoch in {1, best + 1, len(train)}:
-        parts.append(_text(x(epoch), 166, str(epoch), "middle"))
-    parts.append(f'<path class="kept" d="M{x(best + 1)} 10V150"/>')
-    ends = [y(train[-1]), y(validation[-1])]
-    if abs(ends[0] - ends[1]) < 12:  # the two labels would overlap
-        middle, side = sum(ends) / 2, 6 if ends[0] > ends[1] else -6
-        ends = [middle + side, middle - side]
-    for values, kind, end in zip((train, validation), ("train", "validation"), ends, strict=True):
+    lines = {"train": train, "validation": validation}
+    lines = {kind: values for kind, values in lines.items() if np.isfinite(values).all()}
+    marks = ticks(min(map(min, lines.values())), max(map(max, lines.values())), 4)
+    right = WIDTH - 62
+    x, y = linear(1, max(len(train), 2), 34, right), linear(marks[0], marks[-1], 150, 10)
+    parts = [_rule(34, y(mark), right, y(mark)) + _text(28, y(mark) + 3, f"{mark:g}", "end") for mark in marks]
+    parts += [_text(x(epoch), 166, str(epoch), "middle") for epoch in sorted({1, best + 1, len(train)})]
+    parts.append(f'<path class="mark" d="M{x(best + 1)} 10V150"/>')
+    ends = apart({kind: (right, y(values[-1])) for kind, values in lines.items()}, high=11)
+    for kind, values in lines.items():
         line = " ".join(f"{x(i + 1)},{y(v)}" for i, v in enumerate(values))
-        parts.append(f'<polyline class="line {kind}" points="{line}"/>' + _text(WIDTH - 56, end + 3, kind))
-    parts.append(f'<circle class="dot" cx="{x(best + 1)}" cy="{y(validation[best])}" r="3.5"/>')
-    says = f"{what} by epoch; at epoch {best + 1}, the one kept, {train[best]:.3f} in training and {validation[best]:.3f} held out"
-    return _svg("curves", 172, parts, says)
+        parts.append(f'<polyline class="line {kind}" points="{line}"/>' + _text(right + 6, ends[kind][1] + 3, kind))
+        if kind == "validation":
+            parts.append(f'<circle class="dot" cx="{x(best + 1)}" cy="{y(values[best])}" r="3.5"/>')
+    at_best = ", ".join(f"{kind} {values[best]:.3f}" for kind, values in lines.items())
+    return _svg("curves", 172, parts, f"{what} over {len(train)} epochs; at epoch {best + 1}: {at_best}")
 
 
 def reliability_curve(bins: Reliability) -> Markup:
@@ -108,12 +114,14 @@ def reliability_curve(bins: Reliability) -> Markup:
     """
     x, y = linear(0, 1, 34, WIDTH - 12), linear(0, 1, 246, 12)
     parts = [
-        _rule(34, y(v), WIDTH - 12, y(v)) + _text(28, y(v) + 3, f"{v:.0%}", "end") + _text(x(v), 264, f"{v:.0%}", "middle")
+        _rule(34, y(v), WIDTH - 12, y(v))
+        + _text(28, y(v) + 3, f"{v:.0%}", "end")
+        + _text(x(v), 264, f"{v:.0%}", "middle")
         for v in (0, 0.25, 0.5, 0.75, 1)
     ]
     parts.append(f'<path class="perfect" d="M{x(0)} {y(0)}L{x(1)} {y(1)}"/>')
-    for count, c, a in zip(bins.count, bins.confidence, bins.accuracy, strict=True):
-        part = math.sqrt(count / bins.count.sum())
+    for count, c, a in zip(bins.rows, bins.confidence, bins.accuracy, strict=True):
+        part = math.sqrt(count / bins.rows.sum())
         radius = max(2.5, 15 * part)
         parts.append(f'<path class="gap" stroke-opacity="{max(0.2, part):.2f}" d="M{x(c)} {y(c)}V{y(a)}"/>')
         parts.append(f'<circle class="share" cx="{x(c)}" cy="{y(a)}" r="{radius:.1f}"/>')
@@ -121,9 +129,7 @@ def reliability_curve(bins: Reliability) -> Markup:
     return _svg("reliability", 272, parts, f"Share right by confidence: {says}")
 
 
-def plane(
-    at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray, told: Sequence[str]
-) -> Markup:
+def plane(at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray, told: Sequence[str]) -> Markup:
     """Rows on a plane, coloured and named by class; crosses are errors, and say on hover what they are.
 
     Args:
@@ -140,17 +146,19 @@ def plane(
     for label in np.unique(y):
         dots = "".join(f"M{a:g} {b:g}h0" for a, b in spots[(y == label) & ~wrong])
         crosses = "".join(
-            f'<path d="M{a - 3.5:g} {b - 3.5:g}l7 7m0-7l-7 7"><title>{escape(told[i])}</title></path>'
+            f'<path d="M{a - 3.5:g} {b - 3.5:g}l7 7m0-7l-7 7"><title>{escape(told[int(i)])}</title></path>'
             for i, (a, b) in zip(np.flatnonzero((y == label) & wrong), spots[(y == label) & wrong], strict=True)
         )
-        parts.append(f'<g class="c{label % COLOURS}"><path class="spots" d="{dots}"/><g class="errors">{crosses}</g></g>')
+        parts.append(
+            f'<g class="c{label % COLOURS}"><path class="spots" d="{dots}"/><g class="errors">{crosses}</g></g>'
+        )
     centres = {names[label]: np.median(spots[y == label], axis=0) for label in np.unique(y)}
     parts += [_text(a, b, readable(name), "middle", "name") for name, (a, b) in apart(centres).items()]
     says = f"{len(y)} test rows placed by likeness, named by class; {wrong.sum()} of them are errors"
     return _svg("plane", height, parts, says, 960)
 
 
-def apart(centres: Mapping[str, np.ndarray], wide: float = 150, high: float = 26) -> dict[str, tuple[float, float]]:
+def apart(centres: Mapping[str, Any], wide: float = 150, high: float = 26) -> dict[str, tuple[float, float]]:
     """Places for names, (x, y) each: where one would cover another it moves down."""
     placed: dict[str, tuple[float, float]] = {}
     for name, (x, y) in sorted(centres.items(), key=lambda item: item[1][1]):

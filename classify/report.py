@@ -116,8 +116,9 @@ def heat_top(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def learning(history: Mapping[str, Sequence[float]]) -> tuple[Any, Any, int]:
-    """Curves of loss and accuracy, and the index of the epoch whose weights were kept, that of the least loss."""
-    best = int(np.nanargmin(history["val_loss"]))
+    """Curves of loss and accuracy, and the index of the least validation loss, or train loss where none is known."""
+    watched = history["val_loss"] if np.isfinite(history["val_loss"]).all() else history["loss"]
+    best = int(np.argmin(watched))
     loss = figures.curves(history["loss"], history["val_loss"], best, "Loss")
     return loss, figures.curves(history["accuracy"], history["val_accuracy"], best, "Accuracy"), best
 
@@ -142,7 +143,9 @@ def pairs_with_photos(
             image = thumbnail(root / said.paths[rows[i]])
             sure = None if said.proba is None else float(confidence[i])
             if image:
-                photos.append({"image": image, "path": said.paths[rows[i]], "agreed": int(agreed[i]), "confidence": sure})
+                photos.append(
+                    {"image": image, "path": said.paths[rows[i]], "agreed": int(agreed[i]), "confidence": sure}
+                )
         of = int((said.y == true).sum())
         shown.append({"true": names[true], "predicted": names[predicted], "count": count, "of": of, "photos": photos})
     return shown
@@ -171,6 +174,7 @@ def placed(test: Stack, said: Predictions, seed: int) -> Any:
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     n = len(test)
     if n < 10:
@@ -179,7 +183,9 @@ def placed(test: Stack, said: Predictions, seed: int) -> Any:
     some = test.take(chosen)
     rows = unit_rows(some.pooled("avg") if len(test.feature_shape) > 1 else np.asarray(some.X))
     components = PCA(min(50, *rows.shape), random_state=seed).fit_transform(rows)
-    at = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(components)
+    # Its threads wait for each other by spinning: on a busy machine 300 rows took two of them 60 s, and one alone 3 s.
+    with threadpool_limits(1):
+        at = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(components)
     y, predicted = said.y[chosen], said.predicted[chosen]
     shown = [figures.readable(name) for name in test.label_names]
     told = [f"{shown[a]}, taken for {shown[b]} ({path})" for a, b, path in zip(y, predicted, some.paths, strict=True)]

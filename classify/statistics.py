@@ -94,7 +94,7 @@ def log_loss(y: np.ndarray, proba: np.ndarray) -> float:
 class Reliability(NamedTuple):
     """Bins of confidence that hold at least one row: (bins,) rows, their mean confidence, the share that was right."""
 
-    count: np.ndarray
+    rows: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
 
@@ -111,13 +111,15 @@ def reliability(y: np.ndarray, proba: np.ndarray, bins: int = 15) -> Reliability
     bin_of = np.searchsorted(inner, confidence, side="left")
     count = np.bincount(bin_of, minlength=bins)
     held = np.flatnonzero(count)
-    mean_confidence, accuracy = (np.bincount(bin_of, values, bins)[held] / count[held] for values in (confidence, right))
+    mean_confidence, accuracy = (
+        np.bincount(bin_of, values, bins)[held] / count[held] for values in (confidence, right)
+    )
     return Reliability(count[held], mean_confidence, accuracy)
 
 
 def calibration_error(bins: Reliability) -> float:
     """Expected calibration error: mean |accuracy − confidence| over bins, weighted by rows (Naeini et al., 2015)."""
-    return float(np.average(np.abs(bins.accuracy - bins.confidence), weights=bins.count))
+    return float(np.average(np.abs(bins.accuracy - bins.confidence), weights=bins.rows))
 
 
 def confused_pairs(confusion: np.ndarray, most: int = 6) -> list[tuple[int, int, int]]:
