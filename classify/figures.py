@@ -14,7 +14,7 @@ from classify.statistics import Reliability
 
 WIDTH = 320
 LEVELS = 10  # steps of the heat maps' scale
-NAMED = 20  # classes up to which a heat map has room for their names
+NAMED = 15  # classes up to which a heat map or the map has room for their names
 COUNTED = 12  # classes up to which its cells have room for counts
 COLOURS = 10  # of the map's classes, in the stylesheet as --c0 … --c9
 
@@ -130,7 +130,7 @@ def reliability_curve(bins: Reliability) -> Markup:
 
 
 def plane(at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray, told: Sequence[str]) -> Markup:
-    """Rows on a plane, coloured and named by class; crosses are errors, and say on hover what they are.
+    """Rows on a plane, coloured and, up to NAMED classes, named by class; crosses are errors, and say so on hover.
 
     Args:
         at: (n, 2) positions.
@@ -152,9 +152,10 @@ def plane(at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray
         parts.append(
             f'<g class="c{label % COLOURS}"><path class="spots" d="{dots}"/><g class="errors">{crosses}</g></g>'
         )
-    centres = {names[label]: np.median(spots[y == label], axis=0) for label in np.unique(y)}
+    shown = np.unique(y) if len(names) <= NAMED else []
+    centres = {names[label]: np.median(spots[y == label], axis=0) for label in shown}
     parts += [_text(a, b, readable(name), "middle", "name") for name, (a, b) in apart(centres).items()]
-    says = f"{len(y)} test rows placed by likeness, named by class; {wrong.sum()} of them are errors"
+    says = f"{len(y)} test rows placed by likeness, coloured by class; {wrong.sum()} of them are errors"
     return _svg("plane", height, parts, says, 960)
 
 

@@ -80,6 +80,7 @@ def write_report(
         ],
         "map": placed(test, said, seed),
         "levels": figures.LEVELS,
+        "named": figures.NAMED,
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
