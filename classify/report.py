@@ -13,7 +13,7 @@ import numpy as np
 from classify import figures
 from classify.rows import unit_rows
 from classify.scores import Predictions
-from classify.statistics import confused_pairs, reliability
+from classify.statistics import ROUNDS, confused_pairs, reliability
 from classify.wording import FORMATS, THIN, verdict
 from features import Stack
 from features.schema import recipe
@@ -81,6 +81,7 @@ def write_report(
         "map": placed(test, said, seed),
         "levels": figures.LEVELS,
         "named": figures.NAMED,
+        "rounds": ROUNDS,
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
