@@ -59,9 +59,30 @@ def _xgboost(seed: int) -> Any:
     )
 
 
+def _dense(seed: int) -> Any:
+    from classify.dense import Dense
+
+    return Dense(random_state=seed)
+
+
+def _finetune(seed: int) -> Any:
+    from classify.finetune import Finetune
+
+    return Finetune(random_state=seed)
+
+
+def _scratch(seed: int) -> Any:
+    from classify.scratch import Scratch
+
+    return Scratch(random_state=seed)
+
+
 MODELS = {
     "logreg": Model("logistic regression", "flatten", True, _logreg),
     "linearsvm": Model("linear SVM", "flatten", True, _linearsvm),
     "svm": Model("SVM, RBF kernel", "flatten", True, _svm),
     "xgboost": Model("XGBoost", "avg", False, _xgboost),
+    "dense": Model("dense head", "flatten", False, _dense),
+    "finetune": Model("fine-tuned network", "flatten", False, _finetune),
+    "scratch": Model("CNN from scratch", "flatten", False, _scratch),
 }

@@ -58,7 +58,8 @@ def test_the_lock_goes_even_when_the_work_fails(tmp_path: Path) -> None:
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
     """Guards the message for an unwritable output."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(Failed, match=r"cannot write in .*/file: .* Choose another --out"), writer_lock(
-        tmp_path / "file" / "a.h5"
+    with (
+        pytest.raises(Failed, match=r"cannot write in .*/file: .* Choose another --out"),
+        writer_lock(tmp_path / "file" / "a.h5"),
     ):
         pass
