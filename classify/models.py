@@ -82,7 +82,7 @@ MODELS = {
     "linearsvm": Model("linear SVM", "flatten", True, _linearsvm),
     "svm": Model("SVM, RBF kernel", "flatten", True, _svm),
     "xgboost": Model("XGBoost", "avg", False, _xgboost),
-    "dense": Model("dense head", "flatten", False, _dense),
+    "dense": Model("dense head", "avg", False, _dense),
     "finetune": Model("fine-tuned network", "flatten", False, _finetune),
     "scratch": Model("CNN from scratch", "flatten", False, _scratch),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from classify.rows import row_chunks, shape
+from classify.rows import row_chunks
 from extract.base import import_keras
 from extract.split import seeded_split
 from features import Stack

@@ -7,7 +7,6 @@ import numpy as np
 from extract.base import import_keras
 from features import Refused
 
-
 TRAINED_SHARE = 1 / 3
 
 

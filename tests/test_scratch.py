@@ -73,7 +73,7 @@ def test_missing_photo_and_bare_array_are_said(stack: Stack) -> None:
 
 
 def test_augmentation_darkens_and_repeats_with_its_seed() -> None:
-    """Brightness falls to 0.1–0.7 everywhere, also where the rotation uncovers the border, and a seed gives it again."""
+    """Brightness falls to 0.1–0.7 everywhere, uncovered borders included, and a seed gives it again."""
     white = np.full((32, 32, 3), 255, "u1")
     for seed in range(20):
         changed = rotate_and_darken(white, np.random.default_rng(seed))
