@@ -60,9 +60,30 @@ def _xgboost(seed: int) -> Any:
     )
 
 
+def _dense(seed: int) -> Any:
+    from classify.dense import Dense
+
+    return Dense(random_state=seed)
+
+
+def _finetune(seed: int) -> Any:
+    from classify.finetune import Finetune
+
+    return Finetune(random_state=seed)
+
+
+def _scratch(seed: int) -> Any:
+    from classify.scratch import Scratch
+
+    return Scratch(random_state=seed)
+
+
 MODELS = {
     "logreg": Model("logistic regression", "flatten", "products", _logreg),
     "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm),
     "svm": Model("SVM, RBF kernel", "flatten", "products", _svm),
     "xgboost": Model("XGBoost", "avg", "array", _xgboost),
+    "dense": Model("dense head", "avg", "stack", _dense),
+    "finetune": Model("fine-tuned network", "flatten", "stack", _finetune),
+    "scratch": Model("CNN from scratch", "flatten", "stack", _scratch),
 }

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from classify.models import MODELS
 from classify.rows import row_chunks, shape
 from features import Refused
 
@@ -22,7 +23,8 @@ TRUSTED = [
 def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     """Write a fitted estimator and what it was trained on.
 
-    XGBoost goes to `model.ubj`; scikit-learn to `model.skops`, the rows that a kernel machine needs to `support.h5`.
+    XGBoost goes to `model.ubj`, a network to `model.keras`, scikit-learn to `model.skops`, and the rows that a kernel
+    machine needs to `support.h5`.
 
     Args:
         estimator: fitted.
@@ -32,6 +34,9 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(estimator, "get_booster"):
         estimator.save_model(folder / "model.ubj")
+    elif hasattr(estimator, "facts"):
+        estimator.model_.save(folder / "model.keras")
+        about = {**about, "network": estimator.facts()}
     else:
         import skops.io
 
@@ -64,6 +69,11 @@ def load_model(folder: str | Path) -> tuple[Any, dict[str, Any]]:
         estimator = XGBClassifier()
         estimator.load_model(folder / "model.ubj")
         return estimator, about
+    if (folder / "model.keras").is_file():
+        from extract.base import import_keras
+
+        network = import_keras().saving.load_model(folder / "model.keras", safe_mode=True)
+        return MODELS[about["model"]].build(about["seed"]).restore(network, about["network"]), about
     import skops.io
 
     unknown = [name for name in skops.io.get_untrusted_types(file=folder / "model.skops") if name not in TRUSTED]

@@ -20,6 +20,7 @@ class Backbone:
         weights_file: the name under which Keras caches its ImageNet weights.
         megabytes, top1, top5, parameters, depth: as published for the whole network with its top (keras.io, and
             Howard et al. 2019 for MobileNetV3): MB, % on ImageNet, %, millions, layers; None where unpublished.
+        trained: how many of its last layers fine-tuning trains, as in the sources; None leaves it to `default_layers`.
     """
 
     keras_name: str
@@ -33,6 +34,7 @@ class Backbone:
     top5: float | None
     parameters: float
     depth: int | None
+    trained: int | None = None
 
     @property
     def name(self) -> str:
@@ -41,8 +43,8 @@ class Backbone:
 
 # fmt: off
 _ROWS = [
-    Backbone("VGG16", "vgg16", "caffe", 224, "block5_pool", "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", 528, 71.3, 90.1, 138.4, 16),
-    Backbone("VGG19", "vgg19", "caffe", 224, "block5_pool", "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", 549, 71.3, 90.0, 143.7, 19),
+    Backbone("VGG16", "vgg16", "caffe", 224, "block5_pool", "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", 528, 71.3, 90.1, 138.4, 16, trained=2),
+    Backbone("VGG19", "vgg19", "caffe", 224, "block5_pool", "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", 549, 71.3, 90.0, 143.7, 19, trained=2),
     Backbone("Xception", "xception", "tf", 299, "block14_sepconv2_act", "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 88, 79.0, 94.5, 22.9, 81),
     Backbone("ResNet50", "resnet", "caffe", 224, "conv5_block3_out", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", 98, 74.9, 92.1, 25.6, 107),
     Backbone("ResNet101", "resnet", "caffe", 224, "conv5_block3_out", "resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5", 171, 76.4, 92.8, 44.7, 209),

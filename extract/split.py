@@ -9,16 +9,17 @@ from features.schema import SPLITS, UNLABELLED
 TEST_SHARE = 0.25
 
 
-def seeded_split(labels: np.ndarray, sha256: np.ndarray, seed: int) -> np.ndarray:
-    """Put a quarter of each class aside for testing, identical images together.
+def seeded_split(labels: np.ndarray, sha256: np.ndarray, seed: int, share: float = TEST_SHARE) -> np.ndarray:
+    """Put a share of each class aside for testing, identical images together.
 
-    Within a class, images are ranked by a hash of seed and content, and the first quarter is test. So the split does
+    Within a class, images are ranked by a hash of seed and content, and the first are test. So the split does
     not depend on names or order, and an image keeps its place while others come and go around it, but near the edge.
 
     Args:
         labels: (rows,) int64; unlabelled rows (-1) are train.
         sha256: (rows, 32) uint8 of the images.
         seed: any integer.
+        share: of each class's images that are test.
 
     Returns:
         (rows,) uint8 of `SPLITS`.
@@ -33,6 +34,6 @@ def seeded_split(labels: np.ndarray, sha256: np.ndarray, seed: int) -> np.ndarra
         by_class.setdefault(int(labels[row]), []).append(rank)
     test: set[bytes] = set()
     for images in by_class.values():
-        count = round(TEST_SHARE * len(images)) or int(len(images) > 1)
+        count = round(share * len(images)) or int(len(images) > 1)
         test.update(sorted(images)[:count])
     return np.array([SPLITS["test"] if rank in test else SPLITS["train"] for rank in ranks], "u1")

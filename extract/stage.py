@@ -18,7 +18,7 @@ from extract.forward import Forward, choose_device, compile_forward
 from extract.pipeline import fill
 from extract.split import seeded_split
 from extract.staleness import Recorded, image_changes, recipe_changes
-from features import Refused, open_stack
+from features import Refused, Stack, open_stack
 from features.cli import command_line
 from features.layout import lay_out
 from features.lock import writer_lock
@@ -68,21 +68,68 @@ def extract(
     """
     command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
     row = backbone_named(backbone)
+    listing = scan(data, classes)
+    stack = Path(out) if out else STACKS / _file_name(listing.name, row, weights, layer, classes, size)
+    return _extract(stack, listing, row, weights, layer or row.layer, size or row.size, device, batch, seed, command)
+
+
+def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
+    """A second stack of the very same rows, from the same base cut at another layer.
+
+    Args:
+        parent: a finished stack; all rows of its file are taken.
+        layer: where to cut.
+        out: the stack to write; one that is there and up to date is left alone.
+
+    Returns:
+        the stack's path.
+
+    Raises:
+        Refused: the images or the weights are no longer those of the parent, or what is at `out` is something else.
+        Failed: disk or memory.
+    """
+    whole, attrs = open_stack(parent.path), parent.attrs
+    row = backbone_named(attrs["backbone"])
+    weights = attrs["weights_file"] or attrs["weights"]
+    listing = Listing(
+        attrs["dataset"], Path(attrs["dataset_root"]), whole.paths, whole.y, whole.label_names, whole.split
+    )
+    changes = recipe_changes(attrs, weights_identity(row, weights, attrs["seed"]))
+    _refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
+    size, batch = attrs["input_size"], attrs["batch"]
+    _extract(
+        out, listing, row, weights, layer, size, "auto", batch, attrs["seed"], attrs["command"] + f" --layer {layer}"
+    )
+    same_rows = np.array_equal(open_stack(out).field("sha256"), whole.field("sha256"))
+    _refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
+    return out
+
+
+def _extract(
+    stack: Path,
+    listing: Listing,
+    row: Backbone,
+    weights: str,
+    layer: str,
+    size: int,
+    device: str,
+    batch: int,
+    seed: int,
+    command: str,
+) -> Path:
     wanted = {
         "backbone": row.name,
-        "layer": layer or row.layer,
+        "layer": layer,
         "preprocessing": row.preprocessing,
-        "input_size": size or row.size,
+        "input_size": size,
         "resize": "squash",
         "resize_filter": "bilinear",
         "dtype": "float32",
         "precision": "f32",
         **weights_identity(row, weights, seed),
     }
-    listing = scan(data, classes)
     if listing.split is None:
         wanted["seed"] = seed
-    stack = Path(out) if out else STACKS / _file_name(listing.name, row, weights, layer, classes, size)
     with writer_lock(stack):
         if stack.exists():
             finished = open_stack(stack)
@@ -98,8 +145,8 @@ def extract(
                 writer.forget(changes.changed)
                 batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
         device = choose_device(device)
-        base, weights_sha256 = load_base(row, weights, wanted["input_size"], seed)
-        base = cut(base, wanted["layer"])
+        base, weights_sha256 = load_base(row, weights, size, seed)
+        base = cut(base, layer)
         forward, batch = compile_forward(base, row, batch, device)
         if not begun:
             attrs = wanted | {
@@ -119,7 +166,7 @@ def extract(
         with StackWriter(stack) as writer:
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
-            return _complete(writer, listing, forward, batch, wanted["input_size"], seed)
+            return _complete(writer, listing, forward, batch, size, seed)
 
 
 def _complete(writer: StackWriter, listing: Listing, forward: Forward, batch: int, side: int, seed: int) -> Path:

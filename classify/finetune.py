@@ -1,0 +1,124 @@
+"""The fine-tuned network: the top of the backbone and the head, trained from a stack cut below them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from classify.dense import head
+from classify.network import Network, held_out, train
+from classify.rows import shape
+from extract.backbones import backbone_named
+from extract.base import cut, import_keras, load_base
+from extract.stage import extract_layer
+from extract.staleness import recipe_changes
+from extract.tail import cut_below, default_layers, tail_of
+from features import Refused, Stack, open_stack
+from features.schema import recipe
+
+
+class Finetune(Network):
+    """The last layers of the backbone and a dense head on top, trained together.
+
+    What lies below stays frozen, so it is run once: a second stack of the same rows, cut just below the first
+    trainable layer, is made beside the first (`<stem>-<layer>.h5`) unless it is there. The head is trained first, on
+    the rows it is given: a random head would wreck the layers below it. Then both are trained from the second stack.
+
+    Args:
+        layers: how many of the backbone's last layers are trained; by default what suits the backbone.
+        pool: avg, max or flatten: what the head gets of the base's (h, w, c).
+        widths, dropout, scale: of the head, see `Dense`.
+        head_rate, rate: Adam's learning rates, for the head alone and for both.
+        epochs: at most so many each; the validation loss decides when to stop.
+        random_state: seed of weights, validation rows, order and dropout.
+
+    Attributes:
+        cut_: recipe of the rows that `model_` takes, (batch, width) flattened: backbone, layer, weights, …
+        warmup_: how the head's own training went.
+
+    Example:
+        Finetune(layers=2).fit(train, train.y).predict(test)
+    """
+
+    def __init__(
+        self,
+        layers: int | None = None,
+        pool: str = "avg",
+        widths: Sequence[int] = (256,),
+        dropout: float = 0.5,
+        scale: bool = True,
+        head_rate: float = 1e-3,
+        rate: float = 1e-4,
+        epochs: int = 50,
+        random_state: int = 0,
+    ) -> None:
+        self.layers = layers
+        self.pool = pool
+        self.widths = widths
+        self.dropout = dropout
+        self.scale = scale
+        self.head_rate = head_rate
+        self.rate = rate
+        self.epochs = epochs
+        self.random_state = random_state
+
+    def fit(self, X: Stack, y: np.ndarray) -> Self:
+        """Fit to a stack's rows, (n,) labels.
+
+        Raises:
+            Refused: the base has fewer layers than `layers`, or images or weights are no longer those of the stack.
+        """
+        attrs = _stack(X).attrs
+        row = backbone_named(attrs["backbone"])
+        weights = attrs["weights_file"] or attrs["weights"]
+        base, _ = load_base(row, weights, attrs["input_size"], attrs["seed"])
+        base = cut(base, attrs["layer"])
+        layers = self.layers or row.trained or default_layers(base)
+        layer = cut_below(base, layers)
+        print(f"training the last {layers} layers of {row.name}, from rows cut at {layer}", file=sys.stderr)
+        rows = cut_rows(X, layer)
+        self.cut_ = recipe(rows.attrs)
+
+        self.classes_, y = np.unique(y, return_inverse=True)
+        held = held_out(X, y, self.random_state)
+        keras = import_keras()
+        keras.utils.set_random_seed(self.random_state)
+        pooled = X if self.pool == "flatten" else X.pooled(self.pool)
+        features = keras.Input((shape(pooled)[1],))
+        top = keras.Model(features, head(features, len(self.classes_), self.widths, self.dropout, self.scale))
+        self.warmup_ = train(top, self.head_rate, pooled, y, held, self.epochs, self.random_state)
+        self.model_ = join(tail_of(base, layer, layers), self.pool, top)
+        self._keep(train(self.model_, self.rate, rows, y, held, self.epochs, self.random_state))
+        return self
+
+    def _inputs(self, X: Any) -> Any:
+        rows = cut_rows(_stack(X), self.cut_["layer"])
+        if changes := recipe_changes(rows.attrs, self.cut_):
+            raise Refused(f"{rows.path} does not fit this network:\n  " + "\n  ".join(changes))
+        return rows
+
+
+def join(tail: Any, pool: str, top: Any) -> Any:
+    """Tail and head as one network, (batch, width) rows flattened at the cut → (batch, classes)."""
+    keras = import_keras()
+    layers = keras.layers
+    pools = {"flatten": layers.Flatten, "avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+    at_cut = tail.input_shape[1:]
+    rows = keras.Input((int(np.prod(at_cut)),))
+    return keras.Model(rows, top(pools[pool]()(tail(layers.Reshape(at_cut)(rows)))))
+
+
+def cut_rows(X: Stack, layer: str) -> Stack:
+    """The same rows at another layer; extracted, where that has not been done yet, to `<stem>-<layer>.h5`."""
+    if X.attrs["layer"] == layer:
+        return X
+    path: Path = X.path.with_name(f"{X.path.stem}-{layer}.h5")
+    return open_stack(extract_layer(X, layer, path)).take(X.rows)
+
+
+def _stack(X: Any) -> Stack:
+    if not isinstance(X, Stack):
+        raise Refused("fine-tuning needs the backbone below the rows: give it a stack, whose attributes name it")
+    return X
