@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,7 +164,7 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
 def _load_file(base: Any, backbone: Backbone, file: Path) -> None:
     try:
         base.load_weights(file)
-    except OSError as error:
+    except (OSError, zipfile.BadZipFile) as error:  # .keras is a ZIP file
         raise Failed(f"weights file {file} is damaged or incomplete: {error}") from None
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
