@@ -67,6 +67,9 @@ def extract(
         Failed: disk, network or memory.
     """
     command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
+    for name, value, least in (("batch", batch, 1), ("size", size, 1), ("seed", seed, 0)):
+        if value is not None and not least <= value < 2**32:
+            raise Refused(f"--{name} {value}: give a number from {least} up")
     row = backbone_named(backbone)
     wanted = {
         "backbone": row.name,
@@ -88,6 +91,7 @@ def extract(
             finished = open_stack(stack)
             changes = image_changes(Recorded.of(finished), listing)
             _refuse(stack, recipe_changes(finished.attrs, wanted) + changes.lines())
+            partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
             print(f"{stack} is up to date, nothing to do", file=sys.stderr)
             return stack
         begun = partial_path(stack).exists()
@@ -101,12 +105,13 @@ def extract(
         base, weights_sha256 = load_base(row, weights, wanted["input_size"], seed)
         base = cut(base, wanted["layer"])
         forward, batch = compile_forward(base, row, batch, device)
+        engine = f"keras on {import_keras().backend.backend()}"
         if not begun:
             attrs = wanted | {
                 "weights": weights if weights in ("imagenet", "random") else Path(weights).name,
                 "weights_file": "" if weights in ("imagenet", "random") else str(Path(weights).resolve()),
                 "weights_sha256": weights_sha256,
-                "engine": f"keras on {import_keras().backend.backend()}",
+                "engine": engine,
                 "device": device,
                 "batch": batch,
                 "seed": seed,
@@ -119,6 +124,7 @@ def extract(
         with StackWriter(stack) as writer:
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
+            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine}))
             return _complete(writer, listing, forward, batch, wanted["input_size"], seed)
 
 

@@ -78,7 +78,7 @@ def command_line(
     start: Sequence[str], door: Callable[..., Any], given: dict[str, Any], positional: Sequence[str]
 ) -> str:
     """The command that calls a door with these arguments, to be recorded in what it makes; defaults are left out."""
-    words = [*start, *(str(given[name]) for name in positional)]
+    words = [*start, *(str(given[name]) for name in positional if given[name] is not None)]
     for name, parameter in inspect.signature(door).parameters.items():
         value = given[name]
         if name in positional or value == parameter.default:
