@@ -11,7 +11,7 @@ from extract.base import import_keras, load_base
 from extract.forward import compile_forward
 from features import Refused
 
-# One of each module of Keras Applications, and those whose layer names are counted; ALL_BACKBONES=1 takes all 40 (230 s).
+# One of each module of Keras Applications, and those with counted layer names; ALL_BACKBONES=1 takes all 40 (230 s).
 BUILT = [
     *("vgg16", "vgg19", "xception", "resnet50", "resnet50v2", "inceptionv3", "mobilenet", "mobilenetv2"),
     *("mobilenetv3small", "mobilenetv3large", "densenet121", "nasnetlarge", "efficientnetb0"),
@@ -71,7 +71,7 @@ def test_preprocessing_mode(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(BACKBONES) if os.environ.get("ALL_BACKBONES") else BUILT)
 def test_weights_file_and_last_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the file name that the no-network message gives, and the default layer, against the network Keras builds."""
+    """Guards the file name in the no-network message, and the default layer, against the network Keras builds."""
     keras, asked = import_keras(), []
 
     def get_file(fname: str, *_: Any, **__: Any) -> str:
@@ -141,7 +141,7 @@ def test_efficientnet_from_a_file_is_the_network_keras_builds(tmp_path: Path, mo
     made = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(64, 64, 3))
     normalization = next(layer for layer in made.layers if type(layer).__name__ == "Normalization")
     mean, variance, *rest = normalization.get_weights()
-    normalization.set_weights([mean + [0.485, 0.456, 0.406], variance * [0.05, 0.05, 0.06], *rest])
+    normalization.set_weights([mean + np.array([0.485, 0.456, 0.406]), variance * [0.05, 0.05, 0.06], *rest])
     calibrate(made, keras.applications.efficientnet.preprocess_input)
     made.save_weights(file)
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(file))

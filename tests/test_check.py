@@ -22,7 +22,9 @@ def whole(tmp_path: Path) -> Path:
 def test_a_flipped_bit_in_a_row(whole: Path, name: str, row_bytes: int, bit: int) -> None:
     """Guards every byte that a row's CRC covers: one flipped bit is found, and the row and its image are named."""
     flip(whole, offsets(whole)[name] + 6 * row_bytes + row_bytes // 2, bit)
-    with pytest.raises(Failed, match=r"a\.h5 is damaged: row 6 \(class0/é6\.png\)\. Delete it and extract again: python"):
+    with pytest.raises(
+        Failed, match=r"a\.h5 is damaged: row 6 \(class0/é6\.png\)\. Delete it and extract again: python"
+    ):
         verify(str(whole))
 
 

@@ -133,7 +133,12 @@ def test_bad_input_gets_one_line(place: Path, words: list[str], code: int, messa
 
 def test_usage(tmp_path: Path) -> None:
     """Guards argparse's own exit code: an unknown option or choice is 2, as are our refusals."""
-    for words in (("extract", "--fast"), ("extract", "--device", "tpu"), ("features",), ("classify", "fit", "--pool", "x")):
+    for words in (
+        ("extract", "--fast"),
+        ("extract", "--device", "tpu"),
+        ("features",),
+        ("classify", "fit", "--pool", "x"),
+    ):
         done = run(*words, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert "usage: " in done.stderr
@@ -160,7 +165,9 @@ def test_recorded_command() -> None:
         pass
 
     def told(**given: object) -> str:
-        return command_line(["run"], door, {"data": None, "layer": None, "models": None, "fast": False, **given}, ["data"])
+        return command_line(
+            ["run"], door, {"data": None, "layer": None, "models": None, "fast": False, **given}, ["data"]
+        )
 
     assert told() == "run"
     assert told(data="my photos", layer="a b") == "run 'my photos' --layer 'a b'"

@@ -138,7 +138,10 @@ def test_manifest_without_split_and_with_bom(tmp_path: Path) -> None:
         ("path,label\n", r"no images in .*list\.csv\. Expected"),
         ("path,label\na.png,x\nb.png,y\n./a.png,x\n", r"list\.csv line 4: a\.png is there already, on line 2"),
         ("path,label,split\na.png,x,train\nb.png,y,dev\n", "line 3: split 'dev' is none of train, val, test"),
-        ("path,label\na.png,x\ne.png,x\nf.png,y\n", r"names 2 files that are not there: line 3: e\.png, line 4: f\.png"),
+        (
+            "path,label\na.png,x\ne.png,x\nf.png,y\n",
+            r"names 2 files that are not there: line 3: e\.png, line 4: f\.png",
+        ),
         ("path,label\n,x\n", "names 1 files that are not there: line 2: "),
         ("path,label\na.png,x\nb.png,x\n", r"list\.csv has only one class, 'x': a classifier needs two"),
         ("path,label\na.png,\nb.png,\n", "has no labels: a classifier needs two"),

@@ -133,7 +133,9 @@ def test_odd_exif_does_not_cost_the_image() -> None:
     stored = Image.open(io.BytesIO(data))
     with pytest.raises(struct.error):
         ImageOps.exif_transpose(stored)
-    assert np.array_equal(decode(data, 32), np.asarray(stored.transpose(Image.Transpose.ROTATE_270).resize((32, 32), BILINEAR)))
+    assert np.array_equal(
+        decode(data, 32), np.asarray(stored.transpose(Image.Transpose.ROTATE_270).resize((32, 32), BILINEAR))
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,4 +1,3 @@
-import os
 import random
 import signal
 import subprocess
@@ -52,7 +51,7 @@ def rows_of(path: Path) -> dict[str, bytes]:
 
 
 def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
-    """Guards resume: SIGKILL at twenty seeded moments between layout and rename, then the same bytes in the same order."""
+    """Guards resume: SIGKILL at twenty seeded moments, then the same bytes in the same order."""
     data = photos(tmp_path / "photos", classes=3, each=80, side=20)
     env = environment(PYTHONPATH=f"{REPO}:{REPO / 'tests'}", OPENBLAS_NUM_THREADS="1")
 
@@ -111,7 +110,7 @@ def wait_for_rows(partial: Path, rows: int, process: subprocess.Popen[str]) -> N
 
 
 def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
-    """Guards the command: SIGKILL leaves it resumable, Ctrl-C exits 130 and SIGTERM 143 with one line; same rows at last."""
+    """Guards the command: resumable after SIGKILL, Ctrl-C (exit 130) and SIGTERM (143); the same rows at last."""
     folder, words = command
     straight = str(folder / "straight.h5")
     extract(str(folder / "photos"), "vgg16", weights="random", size=32, batch=4, out=straight)
@@ -144,4 +143,4 @@ def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
     assert f"{400 - resumed // 4 * 4} rows in" in last.stderr
     assert rows_of(folder / "cut.h5") == rows_of(folder / "straight.h5")
     assert np.isfinite(open_stack(folder / "cut.h5").X).all()
-    assert sorted(name for name in os.listdir(folder) if name.startswith("cut")) == ["cut.h5"]
+    assert [path.name for path in folder.glob("cut*")] == ["cut.h5"]

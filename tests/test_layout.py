@@ -120,7 +120,9 @@ def small_disk(tmp_path: Path):
 def test_too_little_disk_leaves_nothing_behind(small_disk: Path) -> None:
     """Guards the full disk: met before any work, said with both sizes, no file left."""
     held = contents(rows=100, shape=(7, 7, 100))
-    with pytest.raises(Failed, match=r"it needs 3\.0 MB and 1\.0 MB are free\. Free some space or choose another --out"):
+    with pytest.raises(
+        Failed, match=r"it needs 3\.0 MB and 1\.0 MB are free\. Free some space or choose another --out"
+    ):
         begin(small_disk / "a.h5", held)
     assert list(small_disk.iterdir()) == []
 

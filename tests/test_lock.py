@@ -10,7 +10,13 @@ from tiny import environment
 from features import Failed, Refused
 from features.lock import writer_lock
 
-HOLD = "import sys, pathlib; from features.lock import writer_lock\nwith writer_lock(pathlib.Path(sys.argv[1])):\n print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import pathlib, sys
+from features.lock import writer_lock
+with writer_lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -58,7 +64,8 @@ def test_the_lock_goes_even_when_the_work_fails(tmp_path: Path) -> None:
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
     """Guards the message for an unwritable output."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(Failed, match=r"cannot write in .*/file: .* Choose another --out"), writer_lock(
-        tmp_path / "file" / "a.h5"
+    with (
+        pytest.raises(Failed, match=r"cannot write in .*/file: .* Choose another --out"),
+        writer_lock(tmp_path / "file" / "a.h5"),
     ):
         pass

@@ -76,7 +76,9 @@ def test_rows_are_plain_keras(made: tuple[Path, Path, str]) -> None:
         assert file.attrs["engine"] == f"keras on {keras.backend.backend()}"
         assert (file.attrs["dataset_root"], file.attrs["weights_file"]) == (str(data), weights)
         assert json.loads(file.attrs["versions"])["keras"] == keras.__version__
-        assert file.attrs["command"].startswith(f"python -m extract {data} --weights {weights} --size 32 --batch 4 --out ")
+        assert file.attrs["command"].startswith(
+            f"python -m extract {data} --weights {weights} --size 32 --batch 4 --out "
+        )
     assert verify(str(stack))["images"] == 18
 
 
@@ -111,7 +113,9 @@ def test_a_rerun_does_nothing(made: tuple[Path, Path, str], tmp_path: Path) -> N
     before = (stack.read_bytes(), stack.stat().st_mtime_ns)
     words = [str(data), *("--weights", weights, "--size", "32", "--batch", "4", "--out", str(stack))]
     program = "import atexit, sys, runpy\n"
-    program += "atexit.register(lambda: print(sorted({'keras', 'tensorflow', 'jax'} & set(sys.modules)), file=sys.stderr))\n"
+    program += (
+        "atexit.register(lambda: print(sorted({'keras', 'tensorflow', 'jax'} & set(sys.modules)), file=sys.stderr))\n"
+    )
     program += f"sys.argv[1:] = {words!r}; runpy.run_module('extract', run_name='__main__')"
     (tmp_path / "again.py").write_text(program)
     done = run("again", cwd=tmp_path)
@@ -193,7 +197,7 @@ def killed_before_the_rename(stack: Path) -> Path:
 def test_resume_computes_what_is_missing(
     mine: tuple[Path, Path, str], made: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Guards resume: a torn row's block is computed again to the same bits; an image changed meanwhile gets its new row."""
+    """Guards resume: a torn row is computed again to the same bits; an image changed meanwhile gets its new row."""
     data, stack, _ = mine
     partial = killed_before_the_rename(stack)
     flip(partial, offsets(partial)["features"] + 512 * 4 * 5)
@@ -312,11 +316,13 @@ def test_jax_gives_the_same_rows_but_not_in_one_file(mine: tuple[Path, Path, str
 def test_no_network_for_imagenet(photo_folder: Path, tmp_path: Path) -> None:
     """Guards the message where Keras cannot download: which file, where it belongs, and the two other ways."""
     home = tmp_path / "home"
-    env = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")} | {"KERAS_HOME": str(home)}
+    env = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"KERAS_HOME": str(home)}
     done = run("extract", photo_folder, "--backbone", "vgg16", cwd=tmp_path, **env)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     file = home / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    assert done.stderr.startswith(f"error: no ImageNet weights for vgg16: {file} is not there and cannot be downloaded (")
+    assert done.stderr.startswith(
+        f"error: no ImageNet weights for vgg16: {file} is not there and cannot be downloaded ("
+    )
     assert f"Get {file.name} on a machine with a network and put it there, or give WEIGHTS=FILE" in done.stderr
     assert "WEIGHTS=random" in done.stderr
     assert done.stderr.count("\n") == 1
