@@ -58,7 +58,7 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         kernel = np.exp(-self.gamma_ * squared_distances(products, squares, squares))
         svc = SVC(C=self.C, kernel="precomputed")
         self.svc_, self.calibrated_ = fit_calibrated(svc, kernel, codes, source_groups(X))
-        support = np.sort(self.svc_.support_)  # libsvm keeps them class by class, a stack gives rows in its own order
+        support = self.svc_.support_
         self.support_rows_ = X.take(support) if isinstance(X, Stack) else X[support]
         return self
 
@@ -87,7 +87,7 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         products = unit_products(X, self.support_rows_)
         distances = squared_distances(products, _is_row(X), _is_row(self.support_rows_))
         kernel = np.zeros((len(products), self.svc_.shape_fit_[0]))
-        kernel[:, np.sort(self.svc_.support_)] = np.exp(-self.gamma_ * distances)
+        kernel[:, self.svc_.support_] = np.exp(-self.gamma_ * distances)
         return kernel
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,7 +170,7 @@ def _load_file(base: Any, backbone: Backbone, file: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             base.load_weights(file)
-    except OSError as error:
+    except (OSError, zipfile.BadZipFile) as error:  # .keras is a ZIP file
         raise Failed(f"weights file {file} is damaged or incomplete: {error}") from None
     except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -96,7 +96,10 @@ def scan(data: str, classes: int | None = None) -> Listing:
     made = NAMED[data]() if data in NAMED and not Path(data).exists() else Path(data)
     place = made.resolve()
     if place.is_file():
-        root, images, has_split = place.parent, *_manifest(place)
+        try:
+            root, images, has_split = place.parent, *_manifest(place)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise Refused(f"{data} is no CSV manifest in UTF-8: {error}") from None
     elif not place.is_dir():
         raise Refused(f"no dataset at {data}: no such folder or manifest (datasets with a name: {', '.join(NAMED)})")
     elif (place / "meta" / "classes.txt").is_file():
@@ -120,6 +123,9 @@ def scan(data: str, classes: int | None = None) -> Listing:
         raise Refused(
             f"{data} has {only}: a classifier needs two. Expected one folder a class, or a manifest with labels."
         )
+    if odd := [image.path for image in images if not _is_utf8(image.path + image.label)]:
+        shown = listed([ascii(path)[1:-1] for path in odd])
+        raise Refused(f"{len(odd)} file names in {data} are not UTF-8: {shown}. Rename them.")
     images.sort()
     index = {name: i for i, name in enumerate(names)} | {"": UNLABELLED}
     return Listing(
@@ -130,6 +136,14 @@ def scan(data: str, classes: int | None = None) -> Listing:
         label_names=names,
         split=np.array([image.split for image in images], "u1") if has_split else None,
     )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the file system's odd bytes, which Python carries as surrogates
+        return False
+    return True
 
 
 def _folders(place: Path) -> list[Path]:
@@ -163,10 +177,15 @@ def _split_folders(root: Path) -> list[_Image]:
 def _food101(root: Path) -> list[_Image]:
     images = []
     for split in ("train", "test"):
-        for number, line in enumerate((root / "meta" / f"{split}.txt").read_text().splitlines(), 1):
+        file = root / "meta" / f"{split}.txt"
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from None
+        for number, line in enumerate(lines, 1):
             label, slash, name = line.strip().partition("/")
             if not (label and slash and name):
-                raise Refused(f"{root}/meta/{split}.txt line {number}: expected class/id, got {line!r}")
+                raise Refused(f"{file} line {number}: expected class/id, got {line!r}")
             images.append(_Image(SPLITS[split], f"images/{label}/{name}.jpg", label))
     return images
 

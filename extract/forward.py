@@ -19,7 +19,10 @@ def choose_device(device: str) -> str:
         Refused: a GPU was asked for and the Keras backend sees none.
     """
     keras = import_keras()
-    gpus = keras.distribution.list_devices("gpu")
+    try:
+        gpus = keras.distribution.list_devices("gpu")
+    except RuntimeError:  # JAX raises where TensorFlow gives an empty list
+        gpus = []
     if device == "gpu" and not gpus:
         raise Refused(
             f"--device gpu: Keras on {keras.backend.backend()} sees no GPU. "

@@ -25,13 +25,13 @@ def seeded_split(labels: np.ndarray, sha256: np.ndarray, seed: int, share: float
         (rows,) uint8 of `SPLITS`.
     """
     ranks = [hashlib.sha256(f"{seed}:".encode() + image.tobytes()).digest() for image in sha256]
-    first_row: dict[bytes, int] = {}
-    for row, rank in enumerate(ranks):
-        if labels[row] != UNLABELLED:
-            first_row.setdefault(rank, row)  # copies under two labels count for the first of them
+    class_of: dict[bytes, int] = {}
+    for rank, label in zip(ranks, labels.tolist(), strict=True):
+        if label != UNLABELLED:
+            class_of[rank] = min(label, class_of.get(rank, label))  # copies under two labels count for the first class
     by_class: dict[int, list[bytes]] = {}
-    for rank, row in first_row.items():
-        by_class.setdefault(int(labels[row]), []).append(rank)
+    for rank, label in class_of.items():
+        by_class.setdefault(label, []).append(rank)
     test: set[bytes] = set()
     for images in by_class.values():
         count = round(share * len(images)) or int(len(images) > 1)

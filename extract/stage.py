@@ -67,6 +67,9 @@ def extract(
         Failed: disk, network or memory.
     """
     command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
+    for name, value, least in (("batch", batch, 1), ("size", size, 1), ("seed", seed, 0)):
+        if value is not None and not least <= value < 2**32:
+            raise Refused(f"--{name} {value}: give a number from {least} up")
     row = backbone_named(backbone)
     listing = scan(data, classes)
     stack = Path(out) if out else STACKS / _file_name(listing.name, row, weights, layer, classes, size)
@@ -135,6 +138,7 @@ def _extract(
             finished = open_stack(stack)
             changes = image_changes(Recorded.of(finished), listing)
             _refuse(stack, recipe_changes(finished.attrs, wanted) + changes.lines())
+            partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
             print(f"{stack} is up to date, nothing to do", file=sys.stderr)
             return stack
         begun = partial_path(stack).exists()
@@ -148,12 +152,13 @@ def _extract(
         base, weights_sha256 = load_base(row, weights, size, seed)
         base = cut(base, layer)
         forward, batch = compile_forward(base, row, batch, device)
+        engine = f"keras on {import_keras().backend.backend()}"
         if not begun:
             attrs = wanted | {
                 "weights": weights if weights in ("imagenet", "random") else Path(weights).name,
                 "weights_file": "" if weights in ("imagenet", "random") else str(Path(weights).resolve()),
                 "weights_sha256": weights_sha256,
-                "engine": f"keras on {import_keras().backend.backend()}",
+                "engine": engine,
                 "device": device,
                 "batch": batch,
                 "seed": seed,
@@ -166,6 +171,7 @@ def _extract(
         with StackWriter(stack) as writer:
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
+            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine}))
             return _complete(writer, listing, forward, batch, size, seed)
 
 

@@ -53,12 +53,18 @@ class Stack:
 
         A stack rewritten in chunks (gzip) gives the h5py dataset instead of a memmap while no rows are selected.
         """
-        start, stop = int(self.rows[0]) if len(self) else 0, int(self.rows[-1]) + 1 if len(self) else 0
-        if stop - start != len(self):
+        chunked = isinstance(self._features, h5py.Dataset)
+        if (np.diff(self.rows) == 1).all():
+            start = int(self.rows[0]) if len(self) else 0
+            return (
+                self._features
+                if chunked and len(self) == len(self._features)
+                else self._features[start : start + len(self)]
+            )
+        if not chunked:
             return self._features[self.rows]
-        if isinstance(self._features, h5py.Dataset) and len(self) == len(self._features):
-            return self._features
-        return self._features[start:stop]
+        increasing, places = np.unique(self.rows, return_inverse=True)  # as h5py wants them
+        return self._features[increasing][places]
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -118,15 +124,8 @@ class Stack:
         return self.take(np.isin(self.split, [SPLITS[name] for name in names]))
 
     def take(self, which: np.ndarray) -> "Stack":
-        """The rows that a boolean mask (n,) or an increasing index picks out of these.
-
-        Raises:
-            ValueError: the index goes back or repeats a row; a stack's rows keep their order.
-        """
-        rows = self.rows[which]
-        if (np.diff(rows) <= 0).any():
-            raise ValueError("rows of a stack are taken in increasing order, each once")
-        return dataclasses.replace(self, rows=rows)
+        """The rows that a boolean mask (n,) or an index picks out of these, in the index's order."""
+        return dataclasses.replace(self, rows=self.rows[which])
 
     def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
         """These rows in order, (k, width) float32 pieces of about `chunk_bytes`."""
@@ -138,9 +137,9 @@ class Stack:
         """Columns start:stop of these rows, (n, stop − start) float32, a contiguous copy."""
         if not len(self):
             return np.empty((0, stop - start), "<f4")
-        first, last = int(self.rows[0]), int(self.rows[-1]) + 1
+        first, last = int(self.rows.min()), int(self.rows.max()) + 1
         block = self._features[first:last, start:stop]
-        return np.ascontiguousarray(block if last - first == len(self) else block[self.rows - first], "<f4")
+        return np.ascontiguousarray(block if (np.diff(self.rows) == 1).all() else block[self.rows - first], "<f4")
 
     def pooled(self, pool: str) -> np.ndarray:
         """Average or max over all positions, (n, c) float32; derived from the flattened rows while reading them.
@@ -181,7 +180,7 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
         with h5py.File(path, "r") as file:
             return _open(path, file)
     except (PermissionError, BlockingIOError) as error:  # not ours to read, or open for writing in another program
-        raise Failed(f"{path} cannot be opened: {os.strerror(error.errno)}") from None
+        raise Failed(f"{path} cannot be opened: {os.strerror(error.errno or 0)}") from None
     except OSError as error:
         what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
         raise Failed(f"{path} {what}. Restore it from a copy, or delete it and extract again.") from None

@@ -10,7 +10,13 @@ from tiny import environment
 from features import Failed, Refused
 from features.lock import writer_lock
 
-HOLD = "import sys, pathlib; from features.lock import writer_lock\nwith writer_lock(pathlib.Path(sys.argv[1])):\n print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import pathlib, sys
+from features.lock import writer_lock
+with writer_lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture

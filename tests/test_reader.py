@@ -52,6 +52,16 @@ def test_select(opened) -> None:
         opened.select("dev")
 
 
+def test_take_in_any_order(opened) -> None:
+    """Guards against rows that silently come in file order: support vectors are grouped by class, not increasing."""
+    for order in ([5, 2, 9], [3, 1, 2, 4], [7, 7, 0]):
+        some = opened.take(np.array(order))
+        assert np.array_equal(some.X, HELD["features"][order])
+        assert np.array_equal(some.columns(2, 9), HELD["features"][order, 2:9])
+        assert np.array_equal(np.concatenate(list(some.chunks(250))), HELD["features"][order])
+        assert some.paths == [HELD["paths"][i] for i in order]
+
+
 def test_pooled(opened) -> None:
     """Guards pooling against numpy over the positions of (rows, h*w, c)."""
     positions = HELD["features"].astype("f8").reshape(23, 6, 5)

@@ -1,0 +1,177 @@
+import hashlib
+import io
+import random
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from extract.image import Unreadable, decode, read_file
+
+BILINEAR = Image.Resampling.BILINEAR
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "u1")
+PHOTO = Image.fromarray(NOISE)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **how: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM"])
+def test_squash_is_plain_pillow(kind: str) -> None:
+    """Guards the pixels: the whole image, bilinear with Pillow's antialiasing, whatever the file format."""
+    data = encoded(PHOTO, kind)
+    for side in (32, 75, 224):
+        plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((side, side), BILINEAR))
+        assert np.array_equal(decode(data, side), plain)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    """Guards phone photos: stored turned or mirrored, decoded upright, for each of the eight orientations."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # EXIF 6: the camera was turned, undone by 270 degrees, so stored by 90
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = PHOTO.transpose(turns[orientation]) if orientation > 1 else PHOTO
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(stored, "PNG", exif=exif)
+    assert np.array_equal(decode(data, 32), np.asarray(PHOTO.resize((32, 32), BILINEAR)))
+
+
+def test_alpha_goes_on_white() -> None:
+    """Guards transparent images: white behind them, not the black that `convert` leaves."""
+    half = np.dstack([NOISE, np.full((60, 90), 128, "u1")])
+    expected = NOISE * (128 / 255) + 255 * (127 / 255)
+    got = decode(encoded(Image.fromarray(half, "RGBA").resize((90, 60))), 60)
+    wanted = np.asarray(Image.fromarray(np.round(expected).astype("u1")).resize((60, 60), BILINEAR), "i2")
+    assert np.abs(got - wanted).max() <= 2
+    clear = Image.fromarray(np.zeros((9, 9, 4), "u1"), "RGBA")
+    assert (decode(encoded(clear), 8) == 255).all()
+    grey = Image.fromarray(np.zeros((9, 9, 2), "u1"), "LA")
+    assert (decode(encoded(grey), 8) == 255).all()
+
+
+def test_palette() -> None:
+    """Guards palette images: colours and not indices; their transparent entry is white."""
+    image = Image.fromarray(np.repeat([[0, 1]], 8, 0).repeat(4, 1).astype("u1"), "P")
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    assert decode(encoded(image), 8)[0, 0].tolist() == [255, 0, 0]
+    assert decode(encoded(image), 8)[7, 7].tolist() == [0, 0, 255]
+    assert decode(encoded(image, transparency=1), 8)[7, 7].tolist() == [255, 255, 255]
+    assert decode(encoded(image, "GIF"), 8)[7, 7].tolist() == [0, 0, 255]
+
+
+def test_cmyk_and_grey() -> None:
+    """Guards print JPEGs and greyscale ones: three channels, the right colours."""
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    red, green, blue = decode(encoded(cyan, "JPEG"), 8)[4, 4].tolist()
+    assert red < 20 < 200 < min(green, blue)
+    grey = decode(encoded(PHOTO.convert("L"), "JPEG", quality=95), 16)
+    assert grey.shape == (16, 16, 3)
+    assert (grey[..., 0] == grey[..., 2]).all()
+    bilevel = Image.new("1", (8, 8), 1)
+    assert (decode(encoded(bilevel), 8) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_rescaled(kind: str) -> None:
+    """Guards deep greys: 0–65535 → 0–255, where Pillow's `convert` would clip everything above 255 to white."""
+    deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype("u2")
+    got = decode(encoded(Image.fromarray(deep), kind), 64)
+    assert np.array_equal(got[..., 0], np.round(deep / 257).astype("u1"))
+
+
+def test_float_and_big_endian_greys() -> None:
+    """Guards TIFFs of science: floats of 0–1, of 0–255, and 16 bits with the big end first."""
+    unit = np.linspace(0, 1, 64 * 64, dtype="f4").reshape(64, 64)
+    for image in (unit, unit * 255):
+        assert np.array_equal(decode(encoded(Image.fromarray(image), "TIFF"), 64)[..., 0], np.round(unit * 255))
+    big = Image.frombytes("I;16B", (64, 64), np.round(unit * 65535).astype(">u2").tobytes())
+    assert np.array_equal(decode(encoded(big, "TIFF"), 64)[..., 0], np.round(np.round(unit * 65535) / 257))
+    bad = unit.copy()
+    bad[3, 3] = np.nan
+    with pytest.raises(Unreadable, match="grey values"):
+        decode(encoded(Image.fromarray(bad), "TIFF"), 64)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_truncated_jpeg(share: float) -> None:
+    """Guards against half a photo passing as a whole one with a grey bottom."""
+    data = encoded(PHOTO, "JPEG")
+    with pytest.raises(Unreadable, match=r"truncated|known format"):
+        decode(data[: int(share * len(data))], 32)
+
+
+def test_reasons() -> None:
+    """Guards the reasons that the rejects table gives."""
+    with pytest.raises(Unreadable, match="^the file is empty$"):
+        decode(b"", 32)
+    with pytest.raises(Unreadable, match="^not an image in any known format$"):
+        decode(b"a text file named .jpg", 32)
+    bomb = b"P4\n20000 20000\n" + bytes(1000)
+    with pytest.raises(Unreadable, match="400000000 pixels.*decompression bomb"):
+        decode(bomb, 32)
+
+
+def test_odd_exif_does_not_cost_the_image() -> None:
+    """Guards photos whose EXIF holds what Pillow cannot write again (here a text for the width): still turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "maker"
+    data = encoded(PHOTO, "JPEG", exif=exif).replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02")
+    stored = Image.open(io.BytesIO(data))
+    with pytest.raises(struct.error):
+        ImageOps.exif_transpose(stored)
+    assert np.array_equal(
+        decode(data, 32), np.asarray(stored.transpose(Image.Transpose.ROTATE_270).resize((32, 32), BILINEAR))
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM"])
+def test_damage_is_unreadable_and_nothing_else(kind: str) -> None:
+    """Guards the run against its images: damaged bytes give pixels or Unreadable, never another exception."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "maker"
+    whole = encoded(PHOTO, kind, **({"exif": exif} if kind in ("PNG", "JPEG", "WEBP", "TIFF") else {}))
+    source = random.Random(0)
+    seen = {True: 0, False: 0}
+    for _ in range(400):
+        data = bytearray(whole[: source.choice([len(whole), source.randrange(1, len(whole))])])
+        for _ in range(source.randrange(1, 6)):
+            data[source.randrange(min(len(data), source.choice([60, 400, len(data)])))] = source.randrange(256)
+        try:
+            pixels = decode(bytes(data), 8)
+        except Unreadable as error:
+            assert str(error)
+            seen[False] += 1
+        else:
+            assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
+            seen[True] += 1
+    assert seen[False] > 0
+
+
+def test_file_identity(tmp_path: Path) -> None:
+    """Guards that hash, size and time are those of the very bytes decoded."""
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(PHOTO))
+    file = read_file(path)
+    assert file.data == path.read_bytes()
+    assert file.sha256.tobytes() == hashlib.sha256(path.read_bytes()).digest()
+    assert (file.size, file.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
+    with pytest.raises(Unreadable, match="^No such file or directory$"):
+        read_file(tmp_path / "b.png")
+    with pytest.raises(Unreadable, match="^Is a directory$"):
+        read_file(tmp_path)
