@@ -18,7 +18,7 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH | STACK MODEL MODELS POOL | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH | STACK MODEL MODELS POOL EPOCHS LAYERS | SEED OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 
@@ -27,11 +27,11 @@ features: setup  ## stage one: DATA=folder BACKBONE=vgg16 [WEIGHTS=imagenet|rand
 
 classify: setup  ## stage two: MODEL=svm [STACK=file] → its accuracy on the test rows
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
-		$(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,SEED,seed) $(call option,OUT,out)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
-		$(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,SEED,seed) $(call option,OUT,out)
 
 backbones: setup  ## list the frozen conv bases
 	@$(RUN) -m extract --list

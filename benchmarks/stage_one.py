@@ -3,8 +3,8 @@
     python -m benchmarks.stage_one PHOTOS
 
 Prints, for VGG16 on seeded random weights, images/s of the compiled forward on pixels already in memory, images/s of
-the whole stage (read, hash, decode, forward, check, write), and their ratio, measured turn about; then the peak memory of
-extracting 1,000 and 4,000 rows.
+the whole stage (read, hash, decode, forward, check, write), and their ratio, measured turn about; then the peak memory
+of extracting 1,000 and 4,000 rows.
 """
 
 import csv
@@ -18,12 +18,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+
+from extract import extract
 from extract.backbones import backbone_named
 from extract.base import load_base
 from extract.forward import compile_forward
 from extract.image import decode
-
-from extract import extract
 from features import open_stack
 
 ROUNDS, ROWS, BATCH = 3, 128, 32

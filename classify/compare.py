@@ -23,6 +23,7 @@ PACKAGES = ("numpy", "scikit-learn", "scipy", "xgboost", "xgboost-cpu", "keras",
 def compare(
     stack: str | None = None,
     models: list[str] | None = None,
+    epochs: int | None = None,
     seed: int = 0,
     out: str | None = None,
     data: str | None = None,
@@ -35,6 +36,7 @@ def compare(
     Args:
         stack: the feature stack; by default the only one in features/stacks.
         models: the classifiers; by default all.
+        epochs: train networks for at most so many.
         seed: of everything random, in the fits and in the statistics.
         out: folder to write; by default classify/runs/<stack>.
         data: where the dataset's photos are now, if no longer where the stack was made from.
@@ -60,7 +62,8 @@ def compare(
         print(f"fitting {row.title} to {len(task.train)} rows …", file=sys.stderr)
         about = {"model": name, "title": row.title, "command": command, "versions": versions()}
         try:
-            task.run(row, row.pool, seed, folder / name, about)
+            options = {"epochs": epochs} if epochs is not None and "epochs" in row.options else {}
+            task.run(row, row.pool, seed, options, folder / name, about)
         except Failed as error:
             print(f"{row.title} failed: {error}", file=sys.stderr)
             failed[name] = str(error)

@@ -152,7 +152,7 @@ def plane(at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray
         parts.append(
             f'<g class="c{label % COLOURS}"><path class="spots" d="{dots}"/><g class="errors">{crosses}</g></g>'
         )
-    shown = np.unique(y) if len(names) <= NAMED else []
+    shown = np.unique(y).tolist() if len(names) <= NAMED else []
     centres = {names[label]: np.median(spots[y == label], axis=0) for label in shown}
     parts += [_text(a, b, readable(name), "middle", "name") for name, (a, b) in apart(centres).items()]
     says = f"{len(y)} test rows placed by likeness, coloured by class; {wrong.sum()} of them are errors"

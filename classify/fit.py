@@ -21,7 +21,13 @@ RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/
 
 
 def fit(
-    stack: str | None = None, model: str = "svm", pool: str | None = None, seed: int = 0, out: str | None = None
+    stack: str | None = None,
+    model: str = "svm",
+    pool: str | None = None,
+    epochs: int | None = None,
+    layers: int | None = None,
+    seed: int = 0,
+    out: str | None = None,
 ) -> Path:
     """Fit one classifier to a stack's train rows, and score it once on its test rows.
 
@@ -31,6 +37,8 @@ def fit(
         stack: the feature stack; by default the only one in features/stacks.
         model: the classifier.
         pool: flatten, avg or max over positions; by default what suits the classifier.
+        epochs: networks only: train for at most so many.
+        layers: fine-tuning only: how many of the backbone's last layers are trained.
         seed: of everything random in the fit.
         out: folder to write; by default classify/runs/<stack>/<model>.
 
@@ -44,10 +52,12 @@ def fit(
     row = model_named(model)
     if pool is not None and pool not in POOLS:
         raise Refused(f"no pooling is called {pool!r}; there are {', '.join(POOLS)}")
+    options = {name: value for name, value in (("epochs", epochs), ("layers", layers)) if value is not None}
+    if strange := [name for name in options if name not in row.options]:
+        raise Refused(f"{model} has no --{strange[0]}")
     opened = open_stack(stack or only_stack())
     folder = Path(out) if out else RUNS / opened.path.stem / model
-    task = Task(opened)
-    return task.run(row, pool or row.pool, seed, folder, {"model": model, "command": command})
+    return Task(opened).run(row, pool or row.pool, seed, options, folder, {"model": model, "command": command})
 
 
 def model_named(name: str) -> Model:
@@ -93,7 +103,9 @@ class Task:
             self._products_seconds = time.perf_counter() - began
         return self._products
 
-    def run(self, model: Model, pool: str, seed: int, folder: Path, about: dict[str, Any]) -> Path:
+    def run(
+        self, model: Model, pool: str, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]
+    ) -> Path:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
         from classify.saved import save_model
 
@@ -101,7 +113,7 @@ class Task:
         shared = {"products": self.products()} if uses_products else {}
         started = time.perf_counter()
         train, test = (self._rows(split, model, pool) for split in (self.train, self.test))
-        estimator = model.build(seed).fit(train, self.y_train, **shared)
+        estimator = model.build(seed).set_params(**options).fit(train, self.y_train, **shared)
         fitted = time.perf_counter()
         predicted = self.classes[estimator.predict(test)]
         probabilities = self._probabilities(estimator, test)

@@ -14,6 +14,7 @@ class Model:
         pool: how rows are pooled for it unless told otherwise: `flatten`, `avg` or `max`.
         takes: what `fit` reads flattened rows from: an `array` in memory, a `stack`, or a stack and the `products` of
             its rows with each other.
+        options: its settings that have an option of their own on the command line.
         build: seed → unfitted scikit-learn estimator. The defaults were chosen by cross-validation inside the training
             rows of food101-10 on MobileNetV2, where all of them are flat around their best.
     """
@@ -22,6 +23,7 @@ class Model:
     pool: str
     takes: str
     build: Callable[[int], Any]
+    options: tuple[str, ...] = ()
 
 
 def _logreg(seed: int) -> Any:
@@ -83,7 +85,7 @@ MODELS = {
     "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm),
     "svm": Model("SVM, RBF kernel", "flatten", "products", _svm),
     "xgboost": Model("XGBoost", "avg", "array", _xgboost),
-    "dense": Model("dense head", "avg", "stack", _dense),
-    "finetune": Model("fine-tuned network", "flatten", "stack", _finetune),
-    "scratch": Model("CNN from scratch", "flatten", "stack", _scratch),
+    "dense": Model("dense head", "avg", "stack", _dense, ("epochs",)),
+    "finetune": Model("fine-tuned network", "flatten", "stack", _finetune, ("epochs", "layers")),
+    "scratch": Model("CNN from scratch", "flatten", "stack", _scratch, ("epochs",)),
 }
