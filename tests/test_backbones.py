@@ -126,11 +126,11 @@ def calibrate(base: Any, preprocess: Any) -> None:
     base(preprocess(np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype("f4")), training=True)
 
 
-def close(got: np.ndarray, expected: np.ndarray) -> None:
-    """max|a−b| ≤ 1e-4 · max|b| for each row, and rows that say something."""
+def close(got: np.ndarray, expected: np.ndarray, bound: float = 1e-4) -> None:
+    """max|a−b| ≤ bound · max|b| for each row, and rows that say something."""
     for a, b in zip(got, expected, strict=True):
         assert np.abs(b).max() > 0
-        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()
+        assert np.abs(a - b).max() <= bound * np.abs(b).max()
     assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()
 
 
@@ -149,7 +149,7 @@ def test_efficientnet_from_a_file_is_the_network_keras_builds(tmp_path: Path, mo
     expected = np.asarray(own(np.array(IMAGES, "float32"), training=False)).reshape(3, -1)
     base, _ = load_base(row, str(file), 64, seed=0)
     forward, _ = compile_forward(base, row, batch=3, device="cpu")
-    close(forward(IMAGES), expected)
+    close(forward(IMAGES), expected, 1e-3)  # random weights amplify rounding, 1.3e-4 here; the trap is beyond 1e-2
     without = np.asarray(made(np.array(IMAGES, "float32"), training=False)).reshape(3, -1)
     assert np.abs(without - expected).max() > 1e-2 * np.abs(expected).max()
 
