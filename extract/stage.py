@@ -171,7 +171,8 @@ def _extract(
         with StackWriter(stack) as writer:
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
-            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine}))
+            # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
+            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine, "batch": batch}))
             return _complete(writer, listing, forward, batch, size, seed)
 
 
