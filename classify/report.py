@@ -65,7 +65,7 @@ def write_report(
         }.items(),
         "chance_loss": np.log(len(names)),
         "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]]),
-        "difference_axis": axis([0.0, *(end for row in rows for end in row["difference_interval"] or ())]),
+        "difference_axis": axis([0.0, *(end for row in rows for end in row["difference_interval"] or ())], kept=0.0),
         "pairs": pairs,
         "photos": any(pair["photos"] for pair in pairs),
         "root": root,
@@ -96,13 +96,13 @@ def write_report(
     return path
 
 
-def axis(values: Sequence[float]) -> dict[str, Any]:
-    """An axis that holds the values, but for those further than REACH below the greatest.
+def axis(values: Sequence[float], kept: float = 1.0) -> dict[str, Any]:
+    """An axis that holds the values, but for those further than REACH below the greatest and below `kept`.
 
     Returns:
         its round `ticks`, and `at`, value → percent of the way along it.
     """
-    marks = figures.ticks(max(min(values), max(values) - REACH), max(values))
+    marks = figures.ticks(max(min(values), min(max(values) - REACH, kept)), max(values))
     return {"ticks": marks, "at": figures.linear(marks[0], marks[-1], 0, 100)}
 
 

@@ -195,6 +195,8 @@ def test_an_axis_is_not_squashed_by_one_model_far_off():
     far = axis([0.43, 0.75, 0.8])
     assert far["ticks"][0] == pytest.approx(0.65)
     assert far["at"](0.43) < 0
+    assert axis([0, 0.79, 0.92], kept=0)["ticks"][0] == 0
+    assert axis([0, -0.35, 0.02], kept=0)["ticks"][0] == pytest.approx(-0.15)
 
 
 def test_learning_curves_without_validation_rows():
