@@ -175,6 +175,8 @@ def train(
             raise
         stopped = "interrupted"
     model.set_weights(weights)
+    # SGD has no state; Adam's, twice the size of the network, would be saved with it.
+    model.compile("sgd", jit_compile=jit)
     print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}", file=sys.stderr)
     return Trained(history, best, stopped)
 
