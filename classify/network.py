@@ -175,6 +175,8 @@ def train(
             raise
         stopped = "interrupted"
     model.set_weights(weights)
+    # SGD has no state; Adam's, twice the size of the network, would be saved with it.
+    model.compile("sgd", jit_compile=jit)
     print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}", file=sys.stderr)
     return Trained(history, best, stopped)
 
@@ -217,9 +219,13 @@ def batches(
 
 def probabilities(model: Any, X: Any) -> np.ndarray:
     """(n, classes) float64 of the rows of an array or a stack."""
-    starts = range(0, len(X), BATCH)
-    parts = [model.predict_on_batch(_rows(X, np.arange(i, min(i + BATCH, len(X))))) for i in starts]
-    found = np.concatenate(parts).astype(np.float64)
+    parts = []
+    for start in range(0, len(X), BATCH):
+        rows = _rows(X, np.arange(start, min(start + BATCH, len(X))))
+        whole = np.zeros((BATCH, *rows.shape[1:]), rows.dtype)  # one shape: traced once, same bits among any neighbours
+        whole[: len(rows)] = rows
+        parts.append(np.asarray(model.predict_on_batch(whole), np.float64)[: len(rows)])
+    found = np.concatenate(parts)
     return found / found.sum(axis=1, keepdims=True)  # float32 sums to one only nearly
 
 

@@ -7,13 +7,14 @@ import numpy as np
 from extract.base import import_keras
 from features import Refused
 
-TRAINED_SHARE = 1 / 3
+TRAINED_SHARE = 1 / 2
 
 
 def default_layers(base: Any) -> int:
-    """How many of the last layers to train: the fewest that hold a third of the base's parameters.
+    """How many of the last layers to train: the fewest that hold half of the base's parameters.
 
-    In MobileNetV2 that is from block_16 up, 11 layers; its last two hold next to nothing.
+    In MobileNetV2 that is from block_15 up, 20 layers; its last two hold next to nothing. On food101-10 these gave
+    77.3 % on validation rows inside train, and the 11 from block_16 up 76.1 %.
     """
     keras = import_keras()
     counts = [

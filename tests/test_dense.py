@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,20 @@ from extract.base import import_keras
 from features import Stack, open_stack
 
 
-@parametrize_with_checks([Dense(widths=(8,), rate=0.02, epochs=15)])
-def test_scikit_learn_contract(estimator: Any, check: Any) -> None:
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Without compiling: that would take nearly all of the time of a hundred tiny fits."""
+    if import_keras().backend.backend() != "tensorflow":
+        yield
+        return
+    tensorflow = import_module("tensorflow")
+    tensorflow.config.run_functions_eagerly(True)
+    yield
+    tensorflow.config.run_functions_eagerly(False)
+
+
+@parametrize_with_checks([Dense(widths=(16,), rate=0.1, epochs=5)])
+def test_scikit_learn_contract(estimator: Any, check: Any, eager: None) -> None:
     """Whatever scikit-learn asks of a classifier."""
     check(estimator)
 

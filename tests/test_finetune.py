@@ -112,7 +112,8 @@ def test_residual_networks_are_cut_where_everything_flows_through() -> None:
     """No cut inside a residual block: the shortcut would be missing above it."""
     base, _ = load_base(backbone_named("mobilenetv2"), "random", 32, 0)
     names = [layer.name for layer in base.layers]
-    assert default_layers(base) == 11 and cut_below(base, 11) == "block_15_add"
+    assert default_layers(base) == 20 and cut_below(base, 20) == "block_14_add"
+    assert cut_below(base, 11) == "block_15_add"
     inside = len(names) - names.index("block_15_depthwise")
     assert cut_below(base, inside) == "block_14_add"
     assert "block_15_depthwise" not in bottlenecks(base) and "block_16_depthwise" in bottlenecks(base)
