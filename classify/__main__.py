@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,22 @@ def main() -> None:
     as_json = given.pop("json")
     folder = fit(**given)
     result = read(folder / "result.json")
-    print(json.dumps(result, ensure_ascii=False) if as_json else f"{table([result])}\n{folder}")
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    print(f"{table(beside_dense(result, folder))}\n{folder}")
+
+
+def beside_dense(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """A result and the dense head's on the same rows, if there is one; else stderr says how to make it."""
+    if result["model"] == "dense":
+        return [result]
+    path = folder.parent / "dense" / "result.json"
+    dense = read(path) if path.is_file() else {}
+    if dense.get("stack_key") == result["stack_key"]:
+        return [result, dense]
+    print(f"to compare: python -m classify fit {shlex.quote(result['stack'])} --model dense", file=sys.stderr)
+    return [result]
 
 
 def read(path: Path) -> Any:

@@ -23,8 +23,8 @@ class Finetune(Network):
     """The last layers of the backbone and a dense head on top, trained together.
 
     What lies below stays frozen, so it is run once: a second stack of the same rows, cut just below the first
-    trainable layer, is made beside the first (`<stem>-<layer>.h5`) unless it is there. The head is trained first, on
-    the rows it is given: a random head would wreck the layers below it. Then both are trained from the second stack.
+    trainable layer, is made as `cuts/<stem>-<layer>.h5` unless it is there. The head is trained first, on the rows it
+    is given: a random head would wreck the layers below it. Then both are trained from the second stack.
 
     Args:
         layers: how many of the backbone's last layers are trained; by default what suits the backbone.
@@ -111,10 +111,10 @@ def join(tail: Any, pool: str, top: Any) -> Any:
 
 
 def cut_rows(X: Stack, layer: str) -> Stack:
-    """The same rows at another layer; extracted, where that has not been done yet, to `<stem>-<layer>.h5`."""
+    """The same rows at another layer; extracted, where that has not been done yet, to `cuts/<stem>-<layer>.h5`."""
     if X.attrs["layer"] == layer:
         return X
-    path: Path = X.path.with_name(f"{X.path.stem}-{layer}.h5")
+    path: Path = X.path.parent / "cuts" / f"{X.path.stem}-{layer}.h5"  # apart from what `make classify` may pick
     return open_stack(extract_layer(X, layer, path)).take(X.rows)
 
 

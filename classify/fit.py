@@ -168,9 +168,10 @@ MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
 
 
 def _parameters(estimator: Any) -> dict[str, Any]:
-    """The settings that JSON can hold, those found while fitting (`C_`, `gamma_`) included."""
-    found = {name: getattr(estimator, name) for name in ("C_", "gamma_") if hasattr(estimator, name)}
-    plain = (str, int, float, bool)
+    """The settings that JSON can hold, and of what was found while fitting what decides the model."""
+    names = ("C_", "gamma_", "cut_", "best_epoch_", "stopped_")
+    found = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+    plain = (str, int, float, bool, tuple, dict)
     return {n: v for n, v in {**estimator.get_params(), **found}.items() if isinstance(v, plain) and v == v}
 
 

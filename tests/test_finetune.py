@@ -126,9 +126,9 @@ def test_deeper_than_the_base_is_refused(stack: Stack) -> None:
 
 
 def test_cut_stack_has_the_same_rows(stack: Stack) -> None:
-    """Row for row the same images, labels and split, beside the parent; made once."""
+    """Row for row the same images, labels and split, in a folder beside the parent; made once."""
     rows = cut_rows(stack.select("test"), "block5_conv2")
-    assert rows.path == stack.path.with_name("vgg-block5_conv2.h5")
+    assert rows.path == stack.path.parent / "cuts" / "vgg-block5_conv2.h5"
     assert rows.feature_shape == (2, 2, 512) and rows.attrs["weights_sha256"] == stack.attrs["weights_sha256"]
     assert rows.paths == stack.select("test").paths
     for name in ("sha256", "labels", "split"):
@@ -140,10 +140,10 @@ def test_cut_stack_has_the_same_rows(stack: Stack) -> None:
 
 def test_cut_stack_of_another_base_is_refused(stack: Stack, photo_folder: Path, tmp_path: Path) -> None:
     """What lies where the cut stack belongs is checked, and so are rows given to a fitted network."""
-    made(photo_folder, tmp_path / "vgg-block5_conv2.h5", "vgg19")
+    made(photo_folder, tmp_path / "cuts" / "vgg-block5_conv2.h5", "vgg19")
     with pytest.raises(Refused, match="backbone: vgg19 in the stack, vgg16 asked for"):
         Finetune(layers=2, epochs=1).fit(stack, stack.y)
-    (tmp_path / "vgg-block5_conv2.h5").unlink()
+    (tmp_path / "cuts" / "vgg-block5_conv2.h5").unlink()
     fitted = Finetune(layers=2, widths=(4,), epochs=1).fit(stack, stack.y)
     other = open_stack(
         extract(str(photo_folder), "vgg16", "random", layer="block5_conv2", size=32, seed=1, out=str(tmp_path / "o.h5"))

@@ -98,6 +98,16 @@ def test_fit_json_is_one_object_and_the_stack_is_found(digits, tmp_path):
     assert not done.stdout
 
 
+def test_a_row_stands_beside_the_dense_heads(digits, tmp_path):
+    """`fit` shows the dense head's row of the same stack too, or the command that makes it."""
+    alone = run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)
+    assert f"to compare: python -m classify fit {digits} --model dense" in alone.stderr
+    run("classify", "fit", digits, "--model", "dense", "--pool", "flatten", "--epochs", "1", cwd=tmp_path)
+    both = run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)
+    assert [line.split()[0] for line in both.stdout.splitlines()[1:3]] == ["logreg", "dense"]
+    assert "to compare" not in both.stderr
+
+
 def test_classical_models_need_no_keras(digits, tmp_path):
     """`--model svm` imports neither TensorFlow nor Keras; nor do --help and info."""
     for words in (
