@@ -39,7 +39,8 @@ backbones: setup  ## list the frozen conv bases
 demo: setup  ## the whole path on handwritten digits, offline, on random weights
 	@echo "No network needed: random weights show the path, not what a trained network can do."
 	@$(RUN) -m extract digits --backbone vgg16 --weights random --layer block3_pool --size 32 >/dev/null
-	@$(RUN) -m classify compare features/stacks/digits-vgg16-random-block3_pool-32px.h5
+	@$(RUN) -m classify compare features/stacks/digits-vgg16-random-block3_pool-32px.h5 \
+		--models dense logreg linearsvm svm xgboost
 	@echo "Now your own photos, one folder a class:  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
 
 test: $(VENV)/.ready-dev  ## run the tests
@@ -48,8 +49,8 @@ test: $(VENV)/.ready-dev  ## run the tests
 lint: $(VENV)/.ready-dev  ## check style and types
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
 
-bench: setup  ## measure, and write benchmarks/RESULTS.md
-	@$(RUN) -m benchmarks
+bench: setup  ## measure stage one on DATA=folder of photos
+	@$(RUN) -m benchmarks.stage_one "$(DATA)"
 
 clean:  ## remove .venv and caches; stacks, runs and data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build
