@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from classify.network import Network, held_out, train
-from classify.rows import shape
+from classify.network import Network, held_out, train, trained_rows
+from classify.rows import shape, unit_centre
 from extract.base import import_keras
 from features import Stack
 
@@ -21,7 +21,8 @@ class Dense(Network):
     Args:
         widths: units of the hidden layers.
         dropout: share of the last hidden layer's units that each training step leaves out.
-        scale: whether rows are first scaled to unit length, as the other classifiers here do.
+        scale: whether rows are first scaled to unit length, as the other classifiers here do, centred, and divided by
+            the root of their spread, so that one rate suits every backbone.
         rate: Adam's learning rate.
         epochs: at most so many; the validation loss decides when to stop.
         random_state: seed of weights, validation rows, order and dropout.
@@ -60,9 +61,9 @@ class Dense(Network):
         self.classes_, y = np.unique(y, return_inverse=True)
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
-        rows = keras.Input((self.n_features_in_,))
-        self.model_ = keras.Model(rows, head(rows, len(self.classes_), self.widths, self.dropout, self.scale))
         held = held_out(X, y, self.random_state)
+        centre = unit_centre(trained_rows(X, held)) if self.scale else None
+        self.model_ = head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre)
         self._keep(train(self.model_, self.rate, X, y, held, self.epochs, self.random_state))
         return self
 
@@ -70,12 +71,31 @@ class Dense(Network):
         return X if isinstance(X, Stack) else validate_data(self, X, reset=False, dtype=[np.float32, np.float64])
 
 
-def head(rows: Any, classes: int, widths: Sequence[int], dropout: float, scale: bool) -> Any:
-    """Dense layers on a Keras tensor of rows, (batch, d) → (batch, classes) probabilities."""
+def head(
+    width: int, classes: int, widths: Sequence[int], dropout: float, centre: tuple[np.ndarray, float] | None
+) -> Any:
+    """Dense layers, dropout and softmax on rows.
+
+    Args:
+        width: of the rows.
+        classes: how many there are.
+        widths: units of the hidden layers.
+        dropout: share of the last hidden layer's units that each training step leaves out.
+        centre: mean (width,) and spread of rows of unit length, to scale them by; None leaves rows as they are.
+
+    Returns:
+        the Keras model, (batch, width) → (batch, classes) probabilities.
+    """
     keras = import_keras()
     layers = keras.layers
-    if scale:
-        rows = layers.UnitNormalization()(rows)
-    for width in widths:
-        rows = layers.Dense(width, activation="relu")(rows)
-    return layers.Dense(classes, activation="softmax")(layers.Dropout(dropout)(rows))
+    rows = x = keras.Input((width,))
+    if centre:
+        scaling = layers.Normalization(name="centre")
+        x = scaling(layers.UnitNormalization()(rows))
+        mean, spread = centre
+        scaling.adapt_mean.assign(mean)  # weights, and not arguments, which would be written out as text
+        scaling.adapt_variance.assign(np.full(width, spread or 1.0))
+        scaling.finalize_state()
+    for units in widths:
+        x = layers.Dense(units, activation="relu")(x)
+    return keras.Model(rows, layers.Dense(classes, activation="softmax")(layers.Dropout(dropout)(x)))

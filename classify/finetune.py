@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from classify.dense import head
-from classify.network import Network, held_out, train
-from classify.rows import shape
+from classify.network import Network, held_out, train, trained_rows
+from classify.rows import shape, unit_centre
 from extract.backbones import backbone_named
 from extract.base import cut, import_keras, load_base
 from extract.stage import extract_layer
@@ -86,8 +86,8 @@ class Finetune(Network):
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
         pooled = X if self.pool == "flatten" else X.pooled(self.pool)
-        features = keras.Input((shape(pooled)[1],))
-        top = keras.Model(features, head(features, len(self.classes_), self.widths, self.dropout, self.scale))
+        centre = unit_centre(trained_rows(pooled, held)) if self.scale else None
+        top = head(shape(pooled)[1], len(self.classes_), self.widths, self.dropout, centre)
         self.warmup_ = train(top, self.head_rate, pooled, y, held, self.epochs, self.random_state)
         self.model_ = join(tail_of(base, layer, layers), self.pool, top)
         self._keep(train(self.model_, self.rate, rows, y, held, self.epochs, self.random_state))

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from classify.calibration import fit_calibrated, require_calibrated
 from classify.folds import source_groups
 from classify.gram import spread, unit_products
-from classify.rows import row_chunks, shape, unit_rows
+from classify.rows import row_chunks, shape, unit_centre, unit_rows
 from classify.span import Span
 from features import Stack
 
@@ -62,7 +62,7 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
             Z, scale = span.Z, spread(products)
         else:
             Z = np.concatenate([unit_rows(piece).astype(np.float64) for piece in row_chunks(X)])
-            scale = float(np.mean(np.sum(Z * Z, axis=1)) - np.sum(Z.mean(axis=0) ** 2))
+            scale = unit_centre(X)[1]
         self.C_ = self.c / (scale or 1.0)
         estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
         estimator.set_params(C=self.C_)

@@ -113,6 +113,11 @@ def held_out(X: Any, y: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(seeded_split(y, identity, seed, VALIDATION_SHARE) == SPLITS["test"])
 
 
+def trained_rows(X: Any, held: np.ndarray) -> Any:
+    """The rows of an array or a stack that are not held out for validation."""
+    return X.take(~held) if isinstance(X, Stack) else X[~held]
+
+
 def train(
     model: Any,
     rate: float,

@@ -37,6 +37,18 @@ def row_chunks(X: Any) -> Iterator[np.ndarray]:
         yield X[start : start + step]
 
 
+def unit_centre(X: Any) -> tuple[np.ndarray, float]:
+    """Mean of rows scaled to unit length, (d,) float64, and their spread: the mean squared distance to it."""
+    total: Any = 0.0
+    squares = 0.0
+    for piece in row_chunks(X):
+        rows = unit_rows(piece)
+        total += rows.sum(axis=0, dtype=np.float64)
+        squares += float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+    mean = total / shape(X)[0]
+    return mean, squares / shape(X)[0] - float(mean @ mean)
+
+
 def unit_rows(X: np.ndarray) -> np.ndarray:
     """Rows scaled to unit length, as scikit-learn's `Normalizer` does; rows of zeros stay."""
     lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))

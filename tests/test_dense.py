@@ -75,9 +75,7 @@ def test_same_seed_same_network(stack: Stack) -> None:
 
 def test_sources_architecture_is_arguments_away() -> None:
     """Dense 4096, Dense 1072, dropout, softmax on 7·7·512 rows of VGG16: 107 million parameters."""
-    keras = import_keras()
-    rows = keras.Input((25_088,))
-    net = keras.Model(rows, head(rows, 10, widths=(4096, 1072), dropout=0.2, scale=False))
+    net = head(25_088, 10, widths=(4096, 1072), dropout=0.2, centre=None)
     assert net.count_params() == (25_088 + 1) * 4096 + (4096 + 1) * 1072 + (1072 + 1) * 10
     assert [type(layer).__name__ for layer in net.layers[1:]] == ["Dense", "Dense", "Dropout", "Dense"]
 
@@ -88,6 +86,13 @@ def test_scaled_rows_lose_their_length() -> None:
     fitted = Dense(widths=(4,), epochs=1).fit(X, y)
     np.testing.assert_allclose(fitted.predict_proba(X), fitted.predict_proba(10 * X), atol=1e-5)
     assert np.isfinite(fitted.predict_proba(np.zeros((1, 6)))).all()
+
+
+def test_rows_that_hardly_differ_are_learned_as_well() -> None:
+    """Features of a random network lie close together, far from zero: they are learned all the same."""
+    X, y = two_classes()
+    assert Dense(widths=(16,), rate=0.01, epochs=20, scale=False).fit(X / 100 + 1, y).score(X / 100 + 1, y) < 0.65
+    assert Dense(widths=(16,), rate=0.01, epochs=20).fit(X / 100 + 1, y).score(X / 100 + 1, y) > 0.75
 
 
 def test_validation_rows_are_stratified_and_keep_copies_together() -> None:
@@ -148,10 +153,8 @@ def test_a_loss_that_is_no_number_stops_and_is_said(capsys: pytest.CaptureFixtur
 def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C in the third epoch keeps what two epochs brought; in the first there is nothing to keep."""
     X, y = two_classes()
-    keras = import_keras()
 
     def interrupted_in(epoch: int) -> Any:
-        rows = keras.Input((6,))
         calls = 0
 
         def augment(row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -161,7 +164,7 @@ def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) 
                 os.kill(os.getpid(), signal.SIGINT)
             return row
 
-        model = keras.Model(rows, head(rows, 2, (8,), 0.0, False))
+        model = head(6, 2, (8,), 0.0, None)
         return train(model, 0.01, X, y, np.zeros(200, bool), epochs=9, seed=0, augment=augment)
 
     assert interrupted_in(3).stopped == "interrupted"
