@@ -15,8 +15,9 @@ from features import open_stack, verify
 from features.writer import partial_path
 
 # What a killed run does: the real lock, layout, pipeline and writer; only the network is a sum of pixels.
+# Of its so-manieth write it does one half, and dies.
 WRITE = """
-import sys, time
+import os, signal, sys
 from pathlib import Path
 import numpy as np
 from extract.dataset import scan
@@ -27,8 +28,19 @@ from features.lock import writer_lock
 from features.writer import StackWriter, partial_path
 from tiny import attributes
 
+left, whole_pwrite = int(sys.argv[3]), os.pwrite
+
+def pwrite(fd, data, offset):
+    global left
+    left -= 1
+    if left == 0:
+        whole_pwrite(fd, data[: len(data) // 2], offset)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole_pwrite(fd, data, offset)
+
+os.pwrite = pwrite
+
 def forward(images):
-    time.sleep(0.01)
     return np.repeat(images.reshape(len(images), -1).astype("<f4"), 8, axis=1) / 7
 
 listing, stack = scan(sys.argv[1]), Path(sys.argv[2])
@@ -51,38 +63,25 @@ def rows_of(path: Path) -> dict[str, bytes]:
 
 
 def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
-    """Guards resume: SIGKILL at twenty seeded moments, then the same bytes in the same order."""
+    """Guards resume: SIGKILL in the middle of twenty seeded writes, then the same bytes in the same order."""
     data = photos(tmp_path / "photos", classes=3, each=80, side=20)
     env = environment(PYTHONPATH=f"{REPO}:{REPO / 'tests'}", OPENBLAS_NUM_THREADS="1")
 
-    def writer(stack: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", WRITE, data, stack], env=env, stdout=subprocess.PIPE, text=True, cwd=tmp_path
-        )
+    def writer(stack: Path, writes: int = 0) -> tuple[int, int]:
+        """Exit code, and how many good rows the run found, of a run that dies at that write; 0 = never."""
+        words = [sys.executable, "-c", WRITE, str(data), str(stack), str(writes)]
+        ended = subprocess.run(words, env=env, capture_output=True, text=True, cwd=tmp_path)
+        assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+        return ended.returncode, int(ended.stdout.split()[1])
 
-    began = time.monotonic()
-    with writer(tmp_path / "straight.h5") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "writing 0\n"
-        began = time.monotonic()
-        process.wait()
-        length = time.monotonic() - began
-    moments, stack, done, kills = random.Random(7), tmp_path / "killed.h5", [], 0
-    for _ in range(20):
-        with writer(stack) as process:
-            assert process.stdout is not None
-            done.append(int(process.stdout.readline().split()[1]))
-            time.sleep(moments.uniform(0, length / 15))
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-        if stack.exists():
-            break
-    assert kills >= 15
+    assert writer(tmp_path / "straight.h5") == (0, 0)
+    moments, stack = random.Random(7), tmp_path / "killed.h5"
+    kills = [writer(stack, moments.randint(1, 30)) for _ in range(20)]  # of 360 writes
+    assert {code for code, _ in kills} == {-signal.SIGKILL}
+    done = [rows for _, rows in kills]
     assert done == sorted(done), "a finished row was lost"
-    assert len(set(done)) > 5, "the kills did not fall into the work"
-    if not stack.exists():
-        with writer(stack) as process:
-            assert process.wait() == 0
+    assert len(set(done)) > 10, "the kills did not fall into the work"
+    assert writer(stack)[0] == 0
     assert rows_of(stack) == rows_of(tmp_path / "straight.h5")
     assert verify(str(stack))["images"] == 240
 
