@@ -16,9 +16,9 @@ class Model:
         takes: what `fit` reads flattened rows from: an `array` in memory, a `stack`, or a stack and the `products` of
             its rows with each other.
         options: its settings that have an option of their own on the command line.
-        build: seed → unfitted scikit-learn estimator. The linear and kernel models\' defaults were chosen by
+        build: seed → unfitted scikit-learn estimator. The linear and kernel models' defaults were chosen by
             cross-validation inside the train rows of food101-10 on MobileNetV2, where all are flat around their best;
-            the networks\' on 15 % of them held out; XGBoost\'s are set for speed.
+            the networks' on 15 % of them held out; XGBoost's are set for speed.
     """
 
     title: str
