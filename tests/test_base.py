@@ -100,3 +100,15 @@ def test_keras_is_imported_once() -> None:
     import keras
 
     assert import_keras() is keras
+
+
+def test_a_file_that_keras_skips_in_silence_is_refused(tmp_path, monkeypatch):
+    """Keras only warns of what it does not find; injected here as a load that loads nothing at all."""
+    keras = import_keras()
+    row = BACKBONES["vgg16"]
+    base, _ = load_base(row, "random", 32, seed=0)
+    base.save_weights(tmp_path / "vgg.weights.h5")
+    load_base(row, str(tmp_path / "vgg.weights.h5"), 32, seed=0)
+    monkeypatch.setattr(keras.Model, "load_weights", lambda *arguments, **options: None)
+    with pytest.raises(Refused, match="does not fit vgg16: it holds no .*kernel"):
+        load_base(row, str(tmp_path / "vgg.weights.h5"), 32, seed=0)
