@@ -10,7 +10,7 @@ DATA ?= digits
 option = $(if $($(1)),--$(2) "$($(1))")
 EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call option,LAYER,layer) \
 	$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
-	$(call option,SEED,seed) $(call option,OUT,out)
+	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,SEED,seed) $(call option,OUT,out)
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
@@ -18,7 +18,7 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH | STACK MODEL MODELS POOL EPOCHS LAYERS | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH VIEWS AUGMENT | STACK MODEL MODELS POOL EPOCHS LAYERS | SEED OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 

@@ -23,7 +23,7 @@ from extract import extract
 from extract.backbones import backbone_named
 from extract.base import load_base
 from extract.forward import compile_forward
-from extract.image import decode
+from extract.image import decode, squash
 from features import open_stack
 
 ROUNDS, ROWS, BATCH = 3, 128, 32
@@ -47,7 +47,7 @@ def speed(photos: Path, folder: Path) -> str:
     base, _ = load_base(row, "random", row.size, seed=0)
     forward, _ = compile_forward(base, row, BATCH, "cpu")
     files = sorted(photos.rglob("*.jpg"))[:BATCH]
-    pixels = np.stack([decode(file.read_bytes(), row.size) for file in files])
+    pixels = np.stack([squash(decode(file.read_bytes()), row.size) for file in files])
     manifest = sample(photos, ROWS, folder)
     bare, whole = [], []
     for turn in range(ROUNDS):

@@ -11,7 +11,7 @@ import numpy as np
 from classify.network import Network, held_out, train
 from extract.augment import rotate_and_darken
 from extract.base import import_keras
-from extract.image import Unreadable, decode, read_file
+from extract.image import Unreadable, decode, read_file, squash
 from features import Failed, Refused, Stack
 
 SIDE = 128
@@ -89,7 +89,7 @@ def read_pixels(stack: Stack) -> np.ndarray:
     def read(row: int) -> None:
         path = root / stack.paths[row]
         try:
-            pixels[row] = decode(read_file(path).data, SIDE)
+            pixels[row] = squash(decode(read_file(path).data), SIDE)
         except Unreadable as error:
             raise Failed(f"{path}, a row of {stack.path}, cannot be read: {error}") from None
 

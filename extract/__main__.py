@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from extract import BACKBONES, extract
+from extract.augment import AUGMENTS
 from extract.stage import DEVICES
 from features import open_stack
 from features.cli import add_door, run
@@ -13,7 +14,7 @@ DONE_WITH_REJECTS = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m extract")
-    add_door(parser, extract, positional=("data",), choices={"device": DEVICES})
+    add_door(parser, extract, positional=("data",), choices={"device": DEVICES, "augment": list(AUGMENTS)})
     parser.add_argument("--list", action="store_true", help="list the backbones and stop")
     given = vars(parser.parse_args())
     if given.pop("list"):

@@ -128,8 +128,9 @@ def scan(data: str, classes: int | None = None) -> Listing:
         raise Refused(f"{len(odd)} file names in {data} are not UTF-8: {shown}. Rename them.")
     images.sort()
     index = {name: i for i, name in enumerate(names)} | {"": UNLABELLED}
+    name = place.stem if place.is_file() else place.name
     return Listing(
-        name=place.stem if place.is_file() else place.name,
+        name=f"{name}-{classes}classes" if classes else name,
         root=root,
         paths=[image.path for image in images],
         labels=np.array([index[image.label] for image in images], "i8"),

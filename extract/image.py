@@ -48,13 +48,10 @@ def read_file(path: Path) -> File:
     return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
 
 
-def decode(data: bytes, side: int) -> np.ndarray:
-    """Decode an image and squash the whole of it to a square, Pillow bilinear (antialiased).
+def decode(data: bytes) -> Image.Image:
+    """Decode an image to 8-bit RGB at its full size.
 
     The first frame of an animation, turned as its EXIF orientation says, alpha composited on white.
-
-    Returns:
-        (side, side, 3) uint8 RGB 0–255.
 
     Raises:
         Unreadable: not an image, damaged, or too large.
@@ -64,13 +61,18 @@ def decode(data: bytes, side: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            return np.asarray(to_rgb(turned(image)).resize((side, side), Image.Resampling.BILINEAR))
+            return to_rgb(turned(image))
     except UnidentifiedImageError:
         raise Unreadable("not an image in any known format") from None
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
         raise Unreadable(f"cannot be decoded: {error}") from None
+
+
+def squash(image: Image.Image, side: int) -> np.ndarray:
+    """The whole of an image as a square, (side, side, 3) uint8 RGB: Pillow bilinear (antialiased)."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def turned(image: Image.Image) -> Image.Image:

@@ -4,13 +4,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
+from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from extract.forward import Forward
 from extract.image import Unreadable, decode, read_file
+from extract.recipe import Recipe
 from features.writer import StackWriter
 
 R = TypeVar("R")
@@ -27,11 +28,10 @@ class Block(NamedTuple):
 
 def fill(
     writer: StackWriter,
-    root: Path,
+    recipe: Recipe,
     starts: Iterable[int],
     forward: Forward,
     batch: int,
-    side: int,
     cores: int,
     done: Callable[[int], object],
 ) -> dict[int, str]:
@@ -41,11 +41,10 @@ def fill(
 
     Args:
         writer: the unfinished stack.
-        root: folder that the stack's paths are relative to.
+        recipe: where the images are, and how the base sees them.
         starts: first row of each block to compute; a block is `batch` rows long, the last one shorter.
         forward: the compiled function.
         batch: rows a block.
-        side: of the square input, pixels.
         cores: threads that decode.
         done: called with the number of rows of each block once it is written.
 
@@ -56,7 +55,8 @@ def fill(
     clock = time.perf_counter()
 
     def read(start: int) -> Block:
-        return read_block(root, writer.paths, start, min(start + batch, len(writer.paths)), side)
+        here = slice(start, min(start + batch, len(writer.paths)))
+        return read_block(recipe, writer.paths[here], writer.view[here], start)
 
     def write(block: Block, features: np.ndarray) -> int:
         nonlocal clock
@@ -77,23 +77,33 @@ def fill(
     return rejected
 
 
-def read_block(root: Path, paths: list[str], start: int, stop: int, side: int) -> Block:
-    """Read and decode the images of rows start:stop."""
-    count = stop - start
-    images = np.zeros((count, side, side, 3), "u1")
+def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, start: int) -> Block:
+    """Read and decode the images of consecutive rows, an image with several views once.
+
+    Args:
+        recipe: where the images are, and how the base sees them.
+        paths: (k,) of the rows.
+        view: (k,) of the rows.
+        start: index of the first row.
+    """
+    count = len(paths)
+    images = np.zeros((count, recipe.size, recipe.size, 3), "u1")
     stats = {
         "sha256": np.zeros((count, 32), "u1"),
         "size": np.full(count, -1, "<i8"),
         "mtime_ns": np.full(count, -1, "<i8"),
     }
     reasons: dict[int, str] = {}
-    for i, path in enumerate(paths[start:stop]):
+    for path, group in groupby(range(count), paths.__getitem__):
+        rows = list(group)
         try:
-            file = read_file(root / path)
-            stats["sha256"][i], stats["size"][i], stats["mtime_ns"][i] = file.sha256, file.size, file.mtime_ns
-            images[i] = decode(file.data, side)
+            file = read_file(recipe.listing.root / path)
+            stats["sha256"][rows], stats["size"][rows], stats["mtime_ns"][rows] = file.sha256, file.size, file.mtime_ns
+            image = decode(file.data)
+            for i in rows:
+                images[i] = recipe.pixels(image, file.sha256, int(view[i]))
         except Unreadable as error:
-            reasons[start + i] = str(error)
+            reasons |= {start + i: str(error) for i in rows}
     return Block(start, images, stats, reasons)
 
 

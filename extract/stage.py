@@ -6,16 +6,17 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from extract.backbones import Backbone, backbone_named
+from extract.augment import AUGMENTS
+from extract.backbones import backbone_named
 from extract.base import cut, import_keras, load_base, weights_identity
 from extract.dataset import Listing, scan
 from extract.forward import Forward, choose_device, compile_forward
 from extract.pipeline import fill
+from extract.recipe import Recipe
 from extract.split import seeded_split
 from extract.staleness import Recorded, image_changes, recipe_changes
 from features import Refused, Stack, open_stack
@@ -23,7 +24,6 @@ from features.cli import command_line
 from features.layout import lay_out
 from features.lock import writer_lock
 from features.reader import STACKS
-from features.schema import STATES
 from features.writer import StackWriter, layout_path, partial_path, publish
 
 DEVICES = ("auto", "cpu", "gpu")
@@ -38,6 +38,8 @@ def extract(
     size: int | None = None,
     device: str = "auto",
     batch: int = 32,
+    views: int = 0,
+    augment: str = "photo",
     seed: int = 0,
     out: str | None = None,
 ) -> Path:
@@ -56,7 +58,9 @@ def extract(
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
         batch: images a forward pass, halved where they don't fit; fixed once a stack is begun.
-        seed: of random weights, and of the split where the dataset has none.
+        views: so many augmented views of each train image as rows beside it.
+        augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
+        seed: of random weights, of views, and of the split where the dataset has none.
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
 
     Returns:
@@ -67,13 +71,15 @@ def extract(
         Failed: disk, network or memory.
     """
     command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
-    for name, value, least in (("batch", batch, 1), ("size", size, 1), ("seed", seed, 0)):
+    for name, value, least in (("batch", batch, 1), ("size", size, 1), ("views", views, 0), ("seed", seed, 0)):
         if value is not None and not least <= value < 2**32:
             raise Refused(f"--{name} {value}: give a number from {least} up")
+    if augment not in AUGMENTS:
+        raise Refused(f"no augmentation is called {augment!r}; there are {', '.join(AUGMENTS)}")
     row = backbone_named(backbone)
     listing = scan(data, classes)
-    stack = Path(out) if out else STACKS / _file_name(listing.name, row, weights, layer, classes, size)
-    return _extract(stack, listing, row, weights, layer or row.layer, size or row.size, device, batch, seed, command)
+    recipe = Recipe(listing, row, weights, layer or row.layer, size or row.size, seed, views, augment)
+    return _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, batch, command)
 
 
 def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
@@ -92,47 +98,31 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         Failed: disk or memory.
     """
     whole, attrs = open_stack(parent.path), parent.attrs
-    row = backbone_named(attrs["backbone"])
-    weights = attrs["weights_file"] or attrs["weights"]
+    images = whole.take(whole.view == 0)
     listing = Listing(
-        attrs["dataset"], Path(attrs["dataset_root"]), whole.paths, whole.y, whole.label_names, whole.split
+        attrs["dataset"], Path(attrs["dataset_root"]), images.paths, images.y, images.label_names, images.split
     )
-    changes = recipe_changes(attrs, weights_identity(row, weights, attrs["seed"]))
+    recipe = Recipe(
+        listing,
+        backbone_named(attrs["backbone"]),
+        attrs["weights_file"] or attrs["weights"],
+        layer,
+        attrs["input_size"],
+        attrs["seed"],
+        attrs.get("views", 0),
+        attrs.get("augment", "photo"),
+    )
+    changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
     _refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
-    size, batch = attrs["input_size"], attrs["batch"]
-    _extract(
-        out, listing, row, weights, layer, size, "auto", batch, attrs["seed"], attrs["command"] + f" --layer {layer}"
-    )
-    same_rows = np.array_equal(open_stack(out).field("sha256"), whole.field("sha256"))
+    _extract(out, recipe, "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
+    made = open_stack(out)
+    same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
     _refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
     return out
 
 
-def _extract(
-    stack: Path,
-    listing: Listing,
-    row: Backbone,
-    weights: str,
-    layer: str,
-    size: int,
-    device: str,
-    batch: int,
-    seed: int,
-    command: str,
-) -> Path:
-    wanted = {
-        "backbone": row.name,
-        "layer": layer,
-        "preprocessing": row.preprocessing,
-        "input_size": size,
-        "resize": "squash",
-        "resize_filter": "bilinear",
-        "dtype": "float32",
-        "precision": "f32",
-        **weights_identity(row, weights, seed),
-    }
-    if listing.split is None:
-        wanted["seed"] = seed
+def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str) -> Path:
+    wanted, listing = recipe.attrs(), recipe.listing
     with writer_lock(stack):
         if stack.exists():
             finished = open_stack(stack)
@@ -149,34 +139,36 @@ def _extract(
                 writer.forget(changes.changed)
                 batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
         device = choose_device(device)
-        base, weights_sha256 = load_base(row, weights, size, seed)
-        base = cut(base, layer)
-        forward, batch = compile_forward(base, row, batch, device)
+        base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
+        base = cut(base, recipe.layer)
+        forward, batch = compile_forward(base, recipe.backbone, batch, device)
         engine = f"keras on {import_keras().backend.backend()}"
         if not begun:
-            attrs = wanted | {
-                "weights": weights if weights in ("imagenet", "random") else Path(weights).name,
-                "weights_file": "" if weights in ("imagenet", "random") else str(Path(weights).resolve()),
+            file = "" if recipe.weights in ("imagenet", "random") else str(Path(recipe.weights).resolve())
+            attrs = {name: value for name, value in wanted.items() if value is not None} | {
+                "weights": Path(recipe.weights).name,
+                "weights_file": file,
                 "weights_sha256": weights_sha256,
                 "engine": engine,
                 "device": device,
                 "batch": batch,
-                "seed": seed,
+                "seed": recipe.seed,
                 "dataset": listing.name,
                 "dataset_root": str(listing.root),
                 "versions": json.dumps(_versions()),
                 "command": command,
             }
-            _lay_out(stack, listing, base.output_shape[1:], attrs)
+            lay_out(layout_path(stack), recipe.rows(), listing.label_names, base.output_shape[1:], attrs)
+            publish(layout_path(stack), partial_path(stack))
         with StackWriter(stack) as writer:
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
             # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
             _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine, "batch": batch}))
-            return _complete(writer, listing, forward, batch, size, seed)
+            return _complete(writer, recipe, forward, batch)
 
 
-def _complete(writer: StackWriter, listing: Listing, forward: Forward, batch: int, side: int, seed: int) -> Path:
+def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int) -> Path:
     """Compute the rows that are still missing, and finish the stack."""
     good = writer.check()
     starts = [start for start in range(0, len(good), batch) if not good[start : start + batch].all()]
@@ -186,31 +178,16 @@ def _complete(writer: StackWriter, listing: Listing, forward: Forward, batch: in
     began = time.perf_counter()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tqdm(total=len(good), initial=len(good) - pending, unit="images", disable=None, dynamic_ncols=True) as bar:
-        reasons = fill(writer, listing.root, starts, forward, batch, side, cores, bar.update)
+        reasons = fill(writer, recipe, starts, forward, batch, cores, bar.update)
     seconds = time.perf_counter() - began
-    split = listing.split
-    if split is None:
-        done = writer.row_state == STATES["done"]
-        split = np.zeros(len(done), "u1")
-        split[done] = seeded_split(writer.labels[done], writer.sha256[done], seed)
+    split = writer.split
+    if recipe.listing.split is None and not recipe.views:
+        read = writer.sha256.any(axis=1)
+        split = np.zeros(len(read), "u1")
+        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed)
     stack = writer.finish(split, reasons)
     print(f"{pending} rows in {seconds:.1f} s ({pending / seconds:.1f} images/s)", file=sys.stderr)
     return stack
-
-
-def _lay_out(stack: Path, listing: Listing, feature_shape: tuple[int, ...], attrs: dict[str, Any]) -> None:
-    size, mtime_ns = listing.stats()
-    rows = {
-        "paths": listing.paths,
-        "labels": listing.labels,
-        "view": np.zeros(len(listing.paths), "i4"),
-        "size": size,
-        "mtime_ns": mtime_ns,
-    }
-    if listing.split is not None:
-        rows["split"] = listing.split
-    lay_out(layout_path(stack), rows, listing.label_names, feature_shape, attrs)
-    publish(layout_path(stack), partial_path(stack))
 
 
 def _refuse(path: Path, changes: list[str]) -> None:
@@ -220,21 +197,6 @@ def _refuse(path: Path, changes: list[str]) -> None:
 
 def _start_again(path: Path) -> str:
     return f"Write elsewhere with --out FILE, or remove {path} to start again."
-
-
-def _file_name(
-    dataset: str, row: Backbone, weights: str, layer: str | None, classes: int | None, size: int | None
-) -> str:
-    """`<dataset>-<backbone>.h5`, with whatever departs from the defaults in between."""
-    parts = [
-        dataset,
-        f"{classes}classes" if classes else "",
-        row.name,
-        "" if weights == "imagenet" else Path(weights).name.split(".")[0],
-        layer or "",
-        f"{size}px" if size else "",
-    ]
-    return "-".join(part for part in parts if part) + ".h5"
 
 
 def _versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from features.writer import StackWriter
 
 
 class Recorded(NamedTuple):
-    """The images that a stack knows: (rows,) each, `sha256` (rows, 32), zero where no image was read yet."""
+    """The images that a stack knows: (images,) each, `sha256` (images, 32), zero where no image was read yet."""
 
     paths: list[str]
     label_names: list[str]
@@ -27,13 +27,15 @@ class Recorded(NamedTuple):
 
     @classmethod
     def of(cls, stack: Stack | StackWriter) -> "Recorded":
+        names = ("labels", "split", "size", "mtime_ns", "sha256")
         if isinstance(stack, StackWriter):
-            labels, split, sha256, size, mtime_ns = stack.labels, stack.split, stack.sha256, stack.size, stack.mtime_ns
-            return cls(stack.paths, stack.label_names, labels, split, size, mtime_ns, sha256, rejects={})
+            images = np.flatnonzero(stack.view == 0)
+            fields = {name: getattr(stack, name)[images] for name in names}
+            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={})
+        originals = stack.take(stack.view == 0)
+        fields = {name: originals.field(name) for name in names}
         rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
-        labels, split, sha256 = stack.field("labels"), stack.field("split"), stack.field("sha256")
-        size, mtime_ns = stack.field("size"), stack.field("mtime_ns")
-        return cls(stack.paths, stack.label_names, labels, split, size, mtime_ns, sha256, rejects)
+        return cls(originals.paths, stack.label_names, **fields, rejects=rejects)
 
 
 class ImageChanges(NamedTuple):
@@ -54,7 +56,7 @@ def recipe_changes(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
     """One line for each attribute that is not as wanted: `layer: block5_pool in the stack, block4_pool asked for`."""
     there = {name: plain(recorded[name]) if name in recorded else None for name in wanted}
     return [
-        f"{name}: {there[name]} in the stack, {value} asked for"
+        f"{name}: {_shown(there[name])} in the stack, {_shown(value)} asked for"
         for name, value in wanted.items()
         if there[name] != value
     ]
@@ -86,3 +88,7 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
             changes.changed.append(path)
     changes.removed.extend([*at, *rejects])
     return changes
+
+
+def _shown(value: Any) -> Any:
+    return "none" if value is None else value

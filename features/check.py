@@ -24,6 +24,7 @@ def info(stack: str) -> dict[str, Any]:
     return {
         "stack": str(opened.path),
         "rows": len(opened),
+        "images": int((opened.view == 0).sum()),
         **{name: int((opened.split == code).sum()) for name, code in SPLITS.items()},
         "unlabelled": int((opened.y == UNLABELLED).sum()),
         "rejects": len(opened.rejects),
@@ -49,23 +50,26 @@ def verify(stack: str) -> dict[str, Any]:
         Failed: a row is damaged, the identities do not fit the fingerprint, or an image has changed or gone.
     """
     opened = open_stack(stack)
-    sha256, view, crc = opened.field("sha256"), opened.field("view"), opened.field("row_crc32")
+    sha256, crc = opened.field("sha256"), opened.field("row_crc32")
     bad: list[int] = []
     row = 0
     for piece in opened.chunks():
         here = slice(row, row + len(piece))
-        bad += (row + np.flatnonzero(row_crc32(piece, opened.y[here], sha256[here], view[here]) != crc[here])).tolist()
+        bad += (
+            row + np.flatnonzero(row_crc32(piece, opened.y[here], sha256[here], opened.view[here]) != crc[here])
+        ).tolist()
         row += len(piece)
     if bad:
         rows = [f"{i} ({opened.paths[i]})" for i in bad]
         raise Failed(f"{stack} is damaged: row {listed(rows)}. Delete it and extract again: {opened.attrs['command']}")
-    if fingerprint(opened.paths, opened.y, opened.label_names, sha256, view, opened.split) != opened.fingerprint:
+    if fingerprint(opened.paths, opened.y, opened.label_names, sha256, opened.view, opened.split) != opened.fingerprint:
         raise Failed(f"{stack} is damaged: paths, labels or split are not those it was finished with")
     root = Path(opened.attrs["dataset_root"])
+    originals = opened.take(opened.view == 0)
     if root.is_dir():
         changed = [
             path
-            for path, wanted in zip(opened.paths, sha256, strict=True)
+            for path, wanted in zip(originals.paths, originals.field("sha256"), strict=True)
             if file_sha256(root / path) != wanted.tobytes()
         ]
         if changed:
@@ -73,7 +77,7 @@ def verify(stack: str) -> dict[str, Any]:
     return {
         "stack": str(stack),
         "rows": len(opened),
-        "images": len(opened) if root.is_dir() else 0,
+        "images": len(originals) if root.is_dir() else 0,
         "dataset_root": str(root),
     }
 

@@ -83,6 +83,11 @@ class Stack:
         return self.field("split")
 
     @cached_property
+    def view(self) -> np.ndarray:
+        """(n,) int32: 0 the image itself, 1… augmented views of it."""
+        return self.field("view")
+
+    @cached_property
     def key(self) -> str:
         """SHA-256 (hex) of recipe and rows of the whole file: what results and models name it by."""
         return key(self.attrs, self.fingerprint)
@@ -107,7 +112,7 @@ class Stack:
         return [(path.decode(), reason.decode(), int(size), int(mtime)) for path, reason, size, mtime in table]
 
     def field(self, name: str) -> np.ndarray:
-        """These rows of any other dataset of the file: `sha256`, `view`, `size`, `mtime_ns`, …"""
+        """These rows of any other dataset of the file: `sha256`, `size`, `mtime_ns`, …"""
         with h5py.File(self.path, "r") as file:
             values: np.ndarray = file[name][:][self.rows]
         return values

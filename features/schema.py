@@ -28,6 +28,7 @@ RECIPE = (
     "dtype",
     "precision",
 )
+VIEWS = ("views", "augment", "seed")  # … and, only where there are views, what decides theirs
 REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
 
 
@@ -85,7 +86,8 @@ def recipe(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 def key(attrs: Mapping[str, Any], dataset_fingerprint: str) -> str:
     """SHA-256 (hex) of recipe and rows: two stacks with the same key hold the same features of the same images."""
-    text = json.dumps([recipe(attrs), dataset_fingerprint], sort_keys=True)
+    views = {name: plain(attrs[name]) for name in VIEWS} if "views" in attrs else {}
+    text = json.dumps([recipe(attrs) | views, dataset_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

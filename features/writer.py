@@ -104,17 +104,18 @@ class StackWriter:
 
         Args:
             split: (rows,) uint8 of `SPLITS`; entries of rejected rows are ignored.
-            reasons: row index → why its image was rejected.
+            reasons: row index → why its image was rejected; all rows of that image leave the stack.
 
         Raises:
             Failed: a row is still empty, every row was rejected, or there is no room to leave the rejected rows out.
         """
-        done = np.flatnonzero(self.row_state == STATES["done"])
-        if len(done) + len(reasons) != len(self.paths):
-            raise Failed(f"{self.partial}: {len(self.paths) - len(done) - len(reasons)} rows are still to be extracted")
+        if missing := len(self.paths) - int((self.row_state == STATES["done"]).sum()) - len(reasons):
+            raise Failed(f"{self.partial}: {missing} rows are still to be extracted")
+        rejected = {self.paths[row] for row in reasons}
+        done = np.flatnonzero([path not in rejected for path in self.paths])
         if not len(done):
             first = next(iter(reasons.values()))
-            raise Failed(f"not one of the {len(self.paths)} images could be read; the first: {self.paths[0]}: {first}")
+            raise Failed(f"not one of the {len(rejected)} images could be read; the first: {self.paths[0]}: {first}")
         identity = fingerprint(
             [self.paths[i] for i in done],
             self.labels[done],
@@ -137,16 +138,16 @@ class StackWriter:
             for name in ("labels", "view", "sha256", "size", "mtime_ns", "row_crc32", "row_state")
         }
         known |= {"paths": [self.paths[i] for i in done], "split": split[done]}
-        rejects = [(self.paths[i], reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for i in sorted(reasons)]
+        first = {self.paths[i]: i for i in sorted(reasons, reverse=True)}  # of an image's rows, that tells why
+        rejects = [(path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())]
         target = layout_path(self.stack)
         lay_out(target, known, self.label_names, self.attrs["feature_shape"], self.attrs, rejects)
         base = offsets(target)
         with open(target, "r+b") as file:
             fd, row = file.fileno(), 0
             for start, stop, rows in self._chunks(done):
-                keep = self.row_state[start:stop] == STATES["done"]
-                here = np.arange(start, stop)[keep]
-                good = np.ascontiguousarray(rows[keep])
+                here = done[(done >= start) & (done < stop)]
+                good = np.ascontiguousarray(rows[here - start])
                 if (
                     row_crc32(good, self.labels[here], self.sha256[here], self.view[here]) != self.row_crc32[here]
                 ).any():

@@ -12,7 +12,7 @@ from classify.saved import load_model, save_model
 from extract import extract
 from extract.backbones import backbone_named
 from extract.base import import_keras, load_base
-from extract.image import decode, read_file
+from extract.image import decode, read_file, squash
 from extract.stage import extract_layer
 from extract.tail import bottlenecks, cut_below, default_layers, tail_of
 from features import Refused, Stack, open_stack
@@ -31,7 +31,7 @@ def stack(photo_folder: Path, tmp_path: Path) -> Stack:
 def pixels(stack: Stack) -> np.ndarray:
     """(n, side, side, 3) float32, preprocessed as the stack's backbone wants it."""
     root, side = Path(stack.attrs["dataset_root"]), stack.attrs["input_size"]
-    images = np.stack([decode(read_file(root / path).data, side) for path in stack.paths]).astype("f4")
+    images = np.stack([squash(decode(read_file(root / path).data), side) for path in stack.paths]).astype("f4")
     module = getattr(import_keras().applications, backbone_named(stack.attrs["backbone"]).module)
     return np.asarray(module.preprocess_input(images))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from extract.image import Unreadable, decode, read_file
+from extract.image import Unreadable, decode, read_file, squash
 
 BILINEAR = Image.Resampling.BILINEAR
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "u1")
@@ -21,13 +21,17 @@ def encoded(image: Image.Image, kind: str = "PNG", **how: object) -> bytes:
     return buffer.getvalue()
 
 
+def decoded(data: bytes, side: int) -> np.ndarray:
+    return squash(decode(data), side)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM"])
 def test_squash_is_plain_pillow(kind: str) -> None:
     """Guards the pixels: the whole image, bilinear with Pillow's antialiasing, whatever the file format."""
     data = encoded(PHOTO, kind)
     for side in (32, 75, 224):
         plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((side, side), BILINEAR))
-        assert np.array_equal(decode(data, side), plain)
+        assert np.array_equal(decoded(data, side), plain)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -46,49 +50,49 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(stored, "PNG", exif=exif)
-    assert np.array_equal(decode(data, 32), np.asarray(PHOTO.resize((32, 32), BILINEAR)))
+    assert np.array_equal(decoded(data, 32), np.asarray(PHOTO.resize((32, 32), BILINEAR)))
 
 
 def test_alpha_goes_on_white() -> None:
     """Guards transparent images: white behind them, not the black that `convert` leaves."""
     half = np.dstack([NOISE, np.full((60, 90), 128, "u1")])
     expected = NOISE * (128 / 255) + 255 * (127 / 255)
-    got = decode(encoded(Image.fromarray(half, "RGBA").resize((90, 60))), 60)
+    got = decoded(encoded(Image.fromarray(half, "RGBA").resize((90, 60))), 60)
     wanted = np.asarray(Image.fromarray(np.round(expected).astype("u1")).resize((60, 60), BILINEAR), "i2")
     assert np.abs(got - wanted).max() <= 2
     clear = Image.fromarray(np.zeros((9, 9, 4), "u1"), "RGBA")
-    assert (decode(encoded(clear), 8) == 255).all()
+    assert (decoded(encoded(clear), 8) == 255).all()
     grey = Image.fromarray(np.zeros((9, 9, 2), "u1"), "LA")
-    assert (decode(encoded(grey), 8) == 255).all()
+    assert (decoded(encoded(grey), 8) == 255).all()
 
 
 def test_palette() -> None:
     """Guards palette images: colours and not indices; their transparent entry is white."""
     image = Image.fromarray(np.repeat([[0, 1]], 8, 0).repeat(4, 1).astype("u1"), "P")
     image.putpalette([255, 0, 0, 0, 0, 255])
-    assert decode(encoded(image), 8)[0, 0].tolist() == [255, 0, 0]
-    assert decode(encoded(image), 8)[7, 7].tolist() == [0, 0, 255]
-    assert decode(encoded(image, transparency=1), 8)[7, 7].tolist() == [255, 255, 255]
-    assert decode(encoded(image, "GIF"), 8)[7, 7].tolist() == [0, 0, 255]
+    assert decoded(encoded(image), 8)[0, 0].tolist() == [255, 0, 0]
+    assert decoded(encoded(image), 8)[7, 7].tolist() == [0, 0, 255]
+    assert decoded(encoded(image, transparency=1), 8)[7, 7].tolist() == [255, 255, 255]
+    assert decoded(encoded(image, "GIF"), 8)[7, 7].tolist() == [0, 0, 255]
 
 
 def test_cmyk_and_grey() -> None:
     """Guards print JPEGs and greyscale ones: three channels, the right colours."""
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    red, green, blue = decode(encoded(cyan, "JPEG"), 8)[4, 4].tolist()
+    red, green, blue = decoded(encoded(cyan, "JPEG"), 8)[4, 4].tolist()
     assert red < 20 < 200 < min(green, blue)
-    grey = decode(encoded(PHOTO.convert("L"), "JPEG", quality=95), 16)
+    grey = decoded(encoded(PHOTO.convert("L"), "JPEG", quality=95), 16)
     assert grey.shape == (16, 16, 3)
     assert (grey[..., 0] == grey[..., 2]).all()
     bilevel = Image.new("1", (8, 8), 1)
-    assert (decode(encoded(bilevel), 8) == 255).all()
+    assert (decoded(encoded(bilevel), 8) == 255).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_rescaled(kind: str) -> None:
     """Guards deep greys: 0–65535 → 0–255, where Pillow's `convert` would clip everything above 255 to white."""
     deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype("u2")
-    got = decode(encoded(Image.fromarray(deep), kind), 64)
+    got = decoded(encoded(Image.fromarray(deep), kind), 64)
     assert np.array_equal(got[..., 0], np.round(deep / 257).astype("u1"))
 
 
@@ -96,13 +100,13 @@ def test_float_and_big_endian_greys() -> None:
     """Guards TIFFs of science: floats of 0–1, of 0–255, and 16 bits with the big end first."""
     unit = np.linspace(0, 1, 64 * 64, dtype="f4").reshape(64, 64)
     for image in (unit, unit * 255):
-        assert np.array_equal(decode(encoded(Image.fromarray(image), "TIFF"), 64)[..., 0], np.round(unit * 255))
+        assert np.array_equal(decoded(encoded(Image.fromarray(image), "TIFF"), 64)[..., 0], np.round(unit * 255))
     big = Image.frombytes("I;16B", (64, 64), np.round(unit * 65535).astype(">u2").tobytes())
-    assert np.array_equal(decode(encoded(big, "TIFF"), 64)[..., 0], np.round(np.round(unit * 65535) / 257))
+    assert np.array_equal(decoded(encoded(big, "TIFF"), 64)[..., 0], np.round(np.round(unit * 65535) / 257))
     bad = unit.copy()
     bad[3, 3] = np.nan
     with pytest.raises(Unreadable, match="grey values"):
-        decode(encoded(Image.fromarray(bad), "TIFF"), 64)
+        decoded(encoded(Image.fromarray(bad), "TIFF"), 64)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
@@ -110,18 +114,18 @@ def test_truncated_jpeg(share: float) -> None:
     """Guards against half a photo passing as a whole one with a grey bottom."""
     data = encoded(PHOTO, "JPEG")
     with pytest.raises(Unreadable, match=r"truncated|known format"):
-        decode(data[: int(share * len(data))], 32)
+        decoded(data[: int(share * len(data))], 32)
 
 
 def test_reasons() -> None:
     """Guards the reasons that the rejects table gives."""
     with pytest.raises(Unreadable, match="^the file is empty$"):
-        decode(b"", 32)
+        decoded(b"", 32)
     with pytest.raises(Unreadable, match="^not an image in any known format$"):
-        decode(b"a text file named .jpg", 32)
+        decoded(b"a text file named .jpg", 32)
     bomb = b"P4\n20000 20000\n" + bytes(1000)
     with pytest.raises(Unreadable, match="400000000 pixels.*decompression bomb"):
-        decode(bomb, 32)
+        decoded(bomb, 32)
 
 
 def test_odd_exif_does_not_cost_the_image() -> None:
@@ -134,7 +138,7 @@ def test_odd_exif_does_not_cost_the_image() -> None:
     with pytest.raises(struct.error):
         ImageOps.exif_transpose(stored)
     assert np.array_equal(
-        decode(data, 32), np.asarray(stored.transpose(Image.Transpose.ROTATE_270).resize((32, 32), BILINEAR))
+        decoded(data, 32), np.asarray(stored.transpose(Image.Transpose.ROTATE_270).resize((32, 32), BILINEAR))
     )
 
 
@@ -153,7 +157,7 @@ def test_damage_is_unreadable_and_nothing_else(kind: str) -> None:
         for _ in range(source.randrange(1, 6)):
             data[source.randrange(min(len(data), source.choice([60, 400, len(data)])))] = source.randrange(256)
         try:
-            pixels = decode(bytes(data), 8)
+            pixels = decoded(bytes(data), 8)
         except Unreadable as error:
             assert str(error)
             seen[False] += 1

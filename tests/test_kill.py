@@ -20,12 +20,14 @@ WRITE = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
+from extract.backbones import BACKBONES
 from extract.dataset import scan
 from extract.pipeline import fill
+from extract.recipe import Recipe
 from extract.split import seeded_split
-from extract.stage import _lay_out
+from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, partial_path
+from features.writer import StackWriter, layout_path, partial_path, publish
 from tiny import attributes
 
 left, whole_pwrite = int(sys.argv[3]), os.pwrite
@@ -44,14 +46,17 @@ def forward(images):
     return np.repeat(images.reshape(len(images), -1).astype("<f4"), 8, axis=1) / 7
 
 listing, stack = scan(sys.argv[1]), Path(sys.argv[2])
+recipe = Recipe(listing, BACKBONES["vgg16"], "random", "block5_pool", size=16, seed=0)
 with writer_lock(stack):
     if not partial_path(stack).exists():
-        _lay_out(stack, listing, (16, 16, 24), attributes(dataset_root=str(listing.root)))
+        attrs = attributes(dataset_root=str(listing.root))
+        lay_out(layout_path(stack), recipe.rows(), listing.label_names, (16, 16, 24), attrs)
+        publish(layout_path(stack), partial_path(stack))
     with StackWriter(stack) as writer:
         good = writer.check()
         print("writing", int(good.sum()), flush=True)
         starts = [start for start in range(0, len(good), 4) if not good[start : start + 4].all()]
-        reasons = fill(writer, listing.root, starts, forward, 4, 16, 2, lambda rows: None)
+        reasons = fill(writer, recipe, starts, forward, 4, 2, lambda rows: None)
         writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
 """
 

@@ -1,0 +1,104 @@
+"""What a stack is to be made of: which images, through which base, and how the base sees them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from extract.augment import view_of
+from extract.backbones import Backbone
+from extract.base import weights_identity
+from extract.dataset import Listing
+from extract.split import seeded_split
+from features.check import file_sha256
+from features.schema import SPLITS, UNLABELLED
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides a stack's rows.
+
+    Attributes:
+        listing: the images.
+        backbone: the frozen conv base.
+        weights: imagenet, random or a file.
+        layer: where the base is cut.
+        size: side of the square input, pixels.
+        seed: of random weights, of the split where the dataset has none, and of views.
+        views: augmented views of each labelled train image, beside the image itself.
+        augment: how they are made, a name in `AUGMENTS`.
+    """
+
+    listing: Listing
+    backbone: Backbone
+    weights: str
+    layer: str
+    size: int
+    seed: int
+    views: int = 0
+    augment: str = "photo"
+
+    @property
+    def file_name(self) -> str:
+        """`<dataset>-<backbone>.h5`, with whatever departs from the defaults in between."""
+        parts = [
+            self.listing.name,
+            self.backbone.name,
+            "" if self.weights == "imagenet" else Path(self.weights).name.split(".")[0],
+            self.layer if self.layer != self.backbone.layer else "",
+            f"{self.size}px" if self.size != self.backbone.size else "",
+            f"{self.views}views" if self.views else "",
+            self.augment if self.views and self.augment != "photo" else "",
+        ]
+        return "-".join(part for part in parts if part) + ".h5"
+
+    def attrs(self) -> dict[str, Any]:
+        """The root attributes that a stack of this recipe has; None for those that it has not."""
+        return {
+            "backbone": self.backbone.name,
+            "layer": self.layer,
+            "preprocessing": self.backbone.preprocessing,
+            "input_size": self.size,
+            "resize": "squash",
+            "resize_filter": "bilinear",
+            "dtype": "float32",
+            "precision": "f32",
+            "views": self.views or None,
+            "augment": self.augment if self.views else None,
+            **weights_identity(self.backbone, self.weights, self.seed),
+            **({"seed": self.seed} if self.views or self.listing.split is None else {}),
+        }
+
+    def rows(self) -> dict[str, Any]:
+        """What is known of the rows before an image is opened: (rows,) each; an image's views follow each other.
+
+        Views need the split beforehand, as only train images have any: where the dataset has none, its files are
+        hashed for it.
+        """
+        listing = self.listing
+        split = listing.split
+        if self.views and split is None:
+            read = [file_sha256(listing.root / path) for path in listing.paths]
+            known = np.array([digest is not None for digest in read])
+            sha256 = np.frombuffer(b"".join(digest for digest in read if digest), "u1").reshape(-1, 32)
+            split = np.zeros(len(known), "u1")
+            split[known] = seeded_split(listing.labels[known], sha256, self.seed)
+        copies = np.ones(len(listing.paths), int)
+        if split is not None:
+            copies += self.views * ((split == SPLITS["train"]) & (listing.labels != UNLABELLED))
+        image = np.repeat(np.arange(len(copies)), copies)
+        size, mtime_ns = listing.stats()
+        rows = {
+            "paths": [listing.paths[i] for i in image],
+            "labels": listing.labels[image],
+            "view": (np.arange(len(image)) - (np.cumsum(copies) - copies)[image]).astype("i4"),
+            "size": size[image],
+            "mtime_ns": mtime_ns[image],
+        }
+        return rows if split is None else rows | {"split": split[image]}
+
+    def pixels(self, image: Image.Image, sha256: np.ndarray, view: int) -> np.ndarray:
+        """One view of a decoded image, (size, size, 3) uint8 RGB."""
+        return view_of(image, self.size, self.augment, self.seed, sha256, view)
