@@ -1,13 +1,15 @@
 """`python -m extract DATA --backbone vgg16`: prints the stack's path, and only that, on stdout."""
 
 import argparse
+import math
 import sys
 
 from extract import BACKBONES, extract
 from extract.augment import AUGMENTS
 from extract.stage import DEVICES
-from features import open_stack
+from features import Failed, Refused, open_stack
 from features.cli import add_door, run
+from features.reader import STACKS
 
 DONE_WITH_REJECTS = 3
 
@@ -31,12 +33,47 @@ def main() -> int:
 
 
 def print_backbones() -> None:
-    print(f"{'name':18} {'px':>4} {'MB':>6} {'top-1':>6} {'top-5':>6} {'params':>8} {'depth':>6}  last layer")
+    """The table of backbones, with the speed that finished stacks here were made at."""
+    speeds = measured_speeds()
+    head = ("name", "px", "stack", "width", "MB", "top-1", "top-5", "params", "depth", "images/s", "layer")
+    lines: list[tuple[str, ...]] = [head]
     for row in BACKBONES.values():
+        shape = (row.positions, row.positions, row.channels)
         published = (row.megabytes, row.top1, row.top5)
-        megabytes, top1, top5 = (f"{value:>6g}" if value is not None else f"{'-':>6}" for value in published)
-        parameters, depth = f"{row.parameters:7g}M", row.depth or "-"
-        print(f"{row.name:18} {row.size:4} {megabytes} {top1} {top5} {parameters} {depth:>6}  {row.layer}")
+        lines.append(
+            (
+                row.name,
+                str(row.size),
+                "×".join(map(str, shape)),
+                f"{math.prod(shape):,}",
+                *("–" if value is None else f"{value:g}" for value in published),
+                f"{row.parameters:g}M",
+                str(row.depth or "–"),
+                f"{speeds[row.name]:.1f}" if row.name in speeds else "–",
+                row.layer,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        middle = (f"{cell:>{width}}" for cell, width in zip(line[1:-1], widths[1:-1], strict=True))
+        print(f"{line[0]:<{widths[0]}}", *middle, line[-1], sep="  ")
+    print("stack, width: of one row at px and layer; MB to depth: as published, for the whole network", file=sys.stderr)
+    print(f"images/s: as the stacks in {STACKS} were made; – where there is none", file=sys.stderr)
+
+
+def measured_speeds() -> dict[str, float]:
+    """Backbone → rows a second, of the fastest finished stack in `features/stacks` at its native size and layer."""
+    speeds: dict[str, float] = {}
+    for path in STACKS.glob("*.h5"):
+        try:
+            stack = open_stack(path)
+        except (Failed, Refused) as error:
+            print(error, file=sys.stderr)
+            continue
+        row = BACKBONES.get(stack.attrs["backbone"])
+        if row and (stack.attrs["input_size"], stack.attrs["layer"]) == (row.size, row.layer) and stack.extract_seconds:
+            speeds[row.name] = max(speeds.get(row.name, 0.0), len(stack) / stack.extract_seconds)
+    return speeds
 
 
 run(main)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import contents, run, stack
 
 from extract.backbones import BACKBONES, backbone_named
 from extract.base import import_keras, load_base
@@ -87,6 +88,7 @@ def test_weights_file_and_last_layer(name: str, monkeypatch: pytest.MonkeyPatch)
     )
     assert asked == [row.weights_file]
     assert base.layers[-1].name == row.layer
+    assert base.output_shape[1:] == (row.positions, row.positions, row.channels)
     assert base.count_params() <= row.parameters * 1e6 * 1.005
 
 
@@ -163,3 +165,21 @@ def test_names() -> None:
         backbone_named("resnet5O")
     with pytest.raises(Refused, match=r"no backbone is called 'zzz'\. All: python -m extract --list"):
         backbone_named("zzz")
+
+
+def test_the_list_shows_speeds_measured_here(tmp_path: Path) -> None:
+    """Guards `make backbones`: images/s of a finished stack at native size, a dash elsewhere, and shapes that fit."""
+    folder = tmp_path / "features" / "stacks"
+    folder.mkdir(parents=True)
+    stack(folder / "a.h5", contents(rows=10), input_size=224)  # written in half a second
+    stack(folder / "b.h5", contents(rows=10), backbone="vgg19", input_size=32)
+    (folder / "c.h5").write_text("no stack")
+    done = run("extract", "--list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
+    assert lines["name"][-2:] == ["images/s", "layer"]
+    assert lines["vgg16"][1:4] == ["224", "7×7×512", "25,088"]
+    assert lines["vgg16"][-2:] == ["20.0", "block5_pool"]
+    assert lines["vgg19"][-2] == "–"
+    assert set(lines) == {"name", *BACKBONES}
+    assert "c.h5" in done.stderr
