@@ -36,12 +36,12 @@ compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same t
 backbones: setup  ## list the frozen conv bases
 	@$(RUN) -m extract --list
 
-demo: setup  ## the whole path on handwritten digits, offline, on random weights
-	@echo "No network needed: random weights show the path, not what a trained network can do."
-	@$(RUN) -m extract digits --backbone vgg16 --weights random --layer block3_pool --size 32 >/dev/null
-	@$(RUN) -m classify compare features/stacks/digits-vgg16-random-block3_pool-32px.h5 \
-		--models dense logreg linearsvm svm xgboost
-	@echo "Now your own photos, one folder a class:  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
+demo: setup  ## the whole path on handwritten digits, offline: features, five classifiers, a report
+	@$(RUN) -m extract digits --backbone scattering --size 32 --layer scale3 >/dev/null
+	@$(RUN) -m classify compare features/stacks/digits-scattering-scale3-32px.h5 --models dense logreg linearsvm svm xgboost
+	@echo "Open that page in a browser. Now your own photos, one folder a class:"
+	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
+	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 
 test: $(VENV)/.ready-dev  ## run the tests
 	@$(RUN) -m pytest

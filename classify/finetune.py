@@ -15,7 +15,7 @@ from extract.base import cut, import_keras, load_base
 from extract.stage import extract_layer
 from extract.staleness import recipe_changes
 from extract.tail import cut_below, default_layers, tail_of
-from features import Refused, Stack, open_stack
+from features import Failed, Refused, Stack, open_stack
 from features.schema import recipe
 
 
@@ -69,10 +69,13 @@ class Finetune(Network):
 
         Raises:
             Refused: the base has fewer layers than `layers`, or images or weights are no longer those of the stack.
+            Failed: the base has no weights to train.
         """
         attrs = _stack(X).attrs
         row = backbone_named(attrs["backbone"])
         weights = attrs["weights_file"] or attrs["weights"]
+        if weights == "formula":
+            raise Failed(f"{row.name} has nothing to fine-tune: a formula gives its filters")
         base, _ = load_base(row, weights, attrs["input_size"], attrs["seed"])
         base = cut(base, attrs["layer"])
         layers = self.layers or row.trained or default_layers(base)

@@ -8,17 +8,17 @@ from features.errors import nearest
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A member of Keras Applications.
+    """A member of Keras Applications, or the one of our own that needs no weights.
 
     Attributes:
         keras_name: its constructor in `keras.applications`.
-        module: its module there, the one with its own `preprocess_input`.
-        preprocessing: what that does to RGB 0–255: `caffe` (BGR, ImageNet mean subtracted), `tf` (x / 127.5 − 1),
-            `torch` (x / 255, ImageNet mean and deviation) or `none` (the base scales by itself).
+        module: its module there, the one with its own `preprocess_input`; for our own, in this package.
+        preprocessing: what is done to RGB 0–255: `caffe` (BGR, ImageNet mean subtracted), `tf` (x / 127.5 − 1),
+            `torch` (x / 255, ImageNet mean and deviation), `unit` (x / 255) or `none` (the base scales by itself).
         size: side of its native square input, pixels.
         layer: its last layer without the classification top.
         positions, channels: that layer's output at that size is (positions, positions, channels).
-        weights_file: the name under which Keras caches its ImageNet weights.
+        weights_file: the name under which Keras caches its ImageNet weights; empty where a formula gives all filters.
         megabytes, top1, top5, parameters, depth: as published for the whole network with its top (keras.io, and
             Howard et al. 2019 for MobileNetV3): MB, % on ImageNet, %, millions, layers; None where unpublished.
         trained: how many of its last layers fine-tuning trains, as in the sources; None leaves it to `default_layers`.
@@ -43,9 +43,15 @@ class Backbone:
     def name(self) -> str:
         return self.keras_name.lower()
 
+    @property
+    def weights(self) -> str:
+        """The weights it has unless others are asked for: `imagenet` or `formula`."""
+        return "imagenet" if self.weights_file else "formula"
+
 
 # fmt: off
 _ROWS = [
+    Backbone("Scattering", "scattering", "unit", 64, "scale4", 4, 1251, "", None, None, None, 0, None),
     Backbone("VGG16", "vgg16", "caffe", 224, "block5_pool", 7, 512, "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", 528, 71.3, 90.1, 138.4, 16, trained=2),
     Backbone("VGG19", "vgg19", "caffe", 224, "block5_pool", 7, 512, "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", 549, 71.3, 90.0, 143.7, 19, trained=2),
     Backbone("Xception", "xception", "tf", 299, "block14_sepconv2_act", 10, 2048, "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 88, 79.0, 94.5, 22.9, 81),

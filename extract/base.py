@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.backbones import Backbone
+from extract.scattering import IDENTITY, scattering
 from features import Failed, Refused
 from features.check import file_sha256
 from features.errors import listed, nearest
@@ -26,15 +27,19 @@ def weights_identity(backbone: Backbone, weights: str, seed: int) -> dict[str, A
 
     Args:
         backbone: the base's row.
-        weights: `imagenet`, `random`, or a file.
+        weights: `imagenet`, `random`, a file, or `formula`.
         seed: of random weights.
 
     Returns:
-        `weights_sha256` where there is a file to hash; else `weights`, and for random ones `seed`.
+        `weights_sha256` where there is a file or formula to hash; else `weights`, and for random ones `seed`.
 
     Raises:
-        Refused: the file is not there.
+        Refused: the file is not there, or the base has no weights to choose.
     """
+    if backbone.weights == "formula":
+        if weights != "formula":
+            raise Refused(f"{backbone.name} has no weights, a formula gives its filters: leave --weights {weights} out")
+        return {"weights_sha256": IDENTITY}
     if weights == "random":
         return {"weights": weights, "seed": seed}
     if weights == "imagenet":
@@ -54,13 +59,13 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
 
     Args:
         backbone: the base's row.
-        weights: `imagenet`, `random`, or a file.
+        weights: `imagenet`, `random`, a file, or `formula`.
         size: side of the square input, pixels.
         seed: of random weights.
 
     Returns:
         the Keras model, (batch, size, size, 3) float32 preprocessed → (batch, h, w, c), and the SHA-256 (hex) of its
-        weights file, or of the arrays themselves if they are random.
+        weights file, of the arrays themselves if they are random, or of the formula.
 
     Raises:
         Failed: ImageNet weights that can neither be found nor downloaded, or a damaged file.
@@ -68,6 +73,11 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
     """
     keras = import_keras()
     keras.backend.clear_session()  # layers without a name of their own are numbered from here, alike in every run
+    if weights == "formula":
+        try:
+            return scattering(size), IDENTITY
+        except ValueError as error:
+            raise Refused(f"{backbone.name} cannot take {size}×{size} images: {error}") from None
     construct = getattr(keras.applications, backbone.keras_name)
     if weights == "imagenet":
         file = imagenet_file(backbone)

@@ -40,7 +40,7 @@ def compile_forward(base: Any, backbone: Backbone, batch: int, device: str) -> t
 
     Args:
         base: (batch, side, side, 3) float32 preprocessed → (batch, h, w, c).
-        backbone: whose `preprocess_input` it needs.
+        backbone: whose preprocessing it needs.
         batch: rows a call; halved until they fit the device's memory.
         device: `cpu` or `gpu`.
 
@@ -51,9 +51,13 @@ def compile_forward(base: Any, backbone: Backbone, batch: int, device: str) -> t
         Failed: not even one image fits.
     """
     keras = import_keras()
-    preprocess = getattr(keras.applications, backbone.module).preprocess_input
     pixels = keras.Input(base.input_shape[1:], dtype="uint8")
-    model = keras.Model(pixels, base(preprocess(keras.ops.cast(pixels, "float32")), training=False))
+    values = keras.ops.cast(pixels, "float32")
+    if backbone.preprocessing == "unit":
+        prepared = values / 255
+    else:
+        prepared = getattr(keras.applications, backbone.module).preprocess_input(values)
+    model = keras.Model(pixels, base(prepared, training=False))
     # XLA on the CPU makes depthwise networks ten times slower; JAX cannot do without it.
     model.compile(jit_compile=device == "gpu" or keras.backend.backend() == "jax")
 

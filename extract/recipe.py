@@ -23,7 +23,7 @@ class Recipe:
     Attributes:
         listing: the images.
         backbone: the frozen conv base.
-        weights: imagenet, random or a file.
+        weights: imagenet, random, formula or a file.
         layer: where the base is cut.
         size: side of the square input, pixels.
         seed: of random weights, of the split where the dataset has none, and of views.
@@ -46,7 +46,7 @@ class Recipe:
         parts = [
             self.listing.name,
             self.backbone.name,
-            "" if self.weights == "imagenet" else Path(self.weights).name.split(".")[0],
+            "" if self.weights == self.backbone.weights else Path(self.weights).name.split(".")[0],
             self.layer if self.layer != self.backbone.layer else "",
             f"{self.size}px" if self.size != self.backbone.size else "",
             f"{self.views}views" if self.views else "",

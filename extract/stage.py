@@ -32,7 +32,7 @@ DEVICES = ("auto", "cpu", "gpu")
 def extract(
     data: str = "digits",
     backbone: str = "vgg16",
-    weights: str = "imagenet",
+    weights: str | None = None,
     layer: str | None = None,
     classes: int | None = None,
     size: int | None = None,
@@ -52,7 +52,8 @@ def extract(
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
             layout; a CSV manifest (path,label[,split]); or the name of a dataset (digits).
         backbone: the frozen conv base; python -m extract --list shows all.
-        weights: imagenet (Keras downloads them once), a weights file, or random (seeded).
+        weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
+            scattering, which has none to choose, its formula.
         layer: cut the base at this layer; by default its last.
         classes: take only the first so many classes by name.
         size: side of the square input in pixels; by default the backbone's own.
@@ -78,7 +79,7 @@ def extract(
         raise Refused(f"no augmentation is called {augment!r}; there are {', '.join(AUGMENTS)}")
     row = backbone_named(backbone)
     listing = scan(data, classes)
-    recipe = Recipe(listing, row, weights, layer or row.layer, size or row.size, seed, views, augment)
+    recipe = Recipe(listing, row, weights or row.weights, layer or row.layer, size or row.size, seed, views, augment)
     return _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, batch, command)
 
 
@@ -144,10 +145,10 @@ def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str)
         forward, batch = compile_forward(base, recipe.backbone, batch, device)
         engine = f"keras on {import_keras().backend.backend()}"
         if not begun:
-            file = "" if recipe.weights in ("imagenet", "random") else str(Path(recipe.weights).resolve())
+            named = recipe.weights in ("imagenet", "random", "formula")
             attrs = {name: value for name, value in wanted.items() if value is not None} | {
                 "weights": Path(recipe.weights).name,
-                "weights_file": file,
+                "weights_file": "" if named else str(Path(recipe.weights).resolve()),
                 "weights_sha256": weights_sha256,
                 "engine": engine,
                 "device": device,
