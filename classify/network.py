@@ -136,7 +136,7 @@ def train(
         KeyboardInterrupt: interrupted before the first epoch was done.
     """
     keras = import_keras()
-    # XLA slows convolutions on the CPU down (see extract.forward); JAX cannot do without it.
+    # On the CPU, XLA slows down convolutions (see extract.forward) and small heads (see adam); JAX needs it.
     jit = keras.backend.backend() == "jax"
     model.compile(adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
     val_rows = np.flatnonzero(held)
