@@ -49,8 +49,9 @@ test: $(VENV)/.ready-dev  ## run the tests
 lint: $(VENV)/.ready-dev  ## check style and types
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
 
-bench: setup  ## measure stage one on DATA=folder of photos
+bench: setup  ## measure stage one and the networks on DATA=folder of photos
 	@$(RUN) -m benchmarks.stage_one "$(DATA)"
+	@$(RUN) -m benchmarks.neural "$(DATA)"
 
 clean:  ## remove .venv and caches; stacks, runs and data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build

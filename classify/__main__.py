@@ -3,17 +3,18 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from classify import MODELS, compare, fit
 from classify.compare import table
-from features.cli import add_door, run
+from features.cli import INTERRUPTED, add_door, run
 from features.reader import POOLS
 
 
-def main() -> None:
+def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m classify", description="Fit classifiers to a feature stack.")
     doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare")
     one = doors.add_parser("fit", help="one classifier")
@@ -25,14 +26,12 @@ def main() -> None:
     if given.pop("door") == "compare":
         report = compare(**given)
         print(f"{table(read(report.with_name('compare.json')))}\n{report}")
-        return
+        return None
     as_json = given.pop("json")
     folder = fit(**given)
     result = read(folder / "result.json")
-    if as_json:
-        print(json.dumps(result, ensure_ascii=False))
-        return
-    print(f"{table(beside_dense(result, folder))}\n{folder}")
+    print(json.dumps(result, ensure_ascii=False) if as_json else f"{table(beside_dense(result, folder))}\n{folder}")
+    return INTERRUPTED[signal.SIGINT] if result["params"].get("stopped_") == "interrupted" else 0
 
 
 def beside_dense(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

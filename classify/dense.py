@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from classify.checkpoint import Checkpoint
 from classify.network import Network, held_out, train, trained_rows
 from classify.rows import shape, unit_centre
 from extract.base import import_keras
@@ -47,12 +48,13 @@ class Dense(Network):
         self.epochs = epochs
         self.random_state = random_state
 
-    def fit(self, X: Any, y: np.ndarray) -> Self:
+    def fit(self, X: Any, y: np.ndarray, checkpoint: Checkpoint | None = None) -> Self:
         """Fit to rows.
 
         Args:
             X: (n, d) array, memmap or `Stack`; a stack is never held whole in memory.
             y: (n,) labels.
+            checkpoint: see `train`.
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
@@ -64,7 +66,8 @@ class Dense(Network):
         held = held_out(X, y, self.random_state)
         centre = unit_centre(trained_rows(X, held)) if self.scale else None
         self.model_ = head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre)
-        self._keep(train(self.model_, self.rate, X, y, held, self.epochs, self.random_state))
+        trained = train(self.model_, self.rate, X, y, held, self.epochs, self.random_state, checkpoint=checkpoint)
+        self._keep(trained)
         return self
 
     def _inputs(self, X: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from classify.checkpoint import Checkpoint
 from classify.dense import head
 from classify.network import Network, held_out, train, trained_rows
 from classify.rows import shape, unit_centre
@@ -64,12 +65,13 @@ class Finetune(Network):
         self.epochs = epochs
         self.random_state = random_state
 
-    def fit(self, X: Stack, y: np.ndarray) -> Self:
-        """Fit to a stack's rows, (n,) labels.
+    def fit(self, X: Stack, y: np.ndarray, checkpoint: Checkpoint | None = None) -> Self:
+        """Fit to a stack's rows, (n,) labels; `checkpoint`: see `train`.
 
         Raises:
             Refused: the base has fewer layers than `layers`, or images or weights are no longer those of the stack.
             Failed: the base has no weights to train.
+            KeyboardInterrupt: interrupted before both were trained together for an epoch.
         """
         attrs = _stack(X).attrs
         row = backbone_named(attrs["backbone"])
@@ -91,9 +93,13 @@ class Finetune(Network):
         pooled = X if self.pool == "flatten" else X.pooled(self.pool)
         centre = unit_centre(trained_rows(pooled, held)) if self.scale else None
         top = head(shape(pooled)[1], len(self.classes_), self.widths, self.dropout, centre)
-        self.warmup_ = train(top, self.head_rate, pooled, y, held, self.epochs, self.random_state)
+        warm = checkpoint.part("head") if checkpoint else None
+        self.warmup_ = train(top, self.head_rate, pooled, y, held, self.epochs, self.random_state, checkpoint=warm)
+        if self.warmup_.stopped == "interrupted":
+            raise KeyboardInterrupt  # nothing is fine-tuned yet: a result would bear the wrong name
         self.model_ = join(tail_of(base, layer, layers), self.pool, top)
-        self._keep(train(self.model_, self.rate, rows, y, held, self.epochs, self.random_state))
+        trained = train(self.model_, self.rate, rows, y, held, self.epochs, self.random_state, checkpoint=checkpoint)
+        self._keep(trained)
         return self
 
     def _inputs(self, X: Any) -> Any:

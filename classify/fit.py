@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.checkpoint import Checkpoint
 from classify.models import MODELS, Model
 from classify.scores import scores
 from features import Refused, Stack, open_stack
@@ -110,10 +111,14 @@ class Task:
         from classify.saved import save_model
 
         uses_products = model.takes == "products" and pool == "flatten"
-        shared = {"products": self.products()} if uses_products else {}
+        shared: dict[str, Any] = {"products": self.products()} if uses_products else {}
         started = time.perf_counter()
         train, test = (self._rows(split, model, pool) for split in (self.train, self.test))
-        estimator = model.build(seed).set_params(**options).fit(train, self.y_train, **shared)
+        estimator = model.build(seed).set_params(**options)
+        if model.takes == "stack":  # a network
+            run = {"stack_key": self.stack.key, "model": model.title, "pool": pool, **estimator.get_params()}
+            shared["checkpoint"] = Checkpoint(folder / "best.h5", run)
+        estimator.fit(train, self.y_train, **shared)
         fitted = time.perf_counter()
         predicted = self.classes[estimator.predict(test)]
         probabilities = self._probabilities(estimator, test)
@@ -145,6 +150,8 @@ class Task:
             result["history"] = estimator.history_
         _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
         (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        if getattr(estimator, "stopped_", "") != "interrupted" and "checkpoint" in shared:
+            shared["checkpoint"].remove()
         return folder
 
     def _rows(self, split: Stack, model: Model, pool: str) -> Any:

@@ -4,12 +4,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from classify.adam import adam
+from classify.checkpoint import Checkpoint, Trained
 from classify.rows import row_chunks
 from extract.base import import_keras
 from extract.split import seeded_split
@@ -30,21 +32,6 @@ STOPPED = {
 }
 FACTS = ("n_features_in_", "cut_", "history_", "best_epoch_", "stopped_")
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-class Trained(NamedTuple):
-    """How a training went.
-
-    Attributes:
-        history: `loss`, `accuracy`, `val_loss`, `val_accuracy`, each a list with one value an epoch; the last two are
-            empty where no row was held out.
-        best: epoch whose weights the network has now, from 1; 0 are those it began with.
-        stopped: why it ended, one of `STOPPED`.
-    """
-
-    history: dict[str, list[float]]
-    best: int
-    stopped: str
 
 
 class Network(ClassifierMixin, BaseEstimator):
@@ -86,7 +73,7 @@ class Network(ClassifierMixin, BaseEstimator):
         raise NotImplementedError
 
     def _keep(self, trained: Trained) -> None:
-        self.history_, self.best_epoch_, self.stopped_ = trained
+        self.history_, self.best_epoch_, self.stopped_ = trained.history, trained.best, trained.stopped
 
 
 def held_out(X: Any, y: np.ndarray, seed: int) -> np.ndarray:
@@ -127,6 +114,7 @@ def train(
     epochs: int,
     seed: int,
     augment: Augment | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a network with Adam until its validation loss stops falling, and give it its best weights.
 
@@ -141,24 +129,31 @@ def train(
         epochs: at most so many.
         seed: of the rows' order, and of `augment`.
         augment: changes one training input; given anew each epoch.
+        checkpoint: keeps the best weights on disk too. If those of the same training are there, it goes on from them,
+            Adam's averages and the order of rows begun anew.
 
     Raises:
         KeyboardInterrupt: interrupted before the first epoch was done.
     """
     keras = import_keras()
-    # XLA slows convolutions on the CPU down (see extract.forward); JAX cannot do without it.
+    # On the CPU, XLA slows down convolutions (see extract.forward) and small heads (see adam); JAX needs it.
     jit = keras.backend.backend() == "jax"
-    optimizer = keras.optimizers.Adam(rate)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
-    rng = np.random.default_rng(seed)
+    model.compile(adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
     val_rows = np.flatnonzero(held)
     val_X, val_y = X.take(val_rows) if isinstance(X, Stack) else X[val_rows], y[val_rows]
-    history: dict[str, list[float]] = {name: [] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
     began = time.perf_counter()
-    weights, best, stopped = model.get_weights(), 0, "epochs"
-    lowest = evaluate(model, val_X, val_y)[0] if len(val_y) else np.inf
+    found = checkpoint.load(model.get_weights()) if checkpoint else None
+    if found is None:
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        at_first = evaluate(model, val_X, val_y)[0] if len(val_y) else np.inf
+        found = Trained({name: [] for name in names}, 0, at_first, "interrupted"), model.get_weights()
+    (history, best, lowest, stopped), weights = found
+    model.set_weights(weights)
+    rng = np.random.default_rng(seed + best)
+    left = range(best + 1, epochs + 1) if stopped == "interrupted" else ()
+    stopped = "epochs" if stopped == "interrupted" else stopped
     try:
-        for epoch in range(1, epochs + 1):
+        for epoch in left:
             result = _epoch(model, batches(X, y, np.flatnonzero(~held), rng), augment, rng)
             if len(val_y):
                 result += evaluate(model, val_X, val_y)
@@ -167,23 +162,29 @@ def train(
                 break
             for name, value in zip(history, result, strict=False):
                 history[name].append(value)
-            facts = ", ".join(f"{name} {values[-1]:.4f}" for name, values in history.items() if values)
-            print(f"epoch {epoch} of {epochs}: {facts}; {time.perf_counter() - began:.0f} s", file=sys.stderr)
             watched = result[2 if len(val_y) else 0]
             if watched < lowest:
                 weights, lowest, best = model.get_weights(), watched, epoch
-            elif epoch - best >= PATIENCE:
+                if checkpoint:
+                    checkpoint.keep(Trained(history, best, lowest, "interrupted"), weights)
+            facts = ", ".join(f"{name} {values[-1]:.4f}" for name, values in history.items() if values)
+            print(f"epoch {epoch} of {epochs}: {facts}; {time.perf_counter() - began:.0f} s", file=sys.stderr)
+            if epoch - best >= PATIENCE:
                 stopped = "patience"
                 break
     except KeyboardInterrupt:
         if not history["loss"]:
             raise
         stopped = "interrupted"
+    trained = Trained(history, best, lowest, stopped)
+    if checkpoint:
+        checkpoint.keep(trained, weights, at_once=True)
     model.set_weights(weights)
     # SGD has no state; Adam's, twice the size of the network, would be saved with it.
     model.compile("sgd", jit_compile=jit)
-    print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}", file=sys.stderr)
-    return Trained(history, best, stopped)
+    resumable = "; the same command goes on from there" if checkpoint and stopped == "interrupted" else ""
+    print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}{resumable}", file=sys.stderr)
+    return trained
 
 
 def _epoch(model: Any, data: Any, augment: Augment | None, rng: np.random.Generator) -> list[float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from features import Stack
+from features import Refused, Stack
 from features.writer import CHUNK_BYTES
 
 COLUMNS = 4096  # columns a block: wide enough for BLAS, 64 MB at 4,000 rows
@@ -38,13 +38,21 @@ def row_chunks(X: Any) -> Iterator[np.ndarray]:
 
 
 def unit_centre(X: Any) -> tuple[np.ndarray, float]:
-    """Mean of rows scaled to unit length, (d,) float64, and their spread: the mean squared distance to it."""
+    """Mean of rows scaled to unit length, (d,) float64, and their spread: the mean squared distance to it.
+
+    Raises:
+        Refused: a row holds NaN or infinity; one would make all of them NaN, and ReLU turns that into silent zeros.
+    """
     total: Any = 0.0
     squares = 0.0
     for piece in row_chunks(X):
         rows = unit_rows(piece)
         total += rows.sum(axis=0, dtype=np.float64)
         squares += float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+    if not np.isfinite(squares):
+        raise Refused(
+            f"{X.path if isinstance(X, Stack) else 'rows'}: a train row holds NaN or infinity. Extract again."
+        )
     mean = total / shape(X)[0]
     return mean, squares / shape(X)[0] - float(mean @ mean)
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from classify.checkpoint import Checkpoint
 from classify.network import Network, held_out, train
 from extract.augment import rotate_and_darken
 from extract.base import import_keras
@@ -37,16 +38,17 @@ class Scratch(Network):
         self.rate = rate
         self.random_state = random_state
 
-    def fit(self, X: Stack, y: np.ndarray) -> Self:
-        """Fit to the photos of a stack's rows, (n,) labels."""
+    def fit(self, X: Stack, y: np.ndarray, checkpoint: Checkpoint | None = None) -> Self:
+        """Fit to the photos of a stack's rows, (n,) labels; `checkpoint`: see `train`."""
         self.classes_, y = np.unique(y, return_inverse=True)
         held = held_out(X, y, self.random_state)
         import_keras().utils.set_random_seed(self.random_state)
         self.model_ = cnn(len(self.classes_))
         pixels = self._inputs(X)
-        self._keep(
-            train(self.model_, self.rate, pixels, y, held, self.epochs, self.random_state, augment=rotate_and_darken)
+        trained = train(
+            self.model_, self.rate, pixels, y, held, self.epochs, self.random_state, rotate_and_darken, checkpoint
         )
+        self._keep(trained)
         return self
 
     def _inputs(self, X: Any) -> np.ndarray:

@@ -197,7 +197,7 @@ def _refuse(path: Path, changes: list[str]) -> None:
 
 
 def _start_again(path: Path) -> str:
-    return f"Write elsewhere with --out FILE, or remove {path} to start again."
+    return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
 
 
 def _versions() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The dense head, and with it the training loop that all networks share."""
 
+import csv
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from classify.dense import Dense, head
 from classify.network import BATCH, batches, held_out, train
 from classify.saved import load_model, save_model
 from extract.base import import_keras
-from features import Stack, open_stack
+from features import Refused, Stack, open_stack
 
 
 @pytest.fixture
@@ -171,6 +173,36 @@ def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) 
     assert "interrupted; kept are the weights of epoch 2" in capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         interrupted_in(1)
+
+
+def test_a_row_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """One NaN would spread to every row through their mean, and the network would learn nothing in silence."""
+    held = tiny.contents(rows=40)
+    held["features"][5, 3] = np.nan
+    stack = open_stack(tiny.stack(tmp_path / "s.h5", held))
+    with pytest.raises(Refused, match=r"s\.h5: a train row holds NaN or infinity"):
+        Dense(epochs=1).fit(stack, stack.y)
+
+
+def test_a_class_of_one_image_is_missing_from_test(tmp_path: Path) -> None:
+    """The command still fits, predicts and scores: probabilities for all classes, accuracy over those there are."""
+    held = tiny.contents(rows=40)
+    held["features"][:, 0] += 9 * held["labels"]
+    held["labels"][0] = 2
+    held["label_names"] = ["class0", "class1", "lonely"]
+    held["split"] = np.where(np.arange(40) % 5 == 3, 2, 0).astype("u1")
+    tiny.stack(tmp_path / "s.h5", held)
+    done = tiny.run(
+        *("classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "3", "--json"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    with open(tmp_path / "classify/runs/s/dense/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result["n_test"] == 8
+    assert {row["label"] for row in rows} == {"class0", "class1"}
+    assert result["accuracy"] == np.mean([row["label"] == row["predicted"] for row in rows])
+    assert all(0 < float(row["lonely"]) < 1 for row in rows)
 
 
 def test_a_class_with_a_single_row_is_trained_on() -> None:

@@ -1,5 +1,7 @@
 """Fine-tuning: the cut, the tail above it, and that both together are the whole network."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from classify.checkpoint import Checkpoint, Trained
 from classify.finetune import Finetune, cut_rows, join
 from classify.saved import load_model, save_model
 from extract import extract
@@ -150,6 +153,49 @@ def test_cut_stack_of_another_base_is_refused(stack: Stack, photo_folder: Path, 
     )
     with pytest.raises(Refused, match="weights_sha256"):
         fitted.predict(other)
+
+
+def test_mistakes_on_the_command_line_are_one_message(stack: Stack, photo_folder: Path, tmp_path: Path) -> None:
+    """Too many layers, and a cut of other weights where this stack's belongs: exit 2, and the way on."""
+    words = ("classify", "fit", stack.path, "--model", "finetune", "--layers")
+    deep = tiny.run(*words, "19", cwd=tmp_path)
+    expected = "error: --layers 19: vgg16 has 18 layers up to 'block5_pool'; give 1 to that\n"
+    assert (deep.returncode, deep.stdout, deep.stderr) == (2, "", expected)
+    cut = tmp_path / "cuts" / "vgg-block5_conv2.h5"
+    extract(str(photo_folder), "vgg16", "random", layer="block5_conv2", size=32, batch=8, seed=1, out=str(cut))
+    other = tiny.run(*words, "2", cwd=tmp_path)
+    assert (other.returncode, other.stdout) == (2, "") and "Traceback" not in other.stderr
+    assert f"{cut} was made from something else:\n  seed: 1 in the stack, 0 asked for\n" in other.stderr
+    assert f"Remove {cut} to start again" in other.stderr
+
+
+class Interrupting(Checkpoint):
+    """Presses Ctrl-C as soon as the first epoch's weights are kept."""
+
+    def part(self, name: str) -> Checkpoint:
+        return Interrupting(super().part(name).path, self.run)
+
+    def keep(self, trained: Trained, weights: list[np.ndarray], at_once: bool = False) -> None:
+        super().keep(trained, weights, at_once)
+        if not at_once:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupted_while_the_head_is_warmed_up(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is fine-tuned yet, so there is no result; the next fit goes on with the head as it was."""
+    path, fresh = tmp_path / "best.h5", Finetune(layers=2, widths=(8,), epochs=30)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.fit(stack, stack.y, checkpoint=Interrupting(path, {}))
+    assert not path.exists() and (tmp_path / "best-head.h5").is_file() and not hasattr(fresh, "model_")
+    best = int(capsys.readouterr().err.split("kept are the weights of epoch ")[1].split(";")[0])
+    checkpoint = Checkpoint(path, {})
+    fitted = Finetune(layers=2, widths=(8,), epochs=30).fit(stack, stack.y, checkpoint=checkpoint)
+    assert f"going on after epoch {best}, the best of a run that was interrupted" in capsys.readouterr().err
+    assert fitted.warmup_.best >= best and fitted.history_["loss"]
+    checkpoint.remove()
+    assert not list(tmp_path.glob("best*"))
 
 
 def test_changed_photos_are_refused(stack: Stack) -> None:

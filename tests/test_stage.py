@@ -147,7 +147,7 @@ def test_other_images_are_refused_with_what_differs(mine: tuple[Path, Path, str]
         "  1 images removed: class0/1.jpg",
         "  1 images changed: class0/0.png",
     ]
-    assert lines[4] == f"Write elsewhere with --out FILE, or remove {stack} to start again."
+    assert lines[4] == f"Remove {stack} to start again, or have python -m extract write elsewhere with --out FILE."
     assert stack.read_bytes() == before
 
 
@@ -219,7 +219,7 @@ def test_resume_with_something_else_is_refused(mine: tuple[Path, Path, str]) -> 
     data, stack, _ = mine
     partial = killed_before_the_rename(stack)
     before = partial.read_bytes()
-    with pytest.raises(Refused, match=r"a\.h5\.partial was made from something else:\n  layer: .*\nWrite elsewhere"):
+    with pytest.raises(Refused, match=r"a\.h5\.partial was made from something else:\n  layer: .*\nRemove"):
         again(mine, layer="block4_pool")
     Image.new("RGB", (30, 30), "red").save(data / "class2" / "new.png")
     with pytest.raises(Refused, match=r"1 images added: class2/new\.png"):
