@@ -26,14 +26,14 @@ class Scratch(Network):
 
     Args:
         epochs: at most so many; the validation loss decides when to stop.
-        rate: Adam's learning rate.
+        rate: Adam's learning rate; the sources publish none.
         random_state: seed of weights, validation rows, order and augmentation.
 
     Example:
         Scratch(epochs=50).fit(train, train.y).predict(test)
     """
 
-    def __init__(self, epochs: int = 50, rate: float = 1e-3, random_state: int = 0) -> None:
+    def __init__(self, epochs: int = 50, rate: float = 3e-4, random_state: int = 0) -> None:
         self.epochs = epochs
         self.rate = rate
         self.random_state = random_state
