@@ -11,7 +11,7 @@ from classify.calibration import fit_calibrated, require_calibrated
 from classify.folds import source_groups
 from classify.gram import spread, unit_products
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
-from classify.span import Span
+from classify.span import SpanRotation
 from features import Stack
 
 
@@ -19,7 +19,7 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
     """A scikit-learn linear classifier on rows scaled to unit length, exact and fast when rows are wide.
 
     Equal, but for rounding, to `make_pipeline(Normalizer(), estimator.set_params(C=c / spread)).fit(X, y)`. With fewer
-    rows than columns it is fitted on the coordinates of the rows in their span (see `Span`), then mapped back.
+    rows than columns it is fitted on the coordinates of the rows in their span (see `SpanRotation`), then mapped back.
 
     Args:
         estimator: LogisticRegression, LinearSVC or another with `C`, an L2 penalty, `coef_` and `intercept_`.
@@ -58,8 +58,8 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         wide = rows < width
         if wide:
             products = unit_products(X) if products is None else products
-            span = Span(products)
-            Z, scale = span.Z, spread(products)
+            rotation = SpanRotation().fit(X, products=products)
+            Z, scale = rotation.Z_, spread(products)
         else:
             Z = np.concatenate([unit_rows(piece).astype(np.float64) for piece in row_chunks(X)])
             scale = unit_centre(X)[1]
@@ -71,7 +71,7 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         else:
             self.model_, self.calibrated_ = fit_calibrated(estimator, Z, codes, source_groups(X))
         if wide:
-            self.model_.coef_ = span.to_width(X, self.model_.coef_)
+            self.model_.coef_ = rotation.to_width(X, self.model_.coef_)
             self.model_.n_features_in_ = width
         return self
 
