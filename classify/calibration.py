@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from classify.crossfit import HeldOut, cross_fit
-from classify.folds import folds
+from classify.folds import Splits
 
 
 def temperature(decisions: np.ndarray, y: np.ndarray) -> float:
@@ -33,20 +33,19 @@ def temperature(decisions: np.ndarray, y: np.ndarray) -> float:
 
 
 def fit_temperature(
-    estimator: Any, space: np.ndarray, X: Any, y: np.ndarray, held_out: HeldOut | None, jobs: int
+    estimator: Any, space: np.ndarray, y: np.ndarray, splits: Splits, held_out: HeldOut | None, jobs: int
 ) -> float | None:
-    """The temperature of an estimator's decisions about rows of X held out; None where there are no folds.
+    """The temperature of an estimator's decisions about rows held out; None where there are no folds.
 
     Args:
         estimator: unfitted.
-        space: (n, r) X's rows, or (n, n) their kernel, as `cross_fit` takes them.
-        X: (n, d) array or `Stack`, for its folds.
+        space: (n, r) rows, or (n, n) their kernel, as `cross_fit` takes them.
         y: (n,) int64 class indices.
+        splits: (train, held-out) indices of each fold.
         held_out: the decisions, if they are known.
         jobs: threads.
     """
     if held_out is None:
-        splits = folds(X, y)
         if not splits:
             return None
         held_out = cross_fit([estimator], space, y, splits, jobs)[0]

@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from classify.folds import Splits
+
 
 class HeldOut(NamedTuple):
     """What models said of the rows that each had not seen, fold after fold.
@@ -31,7 +33,7 @@ def cross_fit(
     estimators: Sequence[Any],
     space: np.ndarray,
     y: np.ndarray,
-    splits: Sequence[tuple[np.ndarray, np.ndarray]],
+    splits: Splits,
     jobs: int = 1,
     done: Callable[[int], object] = lambda fits: None,
 ) -> list[HeldOut]:

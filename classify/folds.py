@@ -7,6 +7,7 @@ import numpy as np
 from features import Stack
 
 FOLDS = 5
+Splits = list[tuple[np.ndarray, np.ndarray]]  # (train, held-out) row indices of each fold
 
 
 def source_groups(X: Any) -> np.ndarray:
@@ -17,7 +18,7 @@ def source_groups(X: Any) -> np.ndarray:
     return groups
 
 
-def folds(X: Any, y: np.ndarray, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(X: Any, y: np.ndarray, seed: int = 0) -> Splits:
     """(train, held-out) row indices of up to five folds; fewer where a class has fewer images, none where it has one.
 
     Images are dealt out, and rows follow: a fold trains on all views of its train images, and holds out the other

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.calibration import fit_temperature, tempered
 from classify.crossfit import HeldOut
+from classify.folds import Splits, folds
 from classify.gram import spread, squared_distances, unit_products
 from classify.rows import row_chunks, shape
 from features import Stack
@@ -44,7 +45,13 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
 
     def fit(
-        self, X: Any, y: np.ndarray, products: np.ndarray | None = None, held_out: HeldOut | None = None, jobs: int = 1
+        self,
+        X: Any,
+        y: np.ndarray,
+        products: np.ndarray | None = None,
+        splits: Splits | None = None,
+        held_out: HeldOut | None = None,
+        jobs: int = 1,
     ) -> Self:
         """Fit to rows.
 
@@ -52,19 +59,21 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
             X: (n, d) array, memmap or `Stack`.
             y: (n,) labels.
             products: (n, n) `unit_products` of X, if known.
-            held_out: what models of these settings said of rows held out, if known.
+            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
+            held_out: what models of these settings said of the rows held out, if known.
             jobs: threads.
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
+        splits = folds(X, y) if splits is None else splits
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_features_in_ = shape(X)[1]
         products = unit_products(X) if products is None else products
         self.gamma_ = self.gamma / self.scale(X, products)
         kernel = self.space(X, products)
         svc = self.plain(1.0)
-        self.temperature_ = fit_temperature(svc, kernel, X, codes, held_out, jobs)
+        self.temperature_ = fit_temperature(svc, kernel, codes, splits, held_out, jobs)
         self.svc_ = svc.fit(kernel, codes)
         support = self.svc_.support_
         self.support_rows_ = X.take(support) if isinstance(X, Stack) else X[support]

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.calibration import fit_temperature, tempered
 from classify.crossfit import HeldOut
+from classify.folds import Splits, folds
 from classify.gram import spread, unit_products
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
 from classify.span import SpanRotation
@@ -43,7 +44,13 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         self.c = c
 
     def fit(
-        self, X: Any, y: np.ndarray, products: np.ndarray | None = None, held_out: HeldOut | None = None, jobs: int = 1
+        self,
+        X: Any,
+        y: np.ndarray,
+        products: np.ndarray | None = None,
+        splits: Splits | None = None,
+        held_out: HeldOut | None = None,
+        jobs: int = 1,
     ) -> Self:
         """Fit to rows.
 
@@ -51,12 +58,14 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
             X: (n, d) array, memmap or `Stack`.
             y: (n,) labels.
             products: (n, n) `unit_products` of X, if known.
-            held_out: what models of these settings said of rows held out, if known.
+            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
+            held_out: what models of these settings said of the rows held out, if known.
             jobs: threads.
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
+        splits = folds(X, y) if splits is None else splits
         self.classes_, codes = np.unique(y, return_inverse=True)
         rows, width = shape(X)
         self.n_features_in_ = width
@@ -70,7 +79,7 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         estimator = self.plain(self.scale(X, products))
         self.C_ = estimator.C
         if not hasattr(estimator, "predict_proba"):
-            self.temperature_ = fit_temperature(estimator, space, X, codes, held_out, jobs)
+            self.temperature_ = fit_temperature(estimator, space, codes, splits, held_out, jobs)
         self.model_ = estimator.fit(space, codes)
         if self.path_ == "span":
             self.model_.coef_ = rotation.to_width(X, self.model_.coef_)
