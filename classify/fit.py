@@ -180,6 +180,7 @@ class Task:
             "label_names": names,
             "classes": self.classes.tolist(),
             "seed": seed,
+            **({"balance": True} if self.balance and model.grid else {}),
             "params": _parameters(estimator),
         }
         save_model(estimator, folder, about)

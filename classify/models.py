@@ -5,6 +5,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+# Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
+# cores with one other busy process 450 rows took 90 s; asleep instead of spinning, 1.6 s. Read when scikit-learn's
+# OpenMP, which XGBoost shares, is loaded: so before anything here imports either.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -57,9 +62,6 @@ def _svm(seed: int) -> Any:
 
 
 def _xgboost(seed: int) -> Any:
-    # Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
-    # cores with one other busy process 450 rows took 90 s; asleep instead of spinning, 1.6 s. Read when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from xgboost import XGBClassifier
 
     from classify.trees import device
