@@ -95,7 +95,8 @@ def versions() -> dict[str, str]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Results as a table for the terminal, within 100 columns; a column that nobody has a value for is left out."""
     there = [row for row in rows if "failed" not in row]
-    columns = [(head, field, show) for head, field, show in COLUMNS if any(row.get(field) is not None for row in there)]
+    order = sorted(COLUMNS, key=lambda column: column[1] not in LEADING) if uneven(there) else COLUMNS
+    columns = [(head, field, show) for head, field, show in order if any(row.get(field) is not None for row in there)]
     cells = [[head for head, _, _ in columns]] + [
         ["–" if row.get(field) is None else show(row[field]) for _, field, show in columns] for row in there
     ]
@@ -109,6 +110,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     if baseline := there[0].get("baseline"):
         lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
     return "\n".join(lines)
+
+
+LEADING = ("model", "balanced_accuracy", "macro_f1")  # columns that come first where class sizes differ
+
+
+def uneven(rows: list[dict[str, Any]]) -> bool:
+    """Whether balanced accuracy leads, for classes that differ more than 3 : 1 in train."""
+    return rows[0].get("leads_by") == "balanced_accuracy"
 
 
 def _short(value: float) -> str:

@@ -137,6 +137,7 @@ class Task:
     ) -> Path:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
         from classify.classical import choose_path, fit_classical
+        from classify.judge import leading_score
         from classify.saved import save_model
 
         if not model.grid and isinstance(self.stack, SideBySide):
@@ -188,6 +189,7 @@ class Task:
             **about,
             **facts,
             **scores(self.test.y, predicted, len(names)),
+            "leads_by": leading_score(self.y_train),
             "n_train": len(self.train),
             "n_test": len(self.test),
             "extract_seconds": self.stack.extract_seconds,

@@ -1,5 +1,6 @@
 """Linear classifiers on more rows than memory holds in any form: stochastic gradients over the memory map."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -11,14 +12,16 @@ from classify.calibration import temperature
 from classify.folds import folds
 from classify.linear import SpanLinear
 from classify.rows import row_chunks, shape, unit_rows
+from features.writer import CHUNK_BYTES
 
 EPOCHS = 10
+STEPS = 100_000  # rows to see at least, however few there are
 
 
 class OutOfCore(SpanLinear):
     """scikit-learn's averaged SGD on rows scaled to unit length: `SpanLinear`'s objective, nearly minimised.
 
-    Reads blocks of rows in random order, ten times over (and as often for one fold, on whose held-out rows the
+    Reads blocks of rows in random order, ten times over at least (and as often for one fold, on whose held-out rows the
     temperature is fitted), and holds 256 MB of them at a time. Classes are fitted one against the rest.
 
     Args:
@@ -53,7 +56,19 @@ class OutOfCore(SpanLinear):
             weights = compute_class_weight("balanced", classes=classes, y=y[rows])
             model.set_params(class_weight=dict(zip(classes.tolist(), weights.tolist(), strict=True)))
         rng = np.random.default_rng(model.random_state)
-        for _ in range(EPOCHS):
-            for inputs, targets in batches(X, y, rows, rng):
+        for _ in range(max(EPOCHS, STEPS // len(rows))):
+            for inputs, targets in _larger(batches(X, y, rows, rng)):
                 model.partial_fit(unit_rows(inputs).astype(np.float64), targets, classes)
         return model
+
+
+def _larger(pieces: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same rows in the same order, 32 MB at a time: each call of `partial_fit` costs milliseconds."""
+    held: list[tuple[np.ndarray, np.ndarray]] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(inputs.nbytes for inputs, _ in held) >= CHUNK_BYTES:
+            yield np.concatenate([inputs for inputs, _ in held]), np.concatenate([targets for _, targets in held])
+            held = []
+    if held:
+        yield np.concatenate([inputs for inputs, _ in held]), np.concatenate([targets for _, targets in held])

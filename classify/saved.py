@@ -12,7 +12,7 @@ from classify.rows import row_chunks, shape
 from features import Refused
 
 # What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
-TRUSTED = ["classify.kernel.KernelSVC", "classify.linear.SpanLinear"]
+TRUSTED = ["classify.kernel.KernelSVC", "classify.linear.SpanLinear", "classify.outofcore.OutOfCore"]
 
 
 def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
