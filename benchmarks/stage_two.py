@@ -3,9 +3,9 @@
     python -m benchmarks.stage_two STACK [--full]
 
 Prints one table: the whole SVM grid and logistic regression's, from opening the stack to test predictions, each with
-its peak of anonymous memory against 3 · n² · 8 bytes + 1 GB, n = train + test rows; then a small grid at growing numbers
-of rows, ours and scikit-learn's side by side in one process, and the ratio. `--full` adds the small grid at all train
-rows, which takes scikit-learn hours. The load of the machine is printed first: times under load mean little, ratios more.
+its peak of anonymous memory against 3 · n² · 8 bytes + 1 GB, n = train + test rows; then a small grid at growing
+numbers of rows, ours and scikit-learn's side by side in one process, and the ratio. `--full` adds that grid at all train
+rows, which takes scikit-learn hours. The load is printed too: times under load mean little, ratios more.
 """
 
 import os
