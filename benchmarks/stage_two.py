@@ -4,8 +4,8 @@
 
 Prints one table: the whole SVM grid and logistic regression's, from opening the stack to test predictions, each with
 its peak of anonymous memory against 3 · n² · 8 bytes + 1 GB, n = train + test rows; then a small grid at growing
-numbers of rows, ours and scikit-learn's side by side in one process, and the ratio. `--full` adds that grid at all train
-rows, which takes scikit-learn hours. The load is printed too: times under load mean little, ratios more.
+numbers of rows, ours and scikit-learn's side by side, and the ratio. `--full` adds that grid at all train rows, which
+takes scikit-learn hours. The load is printed too: times under load mean little, ratios more.
 """
 
 import os

@@ -109,7 +109,7 @@ WEIGHED = {"estimator__class_weight": "balanced"}
 
 MODELS = {
     "logreg": Model("logistic regression", "flatten", "products", _logreg, (), {"c": DECADES}, WEIGHED, "log_loss"),
-    "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm, (), {"c": DECADES}, WEIGHED, "squared_hinge"),
+    "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm, (), {"c": DECADES}, WEIGHED, "hinge"),
     "svm": Model(
         "SVM, RBF kernel",
         "flatten",

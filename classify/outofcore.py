@@ -15,18 +15,19 @@ from classify.rows import row_chunks, shape, unit_rows
 from features.writer import CHUNK_BYTES
 
 EPOCHS = 10
-STEPS = 100_000  # rows to see at least, however few there are
+STEPS = 20_000  # rows to see at least, however few there are
 
 
 class OutOfCore(SpanLinear):
-    """scikit-learn's averaged SGD on rows scaled to unit length: `SpanLinear`'s objective, nearly minimised.
+    """scikit-learn's averaged SGD on rows scaled to unit length: a linear model nearly at its minimum.
 
     Reads blocks of rows in random order, ten times over at least (and as often for one fold, on whose held-out rows the
     temperature is fitted), and holds 256 MB of them at a time. Classes are fitted one against the rest.
 
     Args:
         estimator: an SGDClassifier; its `alpha` is set to 1 / (C · n), and class_weight may be `balanced`.
-        c: as of `SpanLinear`.
+        c: as of `SpanLinear`. With the plain hinge, not `LinearSVC`'s squared one, on which SGD's steps blow up: with
+            180 rows of digits 25 to 63 % were right, with the hinge 73 to 77 %, with `LinearSVC` 75 %.
     """
 
     def fit(self, X: Any, y: np.ndarray) -> Self:  # type: ignore[override]
