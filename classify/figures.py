@@ -139,7 +139,7 @@ def search_heat(
 
 
 def search_curve(scores: np.ndarray, values: Sequence[float], chosen: int, name: str) -> Markup:
-    """Scores (values, folds) by one setting's ascending values, on a logarithmic axis; the one at `chosen` is marked."""
+    """Scores (values, folds) by one setting's ascending values, on a logarithmic axis, with a mark at `chosen`."""
     marks = ticks(float(scores.min()), float(scores.max()), 4)
     y = linear(marks[0], marks[-1], 150, 10)
     at = np.interp(np.log10(values), np.log10([values[0], values[-1]]), [44, WIDTH - 12]).round(2).tolist()
