@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
-from tiny import contents, run, stack
+from tiny import contents, environment, run, stack
 
 from classify import compare, fit, limits
 from classify.fusion import combined, side_by_side, weightings
@@ -230,6 +232,19 @@ def test_without_memory_linear_models_go_out_of_core(pair, tmp_path, monkeypatch
         fit(str(pair[1]), model=model, search=True, out=str(tmp_path / "none"))
     with pytest.raises(Refused, match="a kernel SVM of 180 rows needs"):
         fit(str(pair[1]), model="svm", out=str(tmp_path / "none"))
+
+
+def test_out_of_core_needs_no_keras(pair, tmp_path):
+    """Its batches come from the room of the networks, which imports Keras only where one is trained."""
+    program = (
+        "import sys; from classify import fit, limits; limits.memory = lambda: 0\n"
+        f"fit({str(pair[0])!r}, model='logreg', out={str(tmp_path)!r})\n"
+        "print('imported', sorted({'tensorflow', 'keras', 'jax'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert "out of core" in (tmp_path / "result.json").read_text()
+    assert done.stdout == "imported []\n", done.stderr
 
 
 def test_xgboost_grows_as_many_trees_as_held_out_rows_ask_for(pair, tmp_path):
