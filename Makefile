@@ -11,6 +11,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call option,LAYER,layer) \
 	$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,SEED,seed) $(call option,OUT,out)
+CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs)
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
@@ -18,20 +19,20 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH VIEWS AUGMENT | STACK MODEL MODELS POOL EPOCHS LAYERS | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH VIEWS AUGMENT | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS | SEED OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 
 features: setup  ## stage one: DATA=folder BACKBONE=vgg16 [WEIGHTS=imagenet|random|FILE] → a feature stack
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
-classify: setup  ## stage two: MODEL=svm [STACK=file] → its accuracy on the test rows
+classify: setup  ## stage two: MODEL=svm [SEARCH=1] [STACK=file] → its accuracy on the test rows
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
-		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
-		$(call option,EPOCHS,epochs) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 backbones: setup  ## list the frozen conv bases
 	@$(RUN) -m extract --list

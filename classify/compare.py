@@ -9,21 +9,23 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from classify.fit import RUNS, Task, model_named
+from classify.fit import RUNS, Task, model_named, open_stacks
 from classify.judge import judge
 from classify.models import MODELS
 from classify.wording import p_value, points
-from features import Failed, Stack, open_stack
+from features import Failed, Stack
 from features.cli import command_line
-from features.reader import only_stack
 
 PACKAGES = ("numpy", "scikit-learn", "scipy", "xgboost", "xgboost-cpu", "keras", "tensorflow", "tensorflow-cpu")
 
 
 def compare(
-    stack: str | None = None,
+    stack: list[str] | str | None = None,
     models: list[str] | None = None,
     epochs: int | None = None,
+    search: bool = False,
+    balance: bool = False,
+    jobs: int | None = None,
     seed: int = 0,
     out: str | None = None,
     data: str | None = None,
@@ -34,9 +36,12 @@ def compare(
     A model that fails is listed with its reason and costs the others nothing.
 
     Args:
-        stack: the feature stack; by default the only one in features/stacks.
+        stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
         models: the classifiers; by default all.
         epochs: train networks for at most so many.
+        search: choose the classical models' settings by cross-validation inside the train rows.
+        balance: in the classical models, let every class weigh the same, however many images it has.
+        jobs: threads; by default as many as there are cores.
         seed: of everything random, in the fits and in the statistics.
         out: folder to write; by default classify/runs/<stack>.
         data: where the dataset's photos are now, if no longer where the stack was made from.
@@ -54,9 +59,8 @@ def compare(
 
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
     chosen = {name: model_named(name) for name in models or MODELS}
-    opened = _moved(open_stack(stack or only_stack()), dataset_root=data, weights_file=weights)
-    folder = Path(out) if out else RUNS / opened.path.stem
-    task = Task(opened)
+    task = Task(_moved(open_stacks(stack), dataset_root=data, weights_file=weights), search, balance, jobs)
+    folder = Path(out) if out else RUNS / task.name
     failed: dict[str, str] = {}
     for name, row in chosen.items():
         print(f"fitting {row.title} to {len(task.train)} rows …", file=sys.stderr)
@@ -91,7 +95,8 @@ def versions() -> dict[str, str]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Results as a table for the terminal, within 100 columns; a column that nobody has a value for is left out."""
     there = [row for row in rows if "failed" not in row]
-    columns = [(head, field, show) for head, field, show in COLUMNS if any(row.get(field) is not None for row in there)]
+    order = sorted(COLUMNS, key=lambda column: column[1] not in LEADING) if uneven(there) else COLUMNS
+    columns = [(head, field, show) for head, field, show in order if any(row.get(field) is not None for row in there)]
     cells = [[head for head, _, _ in columns]] + [
         ["–" if row.get(field) is None else show(row[field]) for _, field, show in columns] for row in there
     ]
@@ -105,6 +110,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     if baseline := there[0].get("baseline"):
         lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
     return "\n".join(lines)
+
+
+LEADING = ("model", "balanced_accuracy", "macro_f1")  # columns that come first where class sizes differ
+
+
+def uneven(rows: list[dict[str, Any]]) -> bool:
+    """Whether balanced accuracy leads, for classes that differ more than 3 : 1 in train."""
+    return rows[0].get("leads_by") == "balanced_accuracy"
 
 
 def _short(value: float) -> str:

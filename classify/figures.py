@@ -107,6 +107,55 @@ def curves(train: Sequence[float], validation: Sequence[float], best: int, what:
     return _svg("curves", 172, parts, f"{what} over {len(train)} epochs; at epoch {best + 1}: {at_best}")
 
 
+def search_heat(
+    scores: np.ndarray, across: Sequence[float], up: Sequence[float], names: tuple[str, str], chosen: tuple[int, int]
+) -> Markup:
+    """Mean score of every combination of two settings, paler where lower; the chosen one is framed.
+
+    Args:
+        scores: (values up, values across), the values of `across` and `up` ascending, `names` theirs.
+        chosen: (up, across) index of the chosen combination.
+    """
+    left, wide, high = 44, (WIDTH - 44) / len(across), 26
+    foot = len(up) * high
+    share = (scores - scores.min()) / (np.ptp(scores) or 1)
+    parts = []
+    for i, j in np.ndindex(scores.shape):
+        x, y = left + j * wide, foot - (i + 1) * high
+        strength = round(float(share[i, j]) * LEVELS) / LEVELS
+        says = f"{names[0]} = {across[j]:g}, {names[1]} = {up[i]:g}: {scores[i, j]:.2%}"
+        parts.append(
+            f'<rect class="heat" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high}" '
+            f'fill-opacity="{strength:.1f}"><title>{escape(says)}</title></rect>'
+            + _text(x + wide / 2, y + 16, f"{100 * scores[i, j]:.1f}", "middle", "on" if strength > 0.5 else "")
+        )
+    at = f'x="{left + chosen[1] * wide:.1f}" y="{foot - (chosen[0] + 1) * high}"'
+    parts.append(f'<rect class="chosen" {at} width="{wide:.1f}" height="{high}"/>')
+    parts += [_text(left - 6, foot - (i + 0.5) * high + 3, f"{value:g}", "end") for i, value in enumerate(up)]
+    parts += [_text(left + (j + 0.5) * wide, foot + 14, _number(value), "middle") for j, value in enumerate(across)]
+    parts.append(_text(left + (WIDTH - left) / 2, foot + 29, f"{names[0]} across, {names[1]} up", "middle"))
+    says = f"Score by {names[0]} and {names[1]}: {scores[chosen]:.2%} with {across[chosen[1]]:g} and {up[chosen[0]]:g}"
+    return _svg("heatmap", foot + 34, parts, says)
+
+
+def search_curve(scores: np.ndarray, values: Sequence[float], chosen: int, name: str) -> Markup:
+    """Scores (values, folds) by one setting's ascending values, on a logarithmic axis, with a mark at `chosen`."""
+    marks = ticks(float(scores.min()), float(scores.max()), 4)
+    y = linear(marks[0], marks[-1], 150, 10)
+    at = np.interp(np.log10(values), np.log10([values[0], values[-1]]), [44, WIDTH - 12]).round(2).tolist()
+    parts = [_rule(40, y(m), WIDTH - 8, y(m)) + _text(34, y(m) + 3, f"{100 * m:g} %", "end") for m in marks]
+    parts += [_text(a, 166, _number(value), "middle") for a, value in zip(at, values, strict=True)]
+    parts.append(f'<path class="mark" d="M{at[chosen]} 10V150"/>')
+    for a, row in zip(at, scores.tolist(), strict=True):
+        parts += [f'<circle class="fold" cx="{a}" cy="{y(score)}" r="1.8"/>' for score in row]
+    means = scores.mean(axis=1).tolist()
+    line = " ".join(f"{a},{y(mean)}" for a, mean in zip(at, means, strict=True))
+    dot = f'<circle class="dot" cx="{at[chosen]}" cy="{y(means[chosen])}" r="3.5"/>'
+    parts += [f'<polyline class="line" points="{line}"/>', dot]
+    says = f"Score by {name}: {means[chosen]:.2%} with {values[chosen]:g}"
+    return _svg("curves", 184, [*parts, _text((44 + WIDTH) / 2, 181, name, "middle")], says)
+
+
 def reliability_curve(bins: Reliability) -> Markup:
     """Share right against confidence, a dot a bin with an area as its rows; a line joins it to the perfect diagonal.
 
@@ -182,6 +231,10 @@ def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "")
 
 def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<path class="rule" d="M{x1} {y1}L{x2} {y2}"/>'
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if 0.01 <= value < 1000 else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e−")
 
 
 def _short(name: str, most: int = 17) -> str:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from classify.checkpoint import Checkpoint
+from classify.fusion import SideBySide
+from classify.limits import cores
 from classify.models import MODELS, Model
 from classify.scores import scores
 from features import Refused, Stack, open_stack
@@ -22,11 +25,14 @@ RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/
 
 
 def fit(
-    stack: str | None = None,
+    stack: list[str] | str | None = None,
     model: str = "svm",
     pool: str | None = None,
     epochs: int | None = None,
     layers: int | None = None,
+    search: bool = False,
+    balance: bool = False,
+    jobs: int | None = None,
     seed: int = 0,
     out: str | None = None,
 ) -> Path:
@@ -35,11 +41,14 @@ def fit(
     The dataset's own validation rows count as train.
 
     Args:
-        stack: the feature stack; by default the only one in features/stacks.
+        stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
         model: the classifier.
         pool: flatten, avg or max over positions; by default what suits the classifier.
         epochs: networks only: train for at most so many.
         layers: fine-tuning only: how many of the backbone's last layers are trained.
+        search: classical models only: choose the settings by cross-validation inside the train rows.
+        balance: classical models only: let every class weigh the same, however many images it has.
+        jobs: threads; by default as many as there are cores.
         seed: of everything random in the fit.
         out: folder to write; by default classify/runs/<stack>/<model>.
 
@@ -56,9 +65,24 @@ def fit(
     options = {name: value for name, value in (("epochs", epochs), ("layers", layers)) if value is not None}
     if strange := [name for name in options if name not in row.options]:
         raise Refused(f"{model} has no --{strange[0]}")
-    opened = open_stack(stack or only_stack())
-    folder = Path(out) if out else RUNS / opened.path.stem / model
-    return Task(opened).run(row, pool or row.pool, seed, options, folder, {"model": model, "command": command})
+    if strange := [name for name, asked in (("search", search), ("balance", balance)) if asked and not row.grid]:
+        raise Refused(f"{model} has no --{strange[0]}")
+    task = Task(open_stacks(stack), search, balance, jobs)
+    folder = Path(out) if out else RUNS / task.name / model
+    return task.run(row, pool or row.pool, seed, options, folder, {"model": model, "command": command})
+
+
+def open_stacks(names: list[str] | str | None) -> Stack:
+    """One stack, by default the only one there is, or several of the same rows side by side.
+
+    Raises:
+        Refused: one cannot be opened, or they are not of the same rows.
+    """
+    from classify.fusion import side_by_side
+
+    several = [names] if isinstance(names, str) else names or [str(only_stack())]
+    stacks = [open_stack(name) for name in several]
+    return stacks[0] if len(stacks) == 1 else side_by_side(stacks)
 
 
 def model_named(name: str) -> Model:
@@ -79,7 +103,10 @@ class Task:
         Refused: fewer than two classes in train, or no labelled test rows.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, search: bool = False, balance: bool = False, jobs: int | None = None) -> None:
+        if jobs is not None and jobs < 1:
+            raise Refused(f"--jobs is {jobs}; it takes 1 or more")
+        self.search, self.balance, self.jobs = search, balance, jobs or cores()
         labelled = stack.take(stack.y != UNLABELLED)
         self.stack = stack
         self.train, self.test = labelled.select(("train", "val")), labelled.select("test")
@@ -89,18 +116,20 @@ class Task:
             raise Refused(f"{stack.path} has {len(self.classes)} classes among its train rows; a classifier needs two")
         if not len(self.test):
             raise Refused(f"{stack.path} has no labelled test rows to score on")
-        self._products: np.ndarray | None = None
+        self.parts = stack.parts if isinstance(stack, SideBySide) else (stack,)
+        self.name = "+".join(part.path.stem for part in self.parts)
+        self._products: list[np.ndarray] | None = None
         self._products_seconds = 0.0
 
-    def products(self) -> np.ndarray | None:
-        """Inner products of the flattened train rows, computed once; None where rows are not wide."""
+    def products(self) -> list[np.ndarray]:
+        """Inner products of the flattened train rows, of each stack, computed once."""
         from classify.gram import unit_products
-        from classify.rows import shape
 
-        rows, width = shape(self.train)
-        if self._products is None and rows < width:
+        if self._products is None:
             began = time.perf_counter()
-            self._products = unit_products(self.train)
+            train = self.train.parts if isinstance(self.train, SideBySide) else (self.train,)
+            with threadpool_limits(self.jobs, "blas"):
+                self._products = [unit_products(part) for part in train]
             self._products_seconds = time.perf_counter() - began
         return self._products
 
@@ -108,17 +137,41 @@ class Task:
         self, model: Model, pool: str, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]
     ) -> Path:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
+        from classify.classical import choose_path, fit_classical
+        from classify.judge import leading_score
         from classify.saved import save_model
 
-        uses_products = model.takes == "products" and pool == "flatten"
-        shared: dict[str, Any] = {"products": self.products()} if uses_products else {}
+        if not model.grid and isinstance(self.stack, SideBySide):
+            raise Refused(f"{model.title} takes one stack; the classical models take several")
+        way = choose_path(model, self.train, pool) if model.grid else None
+        uses_products = pool == "flatten" and way in ("span", "kernel")
+        shared = self.products() if uses_products else None
         started = time.perf_counter()
         train, test = (self._rows(split, model, pool) for split in (self.train, self.test))
-        estimator = model.build(seed).set_params(**options)
-        if model.takes == "stack":  # a network
-            run = {"stack_key": self.stack.key, "model": model.title, "pool": pool, **estimator.get_params()}
-            shared["checkpoint"] = Checkpoint(folder / "best.h5", run)
-        estimator.fit(train, self.y_train, **shared)
+        facts: dict[str, Any] = {}
+        checkpoint = None
+        if model.grid:
+            estimator, weights, facts = fit_classical(
+                model,
+                way,
+                self.train,
+                train,
+                self.y_train,
+                shared,
+                seed=seed,
+                wanted=self.search,
+                balance=self.balance,
+                jobs=self.jobs,
+                rows=len(self.train) + len(self.test),
+            )
+            if weights:
+                test = test.weighted(weights)
+                about = {**about, "weights": weights}
+        else:
+            estimator = model.build(seed).set_params(**options)
+            recorded = {"stack_key": self.stack.key, "model": model.title, "pool": pool, **estimator.get_params()}
+            checkpoint = Checkpoint(folder / "best.h5", recorded)
+            estimator.fit(train, self.y_train, checkpoint)
         fitted = time.perf_counter()
         predicted = self.classes[estimator.predict(test)]
         probabilities = self._probabilities(estimator, test)
@@ -127,17 +180,21 @@ class Task:
         about = {
             **about,
             "pool": pool,
-            "stack": str(self.stack.path),
+            "stack": " ".join(str(part.path) for part in self.parts),
             "stack_key": self.stack.key,
+            "stack_keys": [part.key for part in self.parts],
             "label_names": names,
             "classes": self.classes.tolist(),
             "seed": seed,
+            **({"balance": True} if self.balance and model.grid else {}),
             "params": _parameters(estimator),
         }
         save_model(estimator, folder, about)
         result = {
             **about,
+            **facts,
             **scores(self.test.y, predicted, len(names)),
+            "leads_by": leading_score(self.y_train),
             "n_train": len(self.train),
             "n_test": len(self.test),
             "extract_seconds": self.stack.extract_seconds,
@@ -150,8 +207,8 @@ class Task:
             result["history"] = estimator.history_
         _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
         (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        if getattr(estimator, "stopped_", "") != "interrupted" and "checkpoint" in shared:
-            shared["checkpoint"].remove()
+        if checkpoint and estimator.stopped_ != "interrupted":
+            checkpoint.remove()
         return folder
 
     def _rows(self, split: Stack, model: Model, pool: str) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.rows import column_blocks
+from classify.rows import column_blocks, shape
 
 
 def unit_products(X: Any, Y: Any = None) -> np.ndarray:
@@ -20,21 +20,21 @@ def unit_products(X: Any, Y: Any = None) -> np.ndarray:
     Returns:
         (n, m) float64; 0 in the rows and columns of all-zero rows.
     """
-    products: Any = 0.0
+    products = np.zeros((shape(X)[0], shape(X if Y is None else Y)[0]))
     squares_x: Any = 0.0
     squares_y: Any = 0.0
     if Y is None:
         for block in column_blocks(X):
-            products += (block @ block.T).astype(np.float64, copy=False)  # numpy computes one triangle of A·Aᵀ
+            products += block @ block.T  # numpy computes one triangle of A·Aᵀ
         squares_x = squares_y = np.diag(products).copy()
     else:
         for x, y in zip(column_blocks(X), column_blocks(Y), strict=True):
-            products += (x @ y.T).astype(np.float64, copy=False)
+            products += x @ y.T
             squares_x += np.einsum("ij,ij->i", x, x, dtype=np.float64)
             squares_y += np.einsum("ij,ij->i", y, y, dtype=np.float64)
     products /= _lengths(squares_x)[:, None]
     products /= _lengths(squares_y)
-    return np.asarray(products)
+    return products
 
 
 def spread(products: np.ndarray) -> float:

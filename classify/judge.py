@@ -43,7 +43,7 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
     p_values = [mcnemar(right[:, i], right[:, base]) for i in range(len(said))]
     others = [i for i in range(len(said)) if i != base]
     adjusted = dict(zip(others, holm([p_values[i] for i in others]), strict=True))
-    lead = leading_score(y)
+    lead = results[first].get("leads_by") or leading_score(y)
     rows = []
     for i, (name, result) in enumerate(results.items()):
         against = {

@@ -8,11 +8,14 @@ from sklearn.svm import SVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.calibration import fit_calibrated, require_calibrated
-from classify.folds import source_groups
+from classify.calibration import fit_temperature, tempered
+from classify.crossfit import HeldOut
+from classify.folds import Splits, folds
 from classify.gram import spread, squared_distances, unit_products
 from classify.rows import row_chunks, shape
 from features import Stack
+
+ROWS = 256  # of a kernel that are computed together
 
 
 class KernelSVC(ClassifierMixin, BaseEstimator):
@@ -25,42 +28,69 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         C: inverse penalty.
         gamma: γ at unit spread: γ = gamma / spread, where spread is the mean squared distance of the unit rows to their
             mean, so that one default fits every backbone. 0.5 makes γ about one over the median squared distance.
+        class_weight: None, or `balanced`: as of scikit-learn's SVC.
 
     Attributes:
         gamma_: the γ that was used.
         svc_: the fitted scikit-learn SVC with its precomputed kernel.
-        calibrated_: a `CalibratedClassifierCV` around it, one temperature fitted on out-of-fold decisions, for the
-            probabilities; None where a class is too small for folds.
+        temperature_: T of the probabilities softmax(decision / T), fitted on out-of-fold decisions; None where a class
+            is too small for folds.
         support_rows_: (support vectors, d) rows, unscaled: a `Stack` if it was fitted on one.
         classes_: class labels.
     """
 
-    def __init__(self, C: float = 10.0, gamma: float = 0.5) -> None:
+    def __init__(self, C: float = 10.0, gamma: float = 0.5, class_weight: str | None = None) -> None:
         self.C = C
         self.gamma = gamma
+        self.class_weight = class_weight
 
-    def fit(self, X: Any, y: np.ndarray, products: np.ndarray | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        products: np.ndarray | None = None,
+        splits: Splits | None = None,
+        held_out: HeldOut | None = None,
+        jobs: int = 1,
+    ) -> Self:
         """Fit to rows.
 
         Args:
             X: (n, d) array, memmap or `Stack`.
             y: (n,) labels.
             products: (n, n) `unit_products` of X, if known.
+            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
+            held_out: what models of these settings said of the rows held out, if known.
+            jobs: threads.
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
+        splits = folds(X, y) if splits is None else splits
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_features_in_ = shape(X)[1]
         products = unit_products(X) if products is None else products
-        self.gamma_ = self.gamma / (spread(products) or 1.0)
-        squares = np.diag(products)
-        kernel = np.exp(-self.gamma_ * squared_distances(products, squares, squares))
-        svc = SVC(C=self.C, kernel="precomputed")
-        self.svc_, self.calibrated_ = fit_calibrated(svc, kernel, codes, source_groups(X))
+        self.gamma_ = self.gamma / self.scale(X, products)
+        kernel = self.space(X, products)
+        svc = self.plain(1.0)
+        self.temperature_ = fit_temperature(svc, kernel, codes, splits, held_out, jobs)
+        self.svc_ = svc.fit(kernel, codes)
         support = self.svc_.support_
         self.support_rows_ = X.take(support) if isinstance(X, Stack) else X[support]
         return self
+
+    def plain(self, scale: float) -> SVC:
+        """scikit-learn's SVC, unfitted, on a kernel; its C does not depend on the rows' spread."""
+        return SVC(C=self.C, kernel="precomputed", class_weight=self.class_weight)
+
+    def scale(self, X: Any, products: np.ndarray) -> float:
+        """Spread of X's rows, from their products; 1 where all rows are one."""
+        return spread(products) or 1.0
+
+    def space(self, X: Any, products: np.ndarray) -> np.ndarray:
+        """(n, n) float64 kernel of X's rows, from their products."""
+        squares = np.diag(products)
+        return rbf(products, squares, squares, self.gamma / self.scale(X, products))
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows (m, d)."""
@@ -73,8 +103,7 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(m, classes) float64, rows sum to one; the largest is `predict`'s class but where one-to-one votes tie."""
-        require_calibrated(self)
-        return np.asarray(self.calibrated_.predict_proba(self._kernel(X)))
+        return tempered(self, self.decision_function(X))
 
     def _svc(self) -> SVC:
         check_is_fitted(self)
@@ -85,10 +114,18 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         if not isinstance(X, Stack):
             X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         products = unit_products(X, self.support_rows_)
-        distances = squared_distances(products, _is_row(X), _is_row(self.support_rows_))
         kernel = np.zeros((len(products), self.svc_.shape_fit_[0]))
-        kernel[:, self.svc_.support_] = np.exp(-self.gamma_ * distances)
+        kernel[:, self.svc_.support_] = rbf(products, _is_row(X), _is_row(self.support_rows_), self.gamma_)
         return kernel
+
+
+def rbf(products: np.ndarray, squares_x: np.ndarray, squares_y: np.ndarray, gamma: float) -> np.ndarray:
+    """exp(−γ·|x − y|²) of all pairs, (n, m) float64, from inner products (n, m) and squared lengths (n,) and (m,)."""
+    kernel = np.empty_like(products)
+    for start in range(0, len(products), ROWS):  # in pieces, so that no second matrix of this size is ever held
+        rows = slice(start, start + ROWS)
+        kernel[rows] = np.exp(-gamma * squared_distances(products[rows], squares_x[rows], squares_y))
+    return kernel
 
 
 def _is_row(X: Any) -> np.ndarray:

@@ -7,11 +7,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.calibration import fit_calibrated, require_calibrated
-from classify.folds import source_groups
+from classify.calibration import fit_temperature, tempered
+from classify.crossfit import HeldOut
+from classify.folds import Splits, folds
 from classify.gram import spread, unit_products
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
-from classify.span import Span
+from classify.span import SpanRotation
 from features import Stack
 
 
@@ -19,7 +20,7 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
     """A scikit-learn linear classifier on rows scaled to unit length, exact and fast when rows are wide.
 
     Equal, but for rounding, to `make_pipeline(Normalizer(), estimator.set_params(C=c / spread)).fit(X, y)`. With fewer
-    rows than columns it is fitted on the coordinates of the rows in their span (see `Span`), then mapped back.
+    rows than columns it is fitted on the coordinates of the rows in their span (see `SpanRotation`), then mapped back.
 
     Args:
         estimator: LogisticRegression, LinearSVC or another with `C`, an L2 penalty, `coef_` and `intercept_`.
@@ -29,8 +30,9 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
     Attributes:
         C_: the C that was used.
         model_: the fitted scikit-learn estimator over the full width; takes rows scaled to unit length.
-        calibrated_: gives the probabilities: `model_` itself where it has some, else a `CalibratedClassifierCV` around
-            it, one temperature fitted on out-of-fold decisions; None where a class is too small for folds.
+        temperature_: T of the probabilities softmax(decision / T) where `model_` gives none itself, fitted on
+            out-of-fold decisions; None where a class is too small for folds.
+        path_: `span` or `primal`.
         classes_: class labels.
 
     Example:
@@ -41,39 +43,62 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         self.estimator = estimator
         self.c = c
 
-    def fit(self, X: Any, y: np.ndarray, products: np.ndarray | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        products: np.ndarray | None = None,
+        splits: Splits | None = None,
+        held_out: HeldOut | None = None,
+        jobs: int = 1,
+    ) -> Self:
         """Fit to rows.
 
         Args:
             X: (n, d) array, memmap or `Stack`.
             y: (n,) labels.
             products: (n, n) `unit_products` of X, if known.
+            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
+            held_out: what models of these settings said of the rows held out, if known.
+            jobs: threads.
         """
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
+        splits = folds(X, y) if splits is None else splits
         self.classes_, codes = np.unique(y, return_inverse=True)
         rows, width = shape(X)
         self.n_features_in_ = width
-        wide = rows < width
-        if wide:
+        self.path_ = "span" if rows < width else "primal"
+        if self.path_ == "span":
             products = unit_products(X) if products is None else products
-            span = Span(products)
-            Z, scale = span.Z, spread(products)
+            rotation = SpanRotation().fit(X, products=products)
+            space = rotation.Z_
         else:
-            Z = np.concatenate([unit_rows(piece).astype(np.float64) for piece in row_chunks(X)])
-            scale = unit_centre(X)[1]
-        self.C_ = self.c / (scale or 1.0)
-        estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
-        estimator.set_params(C=self.C_)
-        if hasattr(estimator, "predict_proba"):
-            self.model_ = self.calibrated_ = estimator.fit(Z, codes)
-        else:
-            self.model_, self.calibrated_ = fit_calibrated(estimator, Z, codes, source_groups(X))
-        if wide:
-            self.model_.coef_ = span.to_width(X, self.model_.coef_)
+            space = _unit_matrix(X)
+        estimator = self.plain(self.scale(X, products))
+        self.C_ = estimator.C
+        if not hasattr(estimator, "predict_proba"):
+            self.temperature_ = fit_temperature(estimator, space, codes, splits, held_out, jobs)
+        self.model_ = estimator.fit(space, codes)
+        if self.path_ == "span":
+            self.model_.coef_ = rotation.to_width(X, self.model_.coef_)
             self.model_.n_features_in_ = width
         return self
+
+    def plain(self, scale: float) -> Any:
+        """The estimator itself, unfitted, with the C that it has at a spread of `scale`."""
+        estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
+        return estimator.set_params(C=self.c / scale)
+
+    def scale(self, X: Any, products: np.ndarray | None) -> float:
+        """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
+        return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
+
+    def space(self, X: Any, products: np.ndarray | None) -> np.ndarray:
+        """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are if not wide."""
+        rows, width = shape(X)
+        return SpanRotation().fit_transform(X, products=products) if rows < width else _unit_matrix(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows (m, d)."""
@@ -86,14 +111,26 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(m, classes) float64, rows sum to one; the largest is the predicted class's."""
-        require_calibrated(self)
-        return np.concatenate([self.calibrated_.predict_proba(piece) for piece in self._unit_pieces(X)])
+        check_is_fitted(self)
+        if not hasattr(self.model_, "predict_proba"):
+            return tempered(self, self.decision_function(X))
+        return np.concatenate([self.model_.predict_proba(piece) for piece in self._unit_pieces(X)])
 
     def _unit_pieces(self, X: Any) -> Any:
         check_is_fitted(self)
         if not isinstance(X, Stack):
             X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return (unit_rows(piece) for piece in row_chunks(X))
+
+
+def _unit_matrix(X: Any) -> np.ndarray:
+    """(n, d) float64 rows of unit length, filled in pieces."""
+    matrix = np.empty(shape(X))
+    row = 0
+    for piece in row_chunks(X):
+        matrix[row : row + len(piece)] = unit_rows(piece)
+        row += len(piece)
+    return matrix
 
 
 def _default_estimator() -> Any:

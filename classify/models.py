@@ -2,8 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+# Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
+# cores with one other busy process 450 rows took 90 s; asleep instead of spinning, 1.6 s. Read when scikit-learn's
+# OpenMP, which XGBoost shares, is loaded: so before anything here imports either.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +21,9 @@ class Model:
         takes: what `fit` reads flattened rows from: an `array` in memory, a `stack`, or a stack and the `products` of
             its rows with each other.
         options: its settings that have an option of their own on the command line.
+        grid: settings → values that `--search` tries; empty where there is no search.
+        balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
+        loss: of the stochastic gradients that stand in where the rows do not fit into memory.
         build: seed → unfitted scikit-learn estimator. The linear and kernel models' defaults were chosen by
             cross-validation inside the train rows of food101-10 on MobileNetV2, where all are flat around their best;
             the networks' on 15 % of them held out; XGBoost's are set for speed.
@@ -26,6 +34,9 @@ class Model:
     takes: str
     build: Callable[[int], Any]
     options: tuple[str, ...] = ()
+    grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    balanced: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    loss: str | None = None
 
 
 def _logreg(seed: int) -> Any:
@@ -33,7 +44,7 @@ def _logreg(seed: int) -> Any:
 
     from classify.linear import SpanLinear
 
-    return SpanLinear(LogisticRegression(solver="newton-cg", max_iter=1000), c=20.0)
+    return SpanLinear(LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=1000), c=20.0)
 
 
 def _linearsvm(seed: int) -> Any:
@@ -51,10 +62,9 @@ def _svm(seed: int) -> Any:
 
 
 def _xgboost(seed: int) -> Any:
-    # Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
-    # cores with one other busy process 450 rows took 90 s; asleep instead of spinning, 1.6 s. Read when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from xgboost import XGBClassifier
+
+    from classify.trees import device
 
     return XGBClassifier(
         n_estimators=200,
@@ -63,6 +73,7 @@ def _xgboost(seed: int) -> Any:
         max_bin=64,
         colsample_bynode=0.2,
         tree_method="hist",
+        device=device(),
         random_state=seed,
     )
 
@@ -85,11 +96,29 @@ def _scratch(seed: int) -> Any:
     return Scratch(random_state=seed)
 
 
+DECADES = tuple(10.0**power for power in range(-4, 5))  # of C at unit spread: eight decades around 1
+WIDTHS = (
+    0.05,
+    0.15,
+    0.5,
+    1.5,
+    5.0,
+)  # of γ at unit spread; 0.5 is one over the median squared distance
+TREES = {"max_depth": (2, 4, 6), "colsample_bynode": (0.05, 0.1, 0.2), "min_child_weight": (1, 5)}
+WEIGHED = {"estimator__class_weight": "balanced"}
+
 MODELS = {
-    "logreg": Model("logistic regression", "flatten", "products", _logreg),
-    "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm),
-    "svm": Model("SVM, RBF kernel", "flatten", "products", _svm),
-    "xgboost": Model("XGBoost", "avg", "array", _xgboost),
+    "logreg": Model("logistic regression", "flatten", "products", _logreg, (), {"c": DECADES}, WEIGHED, "log_loss"),
+    "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm, (), {"c": DECADES}, WEIGHED, "hinge"),
+    "svm": Model(
+        "SVM, RBF kernel",
+        "flatten",
+        "products",
+        _svm,
+        grid={"C": tuple(10 * c for c in DECADES), "gamma": WIDTHS},
+        balanced={"class_weight": "balanced"},
+    ),
+    "xgboost": Model("XGBoost", "avg", "array", _xgboost, grid=TREES),
     "dense": Model("dense head", "avg", "stack", _dense, ("epochs",)),
     "finetune": Model("fine-tuned network", "flatten", "stack", _finetune, ("epochs", "layers")),
     "scratch": Model("CNN from scratch", "flatten", "stack", _scratch, ("epochs",)),

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from typing import Any, Self
 
 import numpy as np
@@ -12,15 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.adam import adam
 from classify.checkpoint import Checkpoint, Trained
-from classify.rows import row_chunks
+from classify.validation import held_out as held_out
 from extract.base import import_keras
-from extract.split import seeded_split
 from features import Stack
-from features.schema import SPLITS
 
 BATCH = 64
 PATIENCE = 5  # epochs without a lower validation loss before training stops
-VALIDATION_SHARE = 0.15
 BLOCK = 8  # consecutive rows that are read together
 POOL_BYTES = 256 << 20  # rows held at a time, and shuffled among themselves
 
@@ -74,30 +70,6 @@ class Network(ClassifierMixin, BaseEstimator):
 
     def _keep(self, trained: Trained) -> None:
         self.history_, self.best_epoch_, self.stopped_ = trained.history, trained.best, trained.stopped
-
-
-def held_out(X: Any, y: np.ndarray, seed: int) -> np.ndarray:
-    """Which training rows are for validation: the dataset's own, else a seeded 15 % of each class.
-
-    Identical rows, and all rows of one image, go to the same side.
-
-    Args:
-        X: (n, d) array or `Stack`.
-        y: (n,) int64 class indices.
-        seed: any integer.
-
-    Returns:
-        (n,) bool.
-    """
-    if isinstance(X, Stack):
-        own: np.ndarray = X.split == SPLITS["val"]
-        if own.any():
-            return own
-        identity = X.field("sha256")
-    else:
-        digests = b"".join(sha256(row.tobytes()).digest() for piece in row_chunks(X) for row in piece)
-        identity = np.frombuffer(digests, "u1").reshape(-1, 32)
-    return np.asarray(seeded_split(y, identity, seed, VALIDATION_SHARE) == SPLITS["test"])
 
 
 def trained_rows(X: Any, held: np.ndarray) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from classify import figures
 from classify.rows import unit_rows
 from classify.scores import Predictions
+from classify.search import PENALTIES
 from classify.statistics import ROUNDS, confused_pairs, reliability
 from classify.wording import FORMATS, THIN, verdict
 from features import Stack
@@ -72,6 +73,7 @@ def write_report(
         "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
         "heat_top": top,
         "heat_maps": [(row, figures.heat(np.array(row["confusion"]), names, top)) for row in rows],
+        "searches": [(row, searched(row)) for row in rows if row.get("search")],
         "histories": [(row, *learning(row["history"])) for row in rows if row.get("history")],
         "reliability": [
             (row, figures.reliability_curve(reliability(p.y, p.proba)))
@@ -123,6 +125,24 @@ def learning(history: Mapping[str, Sequence[float]]) -> tuple[Any, Any, int]:
     best = int(np.argmin(watched))
     loss = figures.curves(history["loss"], history["val_loss"], best, "Loss")
     return loss, figures.curves(history["accuracy"], history["val_accuracy"], best, "Accuracy"), best
+
+
+def searched(row: Mapping[str, Any]) -> Any:
+    """What a search found, as a curve along one setting or a heat map over two; None of XGBoost's, which has rounds."""
+    best = row["best"]
+    table = [entry for entry in row["search"] if entry.get("weights") == row.get("weights")]
+    if not any(name in best for name in PENALTIES):
+        return None
+    names = list(best)
+    axes = [sorted({entry["params"][name] for entry in table}) for name in names]
+    scores = np.zeros([len(axis) for axis in axes] + [len(table[0]["scores"])])
+    for entry in table:
+        place = tuple(axis.index(entry["params"][name]) for axis, name in zip(axes, names, strict=True))
+        scores[place] = entry["scores"]
+    if len(names) == 1:
+        return figures.search_curve(scores, axes[0], axes[0].index(best[names[0]]), names[0])
+    chosen = axes[1].index(best[names[1]]), axes[0].index(best[names[0]])
+    return figures.search_heat(scores.mean(axis=2).T, axes[0], axes[1], (names[0], names[1]), chosen)
 
 
 def pairs_with_photos(

@@ -58,7 +58,8 @@ def unit_centre(X: Any) -> tuple[np.ndarray, float]:
 
 
 def unit_rows(X: np.ndarray) -> np.ndarray:
-    """Rows scaled to unit length, as scikit-learn's `Normalizer` does; rows of zeros stay."""
+    """Rows scaled to unit length, as scikit-learn's `Normalizer` does; rows of zeros stay. float16 becomes float32."""
+    X = X.astype(np.promote_types(X.dtype, np.float32), copy=False)
     lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
     scaled: np.ndarray = X / np.where(lengths == 0, 1, lengths)[:, None].astype(X.dtype)
     return scaled

@@ -11,13 +11,8 @@ from classify.models import MODELS
 from classify.rows import row_chunks, shape
 from features import Refused
 
-# What skops may rebuild beside its own list of scikit-learn types: our estimators and the calibration's, all only data.
-TRUSTED = [
-    "classify.kernel.KernelSVC",
-    "classify.linear.SpanLinear",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._TemperatureScaling",
-]
+# What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
+TRUSTED = ["classify.kernel.KernelSVC", "classify.linear.SpanLinear", "classify.outofcore.OutOfCore"]
 
 
 def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ def add_door(
             continue
         how["type"] = kind
         if required or name in positional:
-            parser.add_argument(name, nargs=None if required else "?", **how)
+            parser.add_argument(name, nargs=None if required else "*" if many else "?", **how)
         else:
             parser.add_argument(f"--{name.replace('_', '-')}", nargs="+" if many else None, **how)
 
@@ -78,7 +78,9 @@ def command_line(
     start: Sequence[str], door: Callable[..., Any], given: dict[str, Any], positional: Sequence[str]
 ) -> str:
     """The command that calls a door with these arguments, to be recorded in what it makes; defaults are left out."""
-    words = [*start, *(str(given[name]) for name in positional if given[name] is not None)]
+    words = list(start)
+    for name in positional:
+        words += map(str, given[name] if isinstance(given[name], list) else [given[name]] if given[name] else [])
     for name, parameter in inspect.signature(door).parameters.items():
         value = given[name]
         if name in positional or value == parameter.default:

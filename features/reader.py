@@ -136,7 +136,7 @@ class Stack:
         """These rows in order, (k, width) float32 pieces of about `chunk_bytes`."""
         step = max(1, chunk_bytes // (4 * int(np.prod(self.feature_shape))))
         for start in range(0, len(self), step):
-            yield self.take(np.arange(start, min(start + step, len(self)))).X[:]
+            yield self.take(np.arange(start, min(start + step, len(self)))).X[:].astype("<f4", copy=False)
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         """Columns start:stop of these rows, (n, stop − start) float32, a contiguous copy."""

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tiny import REPO, photos
 
+import classify  # noqa: F401  (before scikit-learn: it says how OpenMP's threads wait)
+
 
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer
+from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import contents, stack
@@ -110,18 +111,56 @@ def test_copies_of_an_image_never_straddle_a_fold(tmp_path):
     held["sha256"][40:60] = held["sha256"][0:20]
     opened = open_stack(stack(tmp_path / "s.h5", held))
     groups = source_groups(opened)
-    splits = folds(opened.y, groups)
+    splits = folds(opened, opened.y)
     assert len(splits) == 5
     for train, held_out in splits:
         assert not set(groups[train]) & set(groups[held_out])
         assert set(opened.y[held_out]) == {0, 1}
+    assert sorted(np.concatenate([held_out for _, held_out in splits])) == list(range(80))
+
+
+def test_views_train_but_are_never_held_out(tmp_path):
+    """A fold trains on every view of its images; it holds out the same images, as they are, as without views."""
+    held = contents(rows=40, classes=2)
+    alone = open_stack(stack(tmp_path / "alone.h5", held))
+    twice = {
+        name: np.tile(v, 2) if np.ndim(v) == 1 else np.tile(v, (2, 1))
+        for name, v in held.items()
+        if name not in ("shape", "label_names", "paths")
+    }
+    held |= twice | {"paths": held["paths"] * 2, "view": np.repeat([0, 1], 40)}
+    opened = open_stack(stack(tmp_path / "twice.h5", held))
+    groups = source_groups(opened)
+    for (train, held_out), (_, expected) in zip(folds(opened, opened.y), folds(alone, alone.y), strict=True):
+        np.testing.assert_array_equal(held_out, expected)
+        assert set(train) == set(range(80)) - set(expected) - set(expected + 40)
+        assert not set(groups[train]) & set(groups[held_out])
+    for estimator in (SpanLinear(LinearSVC(dual=True)), KernelSVC()):
+        fitted = estimator.fit(opened, opened.y)
+        assert fitted.predict_proba(opened).shape == (80, 2)  # the temperature came from 40 of the 80 rows
+
+
+def test_the_temperature_is_scikit_learns():
+    """Probabilities of both machines equal those of CalibratedClassifierCV on the same folds."""
+    X, y = data(90, 30, classes=3)
+    new = data(40, 30, seed=1)[0]
+    for classes in (3, 2):
+        X, new, y = X.astype("f8"), new.astype("f8"), y % classes
+        for ours in (KernelSVC(C=2.0), SpanLinear(LinearSVC(dual=True, tol=1e-8, max_iter=10**6))):
+            ours.fit(X, y)
+            plain = (
+                SVC(C=2.0, gamma=ours.gamma_) if isinstance(ours, KernelSVC) else ours.estimator.set_params(C=ours.C_)
+            )
+            reference = CalibratedClassifierCV(plain, method="temperature", ensemble=False, cv=folds(X, y))
+            expected = reference.fit(normalize(X), y).predict_proba(normalize(new))
+            np.testing.assert_allclose(ours.predict_proba(new), expected, atol=2e-3)
 
 
 def test_a_class_with_one_image_has_no_folds_and_no_probabilities():
     """Calibration is left out, and asking for probabilities says why; predictions still work."""
     X, y = data(30, 50, classes=2)
     y[7] = 2
-    assert folds(y, np.arange(30)) == []
+    assert folds(X, y) == []
     fitted = KernelSVC().fit(X, y)
     assert set(fitted.predict(X)) <= {0, 1, 2}
     with pytest.raises(ValueError, match="a class has a single train image"):

@@ -37,6 +37,7 @@ def imported(*words: object, cwd: Path) -> tuple[int, str]:
         ("features", "verify", "a.h5"),
         ("classify", "--help"),
         ("classify", "fit", "a.h5", "--model", "svm"),
+        ("classify", "fit", "a.h5", "--model", "logreg", "--search"),
     ],
 )
 def test_no_tensorflow(words: tuple[str, ...], tmp_path: Path) -> None:

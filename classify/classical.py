@@ -1,0 +1,138 @@
+"""Fit one of scikit-learn's classifiers or XGBoost to the train rows: the path that memory allows, searched or not."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from classify import limits
+from classify.folds import folds
+from classify.fusion import SideBySide, combined
+from classify.models import Model
+from classify.rows import shape
+from classify.search import search
+from features import Refused, Stack
+
+ALONE = "--search needs at least two train images of every class, to hold one out"
+
+
+class Fitted(NamedTuple):
+    """A fitted classifier.
+
+    Attributes:
+        estimator: fitted.
+        weights: of the stacks that rows were fused of, else None.
+        facts: what `result.json` says of the fit: `path`, `search` and `best`.
+    """
+
+    estimator: Any
+    weights: tuple[float, ...] | None
+    facts: dict[str, Any]
+
+
+def choose_path(model: Model, train: Stack, pool: str) -> str | None:
+    """`kernel`, `span`, `primal` or `out of core`; None for XGBoost, which takes rows as they are.
+
+    Raises:
+        Refused: a kernel machine's matrices do not fit into memory.
+    """
+    if model.takes != "products":
+        return None
+    width = train.feature_shape[-1] if pool != "flatten" else shape(train)[1]
+    way = limits.path(len(train), width, "gamma" in model.grid, limits.memory())
+    told = {
+        "span": "fewer rows than columns: fitted in the rows' span",
+        "primal": "no fewer rows than columns: fitted to the rows as they are",
+        "out of core": "the matrices do not fit into memory: fitted by stochastic gradients, read from the disk",
+        "kernel": "fitted on the kernel of all pairs of rows",
+    }
+    print(f"{len(train):,} rows of {width:,} columns, {told[way]}", file=sys.stderr)
+    return way
+
+
+def fit_classical(
+    model: Model,
+    way: str | None,
+    train: Stack,
+    X: Any,
+    y: np.ndarray,
+    products: Sequence[np.ndarray] | None,
+    *,
+    seed: int,
+    wanted: bool,
+    balance: bool,
+    jobs: int,
+    rows: int,
+) -> Fitted:
+    """Fit, after a search where one is wanted.
+
+    Args:
+        model: the classifier's row.
+        way: as of `choose_path`.
+        train: the train rows.
+        X: the same rows as the classifier takes them.
+        y: (n,) int64 class indices 0…k−1.
+        products: (n, n) `unit_products` of the flattened rows of each stack, if X is those.
+        seed: of everything random.
+        wanted: whether to search.
+        balance: whether every class weighs the same.
+        jobs: threads.
+        rows: train and test rows, which bound the memory.
+
+    Raises:
+        Refused: a search is asked for that is not possible.
+    """
+    estimator = model.build(seed).set_params(**(model.balanced if balance else {}))
+    splits = folds(train, y)
+    if wanted and (not splits or way == "out of core"):
+        raise Refused(ALONE if not splits else f"--search needs the rows in memory, which {model.title} does not get")
+    weights = X.weights if isinstance(X, SideBySide) else None
+    facts: dict[str, Any] = {} if way is None else {"path": way}
+    with threadpool_limits(jobs, "blas"):
+        if model.takes == "array":
+            return _trees(model, estimator.set_params(n_jobs=jobs), train, X, y, splits, seed, wanted, balance)
+        if way == "out of core":
+            from sklearn.linear_model import SGDClassifier
+
+            from classify.outofcore import OutOfCore
+
+            weighed = "balanced" if balance else None
+            sgd = SGDClassifier(loss=model.loss, average=True, class_weight=weighed, random_state=seed)
+            return Fitted(OutOfCore(sgd, estimator.c).fit(X, y), weights, facts)
+        parts = len(train.parts) if isinstance(train, SideBySide) else 1
+        jobs = limits.threads(jobs, *shape(X), rows, limits.memory(), parts)
+        held_out = None
+        whole = None if products is None else combined(products, weights) if weights else products[0]
+        if wanted:
+            found = search(estimator, model.grid, X, y, splits, products, balance, jobs)
+            estimator.set_params(**found.params)
+            held_out, whole, weights = found.held_out, found.products, found.weights
+            facts |= {"search": found.table, "best": found.params}
+            X = X.weighted(weights) if weights else X
+        return Fitted(estimator.fit(X, y, whole, splits, held_out, jobs), weights, facts)
+
+
+def _trees(
+    model: Model,
+    estimator: Any,
+    train: Stack,
+    X: np.ndarray,
+    y: np.ndarray,
+    splits: Any,
+    seed: int,
+    wanted: bool,
+    balance: bool,
+) -> Fitted:
+    from classify.trees import fit_trees, search_trees
+    from classify.validation import held_out
+
+    facts: dict[str, Any] = {}
+    if wanted:
+        best, table = search_trees(estimator, model.grid, X, y, splits, balance)
+        estimator.set_params(**best)
+        facts = {"search": table, "best": best}
+    aside = held_out(train, y, seed)
+    check = aside & (train.field("view") == 0)
+    return Fitted(fit_trees(estimator, X, y, ~aside, check, balance), None, facts)

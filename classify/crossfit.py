@@ -1,0 +1,100 @@
+"""Decisions about rows held out: what candidates are chosen by, and probabilities fitted on."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+from classify.folds import Splits
+
+
+class HeldOut(NamedTuple):
+    """What models said of the rows that each had not seen, fold after fold.
+
+    Attributes:
+        rows: (m,) indices of those rows; with augmented views not all there are.
+        predicted: (m,) labels.
+        decisions: (m,) or (m, classes) decisions.
+        ends: where each fold ends in them.
+        converged: whether every fold's solver did.
+    """
+
+    rows: np.ndarray
+    predicted: np.ndarray
+    decisions: np.ndarray
+    ends: list[int]
+    converged: bool
+
+
+def cross_fit(
+    estimators: Sequence[Any],
+    space: np.ndarray,
+    y: np.ndarray,
+    splits: Splits,
+    jobs: int = 1,
+    done: Callable[[int], object] = lambda fits: None,
+) -> list[HeldOut]:
+    """Fit estimators to the train part of every fold.
+
+    Folds and estimators run side by side in threads: the solvers of scikit-learn release the interpreter. Each takes
+    its rows out of one shared matrix, and several estimators share what was taken. BLAS gets the cores that are left.
+
+    Args:
+        estimators: unfitted, alike but for their penalty `C`; those that can start warm walk along it.
+        space: (n, r) rows, or (n, n) kernel where the estimators take one.
+        y: (n,) labels.
+        splits: (train, held-out) indices of each fold, at least one.
+        jobs: threads.
+        done: told how many fits were done, as they are.
+
+    Returns:
+        of each estimator.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils.parallel import Parallel, delayed
+    from threadpoolctl import threadpool_limits
+
+    walks = "warm_start" in estimators[0].get_params()
+    parts = 1 if walks else min(len(estimators), -(-4 * jobs // len(splits)))
+    tasks = [(fold, part) for fold in splits for part in np.array_split(np.arange(len(estimators)), parts)]
+    with threadpool_limits(max(1, jobs // len(tasks)), "blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        answers = Parallel(n_jobs=min(jobs, len(tasks)), prefer="threads")(
+            delayed(_fit_fold)([estimators[i] for i in part], space, y, *fold, walks, done) for fold, part in tasks
+        )
+    found = []
+    for i in range(len(estimators)):
+        mine = [a[list(part).index(i)] for a, (_, part) in zip(answers, tasks, strict=True) if i in part]
+        predicted, decisions, converged = zip(*mine, strict=True)
+        held = [rows for _, rows in splits]
+        ends = np.cumsum([len(rows) for rows in held]).tolist()
+        found.append(
+            HeldOut(np.concatenate(held), np.concatenate(predicted), np.concatenate(decisions), ends, all(converged))
+        )
+    return found
+
+
+def _fit_fold(
+    estimators: Sequence[Any],
+    space: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    held: np.ndarray,
+    walks: bool,
+    done: Callable[[int], object],
+) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """(predicted, decisions, whether it converged) of each estimator on one fold's held-out rows."""
+    pairwise = get_tags(estimators[0]).input_tags.pairwise
+    seen, unseen = (space[np.ix_(rows, train)] if pairwise else space[rows] for rows in (train, held))
+    answers = []
+    fitted = clone(estimators[0])
+    for estimator in estimators:
+        fitted = fitted.set_params(C=estimator.C, warm_start=True) if walks else clone(estimator)
+        fitted.fit(seen, y[train])
+        steps, most = np.max(getattr(fitted, "n_iter_", 0)), fitted.max_iter
+        answers.append((fitted.predict(unseen), fitted.decision_function(unseen), bool(most < 0 or steps < most)))
+        done(1)
+    return answers

@@ -1,0 +1,87 @@
+"""What a fit needs of memory, estimated before any of it is taken, and the path that fits."""
+
+import os
+from pathlib import Path
+
+from features import Refused
+
+FLOAT = 8  # bytes
+ROOM = 1 << 30  # beside the matrices: the interpreter, its libraries, pieces of rows
+SHARED = 2  # matrices that all threads read: the inner products, and their factor or kernel
+EACH = 2  # matrices that each thread fills at most: a fold's part, and the same again in its solver's own form
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def path(rows: int, width: int, kernel: bool, free: int) -> str:
+    """How a model is fitted: `kernel`, `span`, `primal` or `out of core`.
+
+    Args:
+        rows, width: of the train rows.
+        kernel: whether the model takes a kernel, which has no other way.
+        free: bytes of `memory`.
+
+    Raises:
+        Refused: the kernel does not fit.
+    """
+    needed = matrix_bytes(rows, rows if kernel else width) * (SHARED + EACH) + ROOM
+    if kernel:
+        if needed > free:
+            most = int((max(free - ROOM, 0) / (FLOAT * (SHARED + EACH))) ** 0.5)
+            raise Refused(
+                f"a kernel SVM of {rows:,} rows needs {needed / 1e9:.1f} GB of memory for its (rows, rows) matrices, "
+                f"and {free / 1e9:.1f} GB are free, enough for {most:,} rows. --model linearsvm and logreg fit any "
+                "number of rows."
+            )
+        return "kernel"
+    if needed > free:
+        return "out of core"
+    return "span" if rows < width else "primal"
+
+
+def threads(jobs: int, rows: int, width: int, all_rows: int, free: int, stacks: int = 1) -> int:
+    """How many of the jobs may work at a time, within free memory and within 3 · all_rows² · 8 bytes and 1 GB.
+
+    Args:
+        jobs: asked for.
+        rows, width: of the train rows.
+        all_rows: train and test rows.
+        free: bytes of `memory`.
+        stacks: that are fused; the inner products of each are kept beside their sum.
+    """
+    matrix = matrix_bytes(rows, width)
+    budget = min(free, 3 * FLOAT * all_rows**2 + ROOM) - (SHARED + (stacks if stacks > 1 else 0)) * matrix - ROOM // 2
+    return max(1, min(jobs, budget // (EACH * matrix)))
+
+
+def matrix_bytes(rows: int, width: int) -> int:
+    """Bytes of the rows' coordinates: no more of them than there are rows, nor than they are wide."""
+    return FLOAT * rows * min(rows, width)
+
+
+def memory() -> int:
+    """Bytes of memory that are free to take: the machine's, or what a container's limit leaves of it."""
+    free = _machine()
+    for folder, limit, usage, cache in (
+        (CGROUP, "memory.max", "memory.current", "inactive_file"),
+        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, used = (int((folder / name).read_text()) for name in (limit, usage))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such limit, or `max`
+            continue
+        free = min(free, most - used + int(stat.get(cache, 0)))  # pages of files that were read give way
+    return max(free, 0)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _machine() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # macOS: what is installed; a guess that is too high swaps, and does not crash
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
