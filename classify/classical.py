@@ -126,13 +126,11 @@ def _trees(
     balance: bool,
 ) -> Fitted:
     from classify.trees import fit_trees, search_trees
-    from classify.validation import held_out
+    from classify.validation import sides
 
     facts: dict[str, Any] = {}
     if wanted:
         best, table = search_trees(estimator, model.grid, X, y, splits, balance)
         estimator.set_params(**best)
         facts = {"search": table, "best": best}
-    aside = held_out(train, y, seed)
-    check = aside & (train.field("view") == 0)
-    return Fitted(fit_trees(estimator, X, y, ~aside, check, balance), None, facts)
+    return Fitted(fit_trees(estimator, X, y, *sides(train, y, seed), balance), None, facts)

@@ -8,8 +8,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from classify.checkpoint import Checkpoint
-from classify.network import Network, held_out, train, trained_rows
-from classify.rows import shape, unit_centre
+from classify.network import Network, train
+from classify.rows import pooled, shape, taken, unit_centre
+from classify.validation import sides
 from extract.base import import_keras
 from features import Stack
 
@@ -17,9 +18,10 @@ from features import Stack
 class Dense(Network):
     """Dense layers, dropout, softmax: what the sources train on frozen features.
 
-    The sources' own settings are `Dense(widths=(4096, 1072), dropout=0.2, scale=False)`.
+    The sources' own settings are `Dense(pool="flatten", widths=(4096, 1072), dropout=0.2, scale=False)`.
 
     Args:
+        pool: avg, max or flatten: how the rows of a stack are pooled; arrays are taken as they are.
         widths: units of the hidden layers.
         dropout: share of the last hidden layer's units that each training step leaves out.
         scale: whether rows are first scaled to unit length, as the other classifiers here do, centred, and divided by
@@ -34,6 +36,7 @@ class Dense(Network):
 
     def __init__(
         self,
+        pool: str = "avg",
         widths: Sequence[int] = (256,),
         dropout: float = 0.5,
         scale: bool = True,
@@ -41,6 +44,7 @@ class Dense(Network):
         epochs: int = 50,
         random_state: int = 0,
     ) -> None:
+        self.pool = pool
         self.widths = widths
         self.dropout = dropout
         self.scale = scale
@@ -59,19 +63,24 @@ class Dense(Network):
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
+        split = sides(X, y, self.random_state)
+        X = pooled(X, self.pool)
         self.n_features_in_ = shape(X)[1]
         self.classes_, y = np.unique(y, return_inverse=True)
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
-        held = held_out(X, y, self.random_state)
-        centre = unit_centre(trained_rows(X, held)) if self.scale else None
+        centre = unit_centre(taken(X, split[0])) if self.scale else None
         self.model_ = head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre)
-        trained = train(self.model_, self.rate, X, y, held, self.epochs, self.random_state, checkpoint=checkpoint)
+        trained = train(self.model_, self.rate, X, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
 
     def _inputs(self, X: Any) -> Any:
-        return X if isinstance(X, Stack) else validate_data(self, X, reset=False, dtype=[np.float32, np.float64])
+        return (
+            pooled(X, self.pool)
+            if isinstance(X, Stack)
+            else validate_data(self, X, reset=False, dtype=[np.float32, np.float64])
+        )
 
 
 def head(

@@ -9,8 +9,9 @@ import numpy as np
 
 from classify.checkpoint import Checkpoint
 from classify.dense import head
-from classify.network import Network, held_out, train, trained_rows
-from classify.rows import shape, unit_centre
+from classify.network import Network, train
+from classify.rows import pooled, shape, taken, unit_centre
+from classify.validation import sides
 from extract.backbones import backbone_named
 from extract.base import cut, import_keras, load_base
 from extract.stage import extract_layer
@@ -87,18 +88,18 @@ class Finetune(Network):
         self.cut_ = recipe(rows.attrs)
 
         self.classes_, y = np.unique(y, return_inverse=True)
-        held = held_out(X, y, self.random_state)
+        split = sides(X, y, self.random_state)
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
-        pooled = X if self.pool == "flatten" else X.pooled(self.pool)
-        centre = unit_centre(trained_rows(pooled, held)) if self.scale else None
-        top = head(shape(pooled)[1], len(self.classes_), self.widths, self.dropout, centre)
+        bottleneck = pooled(X, self.pool)
+        centre = unit_centre(taken(bottleneck, split[0])) if self.scale else None
+        top = head(shape(bottleneck)[1], len(self.classes_), self.widths, self.dropout, centre)
         warm = checkpoint.part("head") if checkpoint else None
-        self.warmup_ = train(top, self.head_rate, pooled, y, held, self.epochs, self.random_state, checkpoint=warm)
+        self.warmup_ = train(top, self.head_rate, bottleneck, y, split, self.epochs, self.random_state, checkpoint=warm)
         if self.warmup_.stopped == "interrupted":
             raise KeyboardInterrupt  # nothing is fine-tuned yet: a result would bear the wrong name
         self.model_ = join(tail_of(base, layer, layers), self.pool, top)
-        trained = train(self.model_, self.rate, rows, y, held, self.epochs, self.random_state, checkpoint=checkpoint)
+        trained = train(self.model_, self.rate, rows, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
 

@@ -14,6 +14,7 @@ from classify.checkpoint import Checkpoint
 from classify.fusion import SideBySide
 from classify.limits import cores
 from classify.models import MODELS, Model
+from classify.rows import pooled
 from classify.scores import scores
 from features import Refused, Stack, open_stack
 from features.cli import command_line
@@ -62,6 +63,8 @@ def fit(
     row = model_named(model)
     if pool is not None and pool not in POOLS:
         raise Refused(f"no pooling is called {pool!r}; there are {', '.join(POOLS)}")
+    if pool and not row.pool:
+        raise Refused(f"{model} has no --pool")
     options = {name: value for name, value in (("epochs", epochs), ("layers", layers)) if value is not None}
     if strange := [name for name in options if name not in row.options]:
         raise Refused(f"{model} has no --{strange[0]}")
@@ -168,8 +171,9 @@ class Task:
                 test = test.weighted(weights)
                 about = {**about, "weights": weights}
         else:
-            estimator = model.build(seed).set_params(**options)
-            recorded = {"stack_key": self.stack.key, "model": model.title, "pool": pool, **estimator.get_params()}
+            pooling = {"pool": pool} if model.pool else {}
+            estimator = model.build(seed).set_params(**options, **pooling)
+            recorded = {"stack_key": self.stack.key, "model": model.title, **estimator.get_params()}
             checkpoint = Checkpoint(folder / "best.h5", recorded)
             estimator.fit(train, self.y_train, checkpoint)
         fitted = time.perf_counter()
@@ -212,9 +216,10 @@ class Task:
         return folder
 
     def _rows(self, split: Stack, model: Model, pool: str) -> Any:
-        if pool != "flatten":
-            return split.pooled(pool)
-        return split.X if model.takes == "array" else split
+        if model.takes == "stack":
+            return split
+        rows = pooled(split, pool)
+        return rows.X if model.takes == "array" and isinstance(rows, Stack) else rows
 
     def _probabilities(self, estimator: Any, test: Any) -> np.ndarray | None:
         """(m, all classes of the stack), zero for classes that train has not; None where the model has none."""

@@ -17,9 +17,9 @@ class Model:
 
     Attributes:
         title: what it is, in a few words.
-        pool: how rows are pooled for it unless told otherwise: `flatten`, `avg` or `max`.
-        takes: what `fit` reads flattened rows from: an `array` in memory, a `stack`, or a stack and the `products` of
-            its rows with each other.
+        pool: how rows are pooled for it unless told otherwise: `flatten`, `avg` or `max`; empty where it takes none.
+        takes: what `fit` reads: a whole `stack`; or rows pooled, where flattened an `array` in memory, or a stack and
+            the `products` of its rows with each other.
         options: its settings that have an option of their own on the command line.
         grid: settings → values that `--search` tries; empty where there is no search.
         balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
@@ -120,6 +120,6 @@ MODELS = {
     ),
     "xgboost": Model("XGBoost", "avg", "array", _xgboost, grid=TREES),
     "dense": Model("dense head", "avg", "stack", _dense, ("epochs",)),
-    "finetune": Model("fine-tuned network", "flatten", "stack", _finetune, ("epochs", "layers")),
-    "scratch": Model("CNN from scratch", "flatten", "stack", _scratch, ("epochs",)),
+    "finetune": Model("fine-tuned network", "avg", "stack", _finetune, ("epochs", "layers")),
+    "scratch": Model("CNN from scratch", "", "stack", _scratch, ("epochs",)),
 }

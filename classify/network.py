@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.adam import adam
 from classify.checkpoint import Checkpoint, Trained
-from classify.validation import held_out as held_out
+from classify.rows import taken
 from extract.base import import_keras
 from features import Stack
 
@@ -72,17 +72,12 @@ class Network(ClassifierMixin, BaseEstimator):
         self.history_, self.best_epoch_, self.stopped_ = trained.history, trained.best, trained.stopped
 
 
-def trained_rows(X: Any, held: np.ndarray) -> Any:
-    """The rows of an array or a stack that are not held out for validation."""
-    return X.take(~held) if isinstance(X, Stack) else X[~held]
-
-
 def train(
     model: Any,
     rate: float,
     X: Any,
     y: np.ndarray,
-    held: np.ndarray,
+    sides: tuple[np.ndarray, np.ndarray],
     epochs: int,
     seed: int,
     augment: Augment | None = None,
@@ -97,7 +92,7 @@ def train(
         rate: Adam's learning rate.
         X: (n, …) array or `Stack`; read in pieces of 256 MB, never whole.
         y: (n,) int64 class indices.
-        held: (n,) bool, rows for validation; without any, the training loss decides.
+        sides: indices of the rows to train on and to validate on; without any of these, the training loss decides.
         epochs: at most so many.
         seed: of the rows' order, and of `augment`.
         augment: changes one training input; given anew each epoch.
@@ -111,8 +106,8 @@ def train(
     # On the CPU, XLA slows down convolutions (see extract.forward) and small heads (see adam); JAX needs it.
     jit = keras.backend.backend() == "jax"
     model.compile(adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
-    val_rows = np.flatnonzero(held)
-    val_X, val_y = X.take(val_rows) if isinstance(X, Stack) else X[val_rows], y[val_rows]
+    train_rows, val_rows = sides
+    val_X, val_y = taken(X, val_rows), y[val_rows]
     began = time.perf_counter()
     found = checkpoint.load(model.get_weights()) if checkpoint else None
     if found is None:
@@ -126,7 +121,7 @@ def train(
     stopped = "epochs" if stopped == "interrupted" else stopped
     try:
         for epoch in left:
-            result = _epoch(model, batches(X, y, np.flatnonzero(~held), rng), augment, rng)
+            result = _epoch(model, batches(X, y, train_rows, rng), augment, rng)
             if len(val_y):
                 result += evaluate(model, val_X, val_y)
             if not np.isfinite(result).all():

@@ -19,6 +19,16 @@ def shape(X: Any) -> tuple[int, int]:
     return rows, width
 
 
+def taken(X: Any, rows: np.ndarray) -> Any:
+    """Some rows of an array or a stack, by index: an array or a stack."""
+    return X.take(rows) if isinstance(X, Stack) else X[rows]
+
+
+def pooled(X: Any, pool: str) -> Any:
+    """Rows of a stack average- or max-pooled, (n, c) float32; flattened ones and arrays are left as they are."""
+    return X.pooled(pool) if isinstance(X, Stack) and pool != "flatten" else X
+
+
 def column_blocks(X: Any) -> Iterator[np.ndarray]:
     """(n, up to COLUMNS) contiguous blocks of an array's or a stack's columns, in order."""
     _, width = shape(X)

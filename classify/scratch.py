@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from classify.checkpoint import Checkpoint
-from classify.network import Network, held_out, train
+from classify.network import Network, train
+from classify.validation import sides
 from extract.augment import rotate_and_darken
 from extract.base import import_keras
 from extract.image import Unreadable, decode, read_file, squash
@@ -22,7 +23,7 @@ class Scratch(Network):
     """A CNN of eight conv layers on 128×128 pixels: the yardstick without transfer.
 
     Rows only say which photos; their pixels are read again from `attrs["dataset_root"]`. Training images are rotated
-    by up to 90° and darkened, as in the sources.
+    by up to 90° and darkened, as in the sources, anew each epoch; so of rows that are views it takes the image itself.
 
     Args:
         epochs: at most so many; the validation loss decides when to stop.
@@ -41,20 +42,20 @@ class Scratch(Network):
     def fit(self, X: Stack, y: np.ndarray, checkpoint: Checkpoint | None = None) -> Self:
         """Fit to the photos of a stack's rows, (n,) labels; `checkpoint`: see `train`."""
         self.classes_, y = np.unique(y, return_inverse=True)
-        held = held_out(X, y, self.random_state)
+        images = np.flatnonzero(_stack(X).view == 0)
+        X, y = X.take(images), y[images]
+        pixels = read_pixels(X)
         import_keras().utils.set_random_seed(self.random_state)
         self.model_ = cnn(len(self.classes_))
-        pixels = self._inputs(X)
+        split = sides(X, y, self.random_state)
         trained = train(
-            self.model_, self.rate, pixels, y, held, self.epochs, self.random_state, rotate_and_darken, checkpoint
+            self.model_, self.rate, pixels, y, split, self.epochs, self.random_state, rotate_and_darken, checkpoint
         )
         self._keep(trained)
         return self
 
     def _inputs(self, X: Any) -> np.ndarray:
-        if not isinstance(X, Stack):
-            raise Refused("the from-scratch network learns from photos: give it a stack, whose rows say which")
-        return read_pixels(X)
+        return read_pixels(_stack(X))
 
 
 def cnn(classes: int) -> Any:
@@ -99,3 +100,9 @@ def read_pixels(stack: Stack) -> np.ndarray:
     with ThreadPoolExecutor() as readers:
         list(readers.map(read, range(len(stack))))
     return pixels
+
+
+def _stack(X: Any) -> Stack:
+    if not isinstance(X, Stack):
+        raise Refused("the from-scratch network learns from photos: give it a stack, whose rows say which")
+    return X

@@ -29,16 +29,16 @@ def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, c
         estimator: unfitted; without rows to check on, its own `n_estimators` are grown.
         X: (n, d) rows.
         y: (n,) int64 class indices 0…k−1.
-        train, check: (n,) bool, rows to grow on and to check on.
+        train, check: indices of the rows to grow on and to check on.
         balance: whether every class weighs the same.
     """
     weights = compute_sample_weight("balanced", y) if balance else np.ones(len(y))
-    if check.any() and len(np.unique(y[train])) == len(np.unique(y)):
+    if len(check) and len(np.unique(y[train])) == len(np.unique(y)):
         probe = clone(estimator).set_params(n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE)
         told: dict[str, Any] = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
         probe.fit(X[train], y[train], sample_weight=weights[train], verbose=False, **told)
         estimator.set_params(n_estimators=probe.best_iteration + 1)
-        print(f"{probe.best_iteration + 1} trees: the least loss on {check.sum()} rows put aside", file=sys.stderr)
+        print(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside", file=sys.stderr)
     return estimator.fit(X, y, sample_weight=weights)
 
 

@@ -13,10 +13,11 @@ from features.schema import SPLITS
 VALIDATION_SHARE = 0.15
 
 
-def held_out(X: Any, y: np.ndarray, seed: int) -> np.ndarray:
-    """Which training rows are for validation: the dataset's own, else a seeded 15 % of each class.
+def sides(X: Any, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows to train on and which to validate on: the dataset's own, else a seeded 15 % of each class.
 
-    Identical rows, and all rows of one image, go to the same side.
+    Identical rows, and all views of one image, go to the same side, and only images themselves are validated on: other
+    views of those are on neither.
 
     Args:
         X: (n, d) array or `Stack`.
@@ -24,14 +25,14 @@ def held_out(X: Any, y: np.ndarray, seed: int) -> np.ndarray:
         seed: any integer.
 
     Returns:
-        (n,) bool.
+        the indices of either's rows, in order.
     """
     if isinstance(X, Stack):
-        own: np.ndarray = X.split == SPLITS["val"]
+        own, view, identity = X.split == SPLITS["val"], X.view, X.field("sha256")
         if own.any():
-            return own
-        identity = X.field("sha256")
+            return np.flatnonzero(~own), np.flatnonzero(own)
     else:
         digests = b"".join(sha256(row.tobytes()).digest() for piece in row_chunks(X) for row in piece)
-        identity = np.frombuffer(digests, "u1").reshape(-1, 32)
-    return np.asarray(seeded_split(y, identity, seed, VALIDATION_SHARE) == SPLITS["test"])
+        identity, view = np.frombuffer(digests, "u1").reshape(-1, 32), np.zeros(len(y))
+    held = seeded_split(y, identity, seed, VALIDATION_SHARE) == SPLITS["test"]
+    return np.flatnonzero(~held), np.flatnonzero(held & (view == 0))
