@@ -49,7 +49,7 @@ def check_trees(rows: int, width: int, free: int) -> None:
     if needed > free:
         raise Refused(
             f"XGBoost on {rows:,} rows of {width:,} columns needs {needed / 1e9:.1f} GB of memory, and "
-            f"{free / 1e9:.1f} GB are free. --pool avg makes rows narrower; --model linearsvm and logreg fit any number of rows."
+            f"{free / 1e9:.1f} GB are free. --pool avg makes rows narrower; --model logreg fits any number."
         )
 
 

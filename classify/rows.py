@@ -46,7 +46,8 @@ def _check_finite(stack: Stack, first: int, rows: np.ndarray) -> None:
     if len(bad):
         raise Failed(
             f"{stack.path}: the features of {shown(stack.paths[first + int(bad[0])])} hold NaN, infinity or "
-            f"numbers too large, and so do {len(bad) - 1} rows after it. Delete the stack and extract again: {stack.attrs['command']}"
+            f"numbers too large, and so do {len(bad) - 1} rows after it. Delete the stack and extract again: "
+            f"{stack.attrs['command']}"
         )
 
 

@@ -88,7 +88,7 @@ def decode(data: bytes) -> Image.Image:
             raise Unreadable("a HEIC photo: pip install pillow-heif, or convert it to JPEG") from None
         raise Unreadable("not an image in any known format") from None
     except Image.DecompressionBombError:  # Pillow's own limit, met before ours
-        raise Unreadable(f"it has far more pixels, {TOO_MANY}") from None
+        raise Unreadable(f"its pixels are {TOO_MANY}") from None
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
