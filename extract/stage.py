@@ -216,7 +216,7 @@ def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int,
             reasons |= fill(writer, recipe, again, forward, batch, cores, lambda rows: None)
     seconds = time.perf_counter() - began
     split = writer.split
-    if recipe.listing.split is None and not recipe.views:
+    if recipe.listing.split is None and not recipe.views and not writer.rejects:  # else it is split, and stays so
         read = writer.sha256.any(axis=1)
         split = np.zeros(len(read), "u1")
         split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed)
