@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import Failed, listed
+from features.fields import RESTORE
 from features.reader import Stack, open_stack
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
 
@@ -75,15 +76,22 @@ def verify(stack: str) -> dict[str, Any]:
 
 
 def damaged_rows(stack: Stack) -> list[str]:
-    """`index (path)` of every row that does not fit its CRC."""
+    """`index (path)` of every row that does not fit its CRC.
+
+    Raises:
+        Failed: rows cannot even be read.
+    """
     sha256, crc = stack.field("sha256"), stack.field("row_crc32")
     bad: list[int] = []
     row = 0
-    for piece in stack.chunks():
-        here = slice(row, row + len(piece))
-        found = row_crc32(piece, stack.y[here], sha256[here], stack.view[here])
-        bad += (row + np.flatnonzero(found != crc[here])).tolist()
-        row += len(piece)
+    try:
+        for piece in stack.chunks():
+            here = slice(row, row + len(piece))
+            found = row_crc32(piece, stack.y[here], sha256[here], stack.view[here])
+            bad += (row + np.flatnonzero(found != crc[here])).tolist()
+            row += len(piece)
+    except OSError as error:  # compressed rows that HDF5 cannot unpack
+        raise Failed(f"{stack.path} is damaged: rows from {row} on cannot be read ({error}). {RESTORE}") from None
     return [f"{i} ({stack.paths[i]})" for i in bad]
 
 

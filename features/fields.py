@@ -12,6 +12,7 @@ from features.schema import FORMAT, REQUIRED, SPLITS, UNLABELLED, VERSION, plain
 
 # gzip makes zeros at most 1,032 times smaller: what claims to unpack to more than this cannot come out of the file.
 UNPACKED = 1100
+MOST_PIECE = 64 << 20  # bytes
 RESTORE = "Restore it from a copy, or delete it and extract again."
 FEW = ("label_names", "fingerprint", "extract_seconds")  # the datasets that have no entry a row
 
@@ -45,6 +46,8 @@ def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
         Failed: a dataset is missing, is elsewhere, or cannot be what it says it is.
     """
     expected = row_fields(math.prod(feature_shape), 1)
+    if min(feature_shape, default=0) < 1:
+        raise _damaged(path, f"feature_shape is {feature_shape}, expected positive numbers")
     if missing := [name for name in (*expected, *FEW) if not _is_own_dataset(file, name)]:
         raise _damaged(path, f"dataset {listed(missing)} is missing")
     features, size = file["features"], path.stat().st_size
@@ -61,8 +64,10 @@ def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
         if data.external or data.is_virtual or (offset is not None and offset + needed > size):
             raise Failed(f"{path} is truncated: {name} does not lie inside the file's {size} bytes. {RESTORE}")
         stored = data.id.get_storage_size()
-        largest = math.prod(data.chunks or ()) * data.dtype.itemsize  # HDF5 unpacks a whole piece at a time
-        if stored > size or max(needed, largest) > UNPACKED * stored:
+        piece = math.prod(data.chunks) * data.dtype.itemsize if data.chunks else 0  # HDF5 unpacks a whole one at a time
+        if piece > max(needed, MOST_PIECE):
+            raise _damaged(path, f"{name} of {needed:,} bytes is stored in pieces of {piece:,} bytes")
+        if stored > size or needed > UNPACKED * stored:
             raise _damaged(path, f"{name} says it has {needed:,} bytes, and {stored:,} are stored")
     return int(count)
 
