@@ -24,16 +24,17 @@ def check_root(path: Path, file: h5py.File) -> dict[str, Any]:
         Refused: it is no feature stack, or of a newer format version.
         Failed: an attribute is missing.
     """
-    if plain(file.attrs.get("format")) != FORMAT:
+    attrs = _attributes(file)
+    if attrs.get("format") != FORMAT:
         raise Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")
-    version = plain(file.attrs.get("format_version", VERSION))
+    version = attrs.get("format_version", VERSION)
     if not isinstance(version, int):
         raise _damaged(path, f"format_version is {version!r}, expected a number")
     if version > VERSION:
         raise Refused(f"{path} has format version {version}; this program reads up to {VERSION}. Update it.")
-    if missing := [name for name in REQUIRED if name not in file.attrs]:
+    if missing := [name for name in REQUIRED if name not in attrs]:
         raise _damaged(path, f"attribute {listed(missing)} is missing")
-    return {name: plain(value) for name, value in file.attrs.items()}
+    return attrs
 
 
 def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) -> int:
@@ -84,6 +85,13 @@ def check_codes(path: Path, labels: np.ndarray, classes: int, split: np.ndarray,
             raise _damaged(path, f"row {int(np.flatnonzero(rows)[0])} has a {name} that there is not")
 
 
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    """Texts and numbers, all that a stack has: HDF5 itself crashes while it reads other kinds that are damaged."""
+    kinds = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
+    ours = [name for name in file.attrs if isinstance(file.attrs.get_id(name).get_type(), kinds)]
+    return {name: plain(file.attrs[name]) for name in ours}
+
+
 def _damaged(path: Path, how: str) -> Failed:
     return Failed(f"{path} is damaged: {how}. {RESTORE}")
 
@@ -97,7 +105,8 @@ def _fits(name: str, dtype: np.dtype, expected: Any) -> bool:
     if name in ("paths", "label_names", "fingerprint"):
         return h5py.check_string_dtype(dtype) is not None
     if name == "rejects":
-        return dtype.names == ("path", "reason", "size", "mtime_ns")
+        texts = all(h5py.check_string_dtype(dtype[part]) for part in ("path", "reason") if part in (dtype.names or ()))
+        return texts and dtype.names == ("path", "reason", "size", "mtime_ns")
     if name in ("features", "extract_seconds"):
         return dtype.kind == "f"
     return bool(dtype.kind == expected.kind and dtype.itemsize == expected.itemsize)
