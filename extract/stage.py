@@ -82,6 +82,8 @@ def extract(
     for name, value, least in (("batch", batch, 1), ("size", size, 1), ("views", views, 0), ("seed", seed, 0)):
         if value is not None and not least <= value < 2**32:
             raise Refused(f"--{name} {value}: give a number from {least} up")
+    if not 0 <= max_bad <= 100:
+        raise Refused(f"--max-bad {max_bad:g}: give a percentage from 0 to 100")
     if augment not in AUGMENTS:
         raise Refused(f"no augmentation is called {augment!r}; there are {', '.join(AUGMENTS)}")
     row = backbone_named(backbone)

@@ -76,6 +76,7 @@ def test_too_many_bad_images_fail_after_the_rest_is_done(tmp_path: Path, extract
     assert len(open_stack(tmp_path / "a.h5")) == 8
     assert extracted(data).code == 1, "a rerun says so again"
     assert extracted(data, "--max-bad", "12").code == 3
+    assert extracted(data, "--max-bad", "-1")[::2] == (2, "error: --max-bad -1: give a percentage from 0 to 100\n")
 
 
 def test_a_bomb_is_refused_at_our_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
