@@ -1,5 +1,6 @@
 """The from-scratch network: the sources' architecture to the last parameter, and pixels as they lie on disk."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,16 @@ def stack(tmp_path: Path) -> Stack:
         file = tmp_path / "photos" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         tiny.Image.fromarray(random.integers(200 * label, 40 + 200 * label, (20, 30, 3), "u1")).save(file)
+    photos = [(tmp_path / "photos" / path).read_bytes() for path in held["paths"]]
+    held["sha256"] = np.array([np.frombuffer(hashlib.sha256(photo).digest(), "u1") for photo in photos])
     return open_stack(tiny.stack(tmp_path / "s.h5", held, dataset_root=str(tmp_path / "photos")))
+
+
+def test_a_photo_that_changed_since_is_refused(stack: Stack, tmp_path: Path) -> None:
+    """Pixels of another photo under a row's label would be learned in silence."""
+    tiny.flip(tmp_path / "photos" / stack.paths[3], 60)
+    with pytest.raises(Failed, match="cannot be read: it changed since the stack was made"):
+        read_pixels(stack)
 
 
 def test_architecture_is_the_sources() -> None:
