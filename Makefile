@@ -28,11 +28,11 @@ features: setup  ## stage one: DATA=folder BACKBONE=vgg16 [WEIGHTS=imagenet|rand
 
 classify: setup  ## stage two: MODEL=svm [SEARCH=1] [STACK=file] → its accuracy on the test rows
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
-		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
-		$(call option,EPOCHS,epochs) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 backbones: setup  ## list the frozen conv bases
 	@$(RUN) -m extract --list

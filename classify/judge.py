@@ -67,6 +67,27 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
     return rows, said
 
 
+def views_gain(with_views: Path, without: Path, seed: int) -> dict[str, Any]:
+    """What a model gained by training on views too, on the same test rows.
+
+    Args:
+        with_views, without: the folders of the same model, trained on views and on the images alone.
+        seed: of the bootstrap.
+
+    Returns:
+        `accuracy_without_views`, `views_difference` and its 95 % interval, `views_interval`.
+    """
+    names = json.loads((without / "result.json").read_text())["label_names"]
+    said = [read_predictions(folder / "predictions.csv", names) for folder in (with_views, without)]
+    right = np.column_stack([p.right for p in said])
+    means = resampled_means(right, seed)
+    return {
+        "accuracy_without_views": float(right[:, 1].mean()),
+        "views_difference": float(right[:, 0].mean() - right[:, 1].mean()),
+        "views_interval": interval(means[:, 0] - means[:, 1]),
+    }
+
+
 def leading_score(y: np.ndarray) -> str:
     """`accuracy`, or `balanced_accuracy` where one class of `y` has more than three times the rows of another."""
     sizes = np.unique(y, return_counts=True)[1]
