@@ -10,7 +10,7 @@ from platform import python_version
 from typing import Any
 
 from classify.fit import RUNS, model_named, open_stacks
-from classify.judge import judge, views_gain
+from classify.judge import judge, paired_difference
 from classify.models import MODELS
 from classify.task import Task
 from classify.wording import p_value, points
@@ -86,7 +86,8 @@ def compare(
     rows, predictions = judge({name: folder / name for name in chosen if name not in failed}, seed)
     for row in rows:
         if row["model"] in plain:
-            row |= views_gain(folder / row["model"], plain[row["model"]], seed)
+            gained, ends = paired_difference(folder / row["model"], plain[row["model"]], seed)
+            row |= {"views_difference": gained, "views_interval": ends}
     missing = [
         {"model": name, "title": chosen[name].title, "accuracy": None, "failed": why} for name, why in failed.items()
     ]
