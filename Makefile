@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --prefer-binary --constraint constraints.txt
+INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: --constraint constraints.txt
 
 DATA ?= digits
 # name=VALUE on make's command line → --name VALUE on the program's
