@@ -36,11 +36,12 @@ def choose_path(model: Model, train: Stack, pool: str) -> str | None:
     """`kernel`, `span`, `primal` or `out of core`; None for XGBoost, which takes rows as they are.
 
     Raises:
-        Refused: a kernel machine's matrices do not fit into memory.
+        Refused: a kernel machine's matrices, or the rows that trees take, do not fit into memory.
     """
-    if model.takes != "products":
-        return None
     width = train.feature_shape[-1] if pool != "flatten" else shape(train)[1]
+    if model.takes != "products":
+        limits.check_trees(len(train), width, limits.memory())
+        return None
     way = limits.path(len(train), width, "gamma" in model.grid, limits.memory())
     told = {
         "span": "fewer rows than columns: fitted in the rows' span",
@@ -111,7 +112,18 @@ def fit_classical(
             held_out, whole, weights = found.held_out, found.products, found.weights
             facts |= {"search": found.table, "best": found.params}
             X = X.weighted(weights) if weights else X
-        return Fitted(estimator.fit(X, y, whole, splits, held_out, jobs), weights, facts)
+        estimator.fit(X, y, whole, splits, held_out, jobs)
+        return Fitted(estimator, weights, facts | converged(estimator))
+
+
+def converged(estimator: Any) -> dict[str, bool]:
+    """`converged`, False where the solver of a fitted linear or kernel machine gave up; said on stderr too."""
+    inner = estimator.svc_ if hasattr(estimator, "svc_") else estimator.model_
+    steps, most = int(np.max(inner.n_iter_)), inner.max_iter
+    sound = not getattr(inner, "fit_status_", 0) and (most < 0 or steps < most)
+    if not sound:
+        print(f"warning: not converged after {steps} iterations; `converged` in result.json is false", file=sys.stderr)
+    return {"converged": sound}
 
 
 def _trees(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.rows import column_blocks, shape
+from classify.rows import check_products, column_blocks, shape
 
 
 def unit_products(X: Any, Y: Any = None) -> np.ndarray:
@@ -32,6 +32,8 @@ def unit_products(X: Any, Y: Any = None) -> np.ndarray:
             products += x @ y.T
             squares_x += np.einsum("ij,ij->i", x, x, dtype=np.float64)
             squares_y += np.einsum("ij,ij->i", y, y, dtype=np.float64)
+    check_products(X, squares_x)
+    check_products(Y, squares_y)
     products /= _lengths(squares_x)[:, None]
     products /= _lengths(squares_y)
     return products

@@ -38,6 +38,21 @@ def path(rows: int, width: int, kernel: bool, free: int) -> str:
     return "span" if rows < width else "primal"
 
 
+def check_trees(rows: int, width: int, free: int) -> None:
+    """Raises Refused where the rows that XGBoost takes do not fit into memory: float32, and once more as it bins them.
+
+    Args:
+        rows, width: of the train rows.
+        free: bytes of `memory`.
+    """
+    needed = 2 * 4 * rows * width + ROOM
+    if needed > free:
+        raise Refused(
+            f"XGBoost on {rows:,} rows of {width:,} columns needs {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are free. --pool avg makes rows narrower; --model logreg fits any number."
+        )
+
+
 def threads(jobs: int, rows: int, width: int, all_rows: int, free: int, stacks: int = 1) -> int:
     """How many of the jobs may work at a time, within free memory and within 3 · all_rows² · 8 bytes and 1 GB.
 

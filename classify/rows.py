@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from features import Refused, Stack
+from features import Failed, Refused, Stack
+from features.errors import shown
 from features.writer import CHUNK_BYTES
 
 COLUMNS = 4096  # columns a block: wide enough for BLAS, 64 MB at 4,000 rows
@@ -26,7 +27,28 @@ def taken(X: Any, rows: np.ndarray) -> Any:
 
 def pooled(X: Any, pool: str) -> Any:
     """Rows of a stack average- or max-pooled, (n, c) float32; flattened ones and arrays are left as they are."""
-    return X.pooled(pool) if isinstance(X, Stack) and pool != "flatten" else X
+    if not isinstance(X, Stack) or pool == "flatten":
+        return X
+    rows = X.pooled(pool)
+    _check_finite(X, 0, rows)  # XGBoost would take NaN for a missing value, and say nothing
+    return rows
+
+
+def check_products(X: Any, squares: np.ndarray) -> None:
+    """Raises Failed where the squared length (n,) of a stack's row is no number."""
+    if isinstance(X, Stack) and not np.isfinite(squares).all():
+        _check_finite(X, 0, squares[:, None])
+
+
+def _check_finite(stack: Stack, first: int, rows: np.ndarray) -> None:
+    """Raises Failed, with the image's name, where one of a stack's rows, from index `first` on, is no number."""
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise Failed(
+            f"{stack.path}: the features of {shown(stack.paths[first + int(bad[0])])} hold NaN, infinity or "
+            f"numbers too large, and so do {len(bad) - 1} rows after it. Delete the stack and extract again: "
+            f"{stack.attrs['command']}"
+        )
 
 
 def column_blocks(X: Any) -> Iterator[np.ndarray]:
@@ -40,7 +62,11 @@ def column_blocks(X: Any) -> Iterator[np.ndarray]:
 def row_chunks(X: Any) -> Iterator[np.ndarray]:
     """(k, width) pieces of an array's or a stack's rows, in order."""
     if isinstance(X, Stack):
-        yield from X.chunks()
+        row = 0
+        for piece in X.chunks():
+            _check_finite(X, row, piece)
+            row += len(piece)
+            yield piece
         return
     step = max(1, CHUNK_BYTES // max(1, X.shape[1] * X.itemsize))
     for start in range(0, len(X), step):

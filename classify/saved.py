@@ -1,6 +1,7 @@
 """Models on disk, without pickle: loading one never runs code. A folder a model, `model.json` says what it takes."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 
 from classify.models import MODELS
 from classify.rows import row_chunks, shape
-from features import Refused
+from features import Failed, Refused, Stack
+from features.errors import listed
+from features.schema import recipe
 
+# Parts of Keras that run code which a model file brings along. Its safe mode refuses some of them.
+RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 # What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
 TRUSTED = ["classify.kernel.KernelSVC", "classify.linear.SpanLinear", "classify.outofcore.OutOfCore"]
 
@@ -24,7 +29,7 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     Args:
         estimator: fitted.
         folder: where; made if need be.
-        about: JSON, `model`, `pool`, `stack_key`, `label_names`, … of it.
+        about: JSON, `model`, `pool`, `stack_key`, `recipes`, `label_names`, … of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(estimator, "get_booster"):
@@ -48,29 +53,52 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
-def load_model(folder: str | Path) -> tuple[Any, dict[str, Any]]:
+def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dict[str, Any]]:
     """A saved model, ready to predict, and its `model.json`.
 
+    Args:
+        folder: where it was saved.
+        stack: rows that it is to predict; those of another base, layer, weights, … are refused.
+
     Raises:
-        Refused: there is no model in the folder, or its file holds types that no model here is made of.
+        Refused: there is no model in the folder, its file holds what no model here is made of, or the stack is not of
+            the kind that it was trained on.
+        Failed: a file of it is damaged.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise Refused(f"no model in {folder} (no model.json). Make one with: make classify MODEL=svm")
-    about = json.loads((folder / "model.json").read_text())
+    try:
+        about = json.loads((folder / "model.json").read_text())
+        if stack is not None:
+            _check_recipes(folder, about, stack)
+        return _load(folder, about), about
+    except Failed:
+        raise
+    except Exception as error:  # of each library its own, where its file is damaged
+        reason = " ".join(str(error).split())[:200]
+        raise Failed(f"the model in {folder} is damaged ({reason}). Fit it again: {_command(folder)}") from None
+
+
+def _load(folder: Path, about: dict[str, Any]) -> Any:
     if (folder / "model.ubj").is_file():
         from xgboost import XGBClassifier
 
         estimator = XGBClassifier()
         estimator.load_model(folder / "model.ubj")
-        return estimator, about
+        return estimator
     if (folder / "model.keras").is_file():
         from extract.base import import_keras
 
+        strange = _strange_parts(folder / "model.keras")
+        if strange:
+            raise Refused(f"{folder / 'model.keras'} holds what no network here is made of: {listed(strange)}")
         network = import_keras().saving.load_model(folder / "model.keras", safe_mode=True)
-        return MODELS[about["model"]].build(about["seed"]).restore(network, about["network"]), about
+        return MODELS[about["model"]].build(about["seed"]).restore(network, about["network"])
     import skops.io
 
+    if not zipfile.is_zipfile(folder / "model.skops"):  # a pickle perhaps, which would run code: it is not even opened
+        raise Refused(f"{folder / 'model.skops'} is no skops file. Fit the model again: {_command(folder)}")
     unknown = [name for name in skops.io.get_untrusted_types(file=folder / "model.skops") if name not in TRUSTED]
     if unknown:
         raise Refused(f"{folder / 'model.skops'} holds types that no model here is made of: {', '.join(unknown)}")
@@ -79,4 +107,48 @@ def load_model(folder: str | Path) -> tuple[Any, dict[str, Any]]:
         with h5py.File(folder / "support.h5", "r") as file:
             rows = file["rows"]
             estimator.support_rows_ = np.memmap(folder / "support.h5", "<f4", "r", rows.id.get_offset(), rows.shape)
-    return estimator, about
+    return estimator
+
+
+def recipes(stack: Stack) -> list[dict[str, Any]]:
+    """What decided the numbers of a stack's rows, of each of its parts: what rows to predict must share."""
+    return [recipe(part.attrs) for part in getattr(stack, "parts", (stack,))]
+
+
+def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
+    """A model takes any rows that are wide enough; of another backbone they would be classified, and wrongly."""
+    trained_on, given = about["recipes"], recipes(stack)
+    if len(trained_on) != len(given):
+        raise Refused(f"the model in {folder} takes {len(trained_on)} stacks side by side, not {len(given)}")
+    differs = [
+        f"{name}: {there.get(name)} for the model, {value} in the stack"
+        for there, here in zip(trained_on, given, strict=True)
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    if differs:
+        raise Refused(f"{stack.path} does not fit the model in {folder}:\n  " + "\n  ".join(differs))
+
+
+def _strange_parts(file: Path) -> list[str]:
+    """What in a .keras file's configuration is not a plain part of Keras: functions, lambdas, classes of elsewhere."""
+    with zipfile.ZipFile(file) as archive:
+        left = [json.loads(archive.read("config.json"))]
+    found = []
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            name, module = part.get("class_name"), part.get("module")
+            if name and (name in RUNS_CODE or str(module or "keras").split(".")[0] != "keras"):
+                found.append(f"{module}.{name}" if module else str(name))
+            left.extend(part.values())
+        elif isinstance(part, list):
+            left.extend(part)
+    return sorted(set(found))
+
+
+def _command(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "model.json").read_text())["command"])
+    except (ValueError, KeyError, TypeError):
+        return "make classify"

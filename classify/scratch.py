@@ -87,12 +87,16 @@ def read_pixels(stack: Stack) -> np.ndarray:
         Failed: a photo can no longer be read.
     """
     root = Path(stack.attrs["dataset_root"])
+    wanted = stack.field("sha256")
     pixels = np.memmap(tempfile.TemporaryFile(), "u1", "w+", shape=(len(stack), SIDE, SIDE, 3))  # noqa: SIM115
 
     def read(row: int) -> None:
         path = root / stack.paths[row]
         try:
-            pixels[row] = squash(decode(read_file(path).data), SIDE)
+            file = read_file(path)
+            if file.sha256.tobytes() != wanted[row].tobytes():
+                raise Unreadable("it changed since the stack was made")
+            pixels[row] = squash(decode(file.data), SIDE)
         except Unreadable as error:
             raise Failed(f"{path}, a row of {stack.path}, cannot be read: {error}") from None
 

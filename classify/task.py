@@ -17,6 +17,8 @@ from classify.models import Model
 from classify.rows import pooled
 from classify.scores import scores
 from features import Refused, Stack
+from features.errors import listed
+from features.lock import check_writable
 from features.schema import UNLABELLED
 
 
@@ -58,6 +60,9 @@ class Task:
             raise Refused(f"{stack.path} has {len(self.classes)} classes among its train rows; a classifier needs two")
         if not len(self.test):
             raise Refused(f"{stack.path} has no labelled test rows to score on")
+        if strange := [stack.label_names[label] for label in np.setdiff1d(self.test.y, self.classes)]:
+            known = "no model can be right about these test rows"
+            print(f"warning: classes without train rows, {known}: {listed(strange)}", file=sys.stderr)
         self.parts = stack.parts if isinstance(stack, SideBySide) else (stack,)
         self.name = "+".join(part.path.stem for part in self.parts)
         self._products: list[np.ndarray] | None = None
@@ -81,11 +86,12 @@ class Task:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
         from classify.classical import choose_path, fit_classical
         from classify.judge import leading_score
-        from classify.saved import save_model
+        from classify.saved import recipes, save_model
 
         if not model.grid and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
         way = choose_path(model, self.train, pool) if model.grid else None
+        check_writable(folder)
         uses_products = pool == "flatten" and way in ("span", "kernel")
         shared = self.products() if uses_products else None
         started = time.perf_counter()
@@ -131,6 +137,7 @@ class Task:
             "stack": " ".join(str(part.path) for part in self.parts),
             "stack_key": self.stack.key,
             "stack_keys": [part.key for part in self.parts],
+            "recipes": recipes(self.stack),
             "label_names": names,
             "classes": self.classes.tolist(),
             "seed": seed,

@@ -9,6 +9,7 @@ from extract.augment import AUGMENTS
 from extract.stage import DEVICES
 from features import Failed, Refused, open_stack
 from features.cli import add_door, run
+from features.errors import shown
 from features.reader import STACKS
 
 DONE_WITH_REJECTS = 3
@@ -26,7 +27,7 @@ def main() -> int:
     print(stack)
     rejects = open_stack(stack).rejects
     for path, reason, *_ in rejects[:10]:
-        print(f"rejected {path}: {reason}", file=sys.stderr)
+        print(f"rejected {shown(path)}: {reason}", file=sys.stderr)
     if rejects:
         print(f"{len(rejects)} images were rejected; the stack lists them all in `rejects`", file=sys.stderr)
     return DONE_WITH_REJECTS if rejects else 0

@@ -157,6 +157,7 @@ def _held_back_stderr() -> Iterator[None]:
 
 def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
     import_keras().config.disable_interactive_logging()  # Keras would print its download bar to stdout
+    why = "is damaged or was not downloaded to its end" if file.exists() else "is not there"
     try:
         return construct(weights="imagenet", include_top=False, input_shape=(backbone.size, backbone.size, 3))
     except OSError as error:
@@ -167,7 +168,7 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
         if "URL fetch failure" not in str(error):
             raise
         raise Failed(
-            f"no ImageNet weights for {backbone.name}: {file} is not there and cannot be downloaded ({error}). "
+            f"no ImageNet weights for {backbone.name}: {file} {why} and cannot be downloaded ({error}). "
             f"Get {file.name} on a machine with a network and put it there, or give WEIGHTS=FILE (--weights FILE); "
             f"WEIGHTS=random (--weights random) tries the path without any."
         ) from None

@@ -3,13 +3,14 @@
 import csv
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from extract.digits import render_digits
 from features import Refused
-from features.errors import listed
+from features.errors import listed, shown
 from features.schema import SPLITS, UNLABELLED
 
 IMAGE_SUFFIXES = frozenset(
@@ -54,6 +55,8 @@ class Listing:
         labels: (rows,) int64 index into `label_names`, -1 where there is none.
         label_names: sorted class names.
         split: (rows,) uint8 of `SPLITS`, or None where the dataset has none of its own.
+        nameless: those of `paths` that are escaped, because the file's own name is not UTF-8: such a file cannot be
+            named in a stack, and is rejected.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Listing:
     labels: np.ndarray
     label_names: list[str]
     split: np.ndarray | None
+    nameless: frozenset[str] = frozenset()
 
     def stats(self) -> tuple[np.ndarray, np.ndarray]:
         """Size in bytes and modification time in ns of every file, two (rows,) int64; -1 where there is no file."""
@@ -123,9 +127,10 @@ def scan(data: str, classes: int | None = None) -> Listing:
         raise Refused(
             f"{data} has {only}: a classifier needs two. Expected one folder a class, or a manifest with labels."
         )
-    if odd := [image.path for image in images if not _is_utf8(image.path + image.label)]:
-        shown = listed([ascii(path)[1:-1] for path in odd])
-        raise Refused(f"{len(odd)} file names in {data} are not UTF-8: {shown}. Rename them.")
+    if odd := [name for name in names if not _is_utf8(name)]:
+        raise Refused(f"{len(odd)} class names in {data} are not UTF-8: {listed(odd)}. Rename these folders.")
+    nameless = frozenset(shown(image.path) for image in images if not _is_utf8(image.path))
+    images = [i if _is_utf8(i.path) else dataclasses.replace(i, path=shown(i.path)) for i in images]
     images.sort()
     index = {name: i for i, name in enumerate(names)} | {"": UNLABELLED}
     name = place.stem if place.is_file() else place.name
@@ -136,6 +141,7 @@ def scan(data: str, classes: int | None = None) -> Listing:
         labels=np.array([index[image.label] for image in images], "i8"),
         label_names=names,
         split=np.array([image.split for image in images], "u1") if has_split else None,
+        nameless=nameless,
     )
 
 
@@ -155,12 +161,30 @@ def _class_folders(place: Path, root: Path, split: str) -> list[_Image]:
     """Every image file below each folder of `place`, labelled with that folder's name."""
     images = []
     for folder in _folders(place):
-        for parent, _, names in os.walk(folder):
+        for parent, names in _walk(folder):
             for name in names:
                 if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith("."):
                     path = (Path(parent) / name).relative_to(root).as_posix()
                     images.append(_Image(SPLITS[split], path, folder.name))
     return images
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """(folder, file names) of a folder and all below it, linked ones too, each once, so that a loop of links ends."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield parent, names
+
+
+def _unreadable(error: OSError) -> None:
+    """`os.walk` passes over a folder that it may not read, and a class would be missing in silence."""
+    raise Refused(f"{error.filename} cannot be read: {error.strerror}. Let this user read it, or move it elsewhere.")
 
 
 def _split_folders(root: Path) -> list[_Image]:
@@ -177,6 +201,7 @@ def _split_folders(root: Path) -> list[_Image]:
 
 def _food101(root: Path) -> list[_Image]:
     images = []
+    seen: dict[str, str] = {}
     for split in ("train", "test"):
         file = root / "meta" / f"{split}.txt"
         try:
@@ -187,6 +212,9 @@ def _food101(root: Path) -> list[_Image]:
             label, slash, name = line.strip().partition("/")
             if not (label and slash and name):
                 raise Refused(f"{file} line {number}: expected class/id, got {line!r}")
+            if line.strip() in seen:
+                raise Refused(f"{file} line {number}: {line.strip()} is there already, in {seen[line.strip()]}")
+            seen[line.strip()] = f"{file.name} line {number}"
             images.append(_Image(SPLITS[split], f"images/{label}/{name}.jpg", label))
     return images
 
@@ -205,6 +233,8 @@ def _manifest(path: Path) -> tuple[list[_Image], bool]:
             )
         for row in rows:
             where = f"{path} line {rows.line_num}"
+            if None in row or None in row.values():
+                raise Refused(f"{where}: expected {len(columns)} fields ({', '.join(columns)}), as in the first line")
             split = (row.get("split") or "train").strip().lower()
             name = Path((row["path"] or "").strip()).as_posix()
             if split not in SPLIT_FOLDERS:

@@ -1,5 +1,6 @@
 """The forward pass: one compiled function at one fixed shape."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -84,4 +85,4 @@ def compile_forward(base: Any, backbone: Backbone, batch: int, device: str) -> t
 
 def _is_out_of_memory(error: Exception) -> bool:
     text = f"{type(error).__name__} {error}".lower()
-    return any(sign in text for sign in ("resource_exhausted", "resourceexhausted", "out of memory", "oom"))
+    return bool(re.search(r"resource_?exhausted|out of memory|\boom\b|memoryerror|bad_alloc", text))

@@ -1,14 +1,22 @@
 """One image file → pixels a network can take, and the hash of the very bytes they came from."""
 
+import contextlib
 import hashlib
+import importlib
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+Image.init()
+with contextlib.suppress(ImportError):  # not needed; iPhones' photos, where it is installed
+    importlib.import_module("pillow_heif").register_heif_opener()
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is our own, MOST_PIXELS
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -19,6 +27,15 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+MOST_PIXELS = 160_000_000  # of one image: what the largest cameras take, and 640 MB while it is decoded
+HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # brands, bytes 8–12 after `ftyp`
+# What is decoded, whatever a file's name: not all that Pillow knows, for it hands PostScript to another program.
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
+
+
+TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
 
 
 class Unreadable(Exception):
@@ -38,13 +55,15 @@ def read_file(path: Path) -> File:
     """Read a file once; hash, size and time belong to just these bytes.
 
     Raises:
-        Unreadable: it cannot be read.
+        Unreadable: it cannot be read, or is being written.
     """
     try:
         with open(path, "rb") as file:
-            status, data = os.fstat(file.fileno()), file.read()
+            status, data, after = os.fstat(file.fileno()), file.read(), os.fstat(file.fileno())
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
+    if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+        raise Unreadable("it changed while it was read")
     return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
 
 
@@ -59,15 +78,36 @@ def decode(data: bytes) -> Image.Image:
     if not data:
         raise Unreadable("the file is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
             image.load()
             return to_rgb(turned(image))
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+            raise Unreadable("a HEIC photo: pip install pillow-heif, or convert it to JPEG") from None
         raise Unreadable("not an image in any known format") from None
+    except Image.DecompressionBombError:  # Pillow's own limit, met before ours
+        raise Unreadable(f"its pixels are {TOO_MANY}") from None
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
         raise Unreadable(f"cannot be decoded: {error}") from None
+
+
+def is_animated(data: bytes) -> bool:
+    """Whether a file holds several frames, of which `decode` takes the first."""
+    if not (data.startswith(b"GIF8") or data[8:12] == b"WEBP" or b"acTL" in data[:256] or data[8:12] == b"avis"):
+        return False
+    try:
+        with _opened(data) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # a damaged second frame; the first has been decoded
+        return True
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Decode, forward and write at the same time, with a bounded number of blocks in between."""
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from extract.forward import Forward
-from extract.image import Unreadable, decode, read_file
+from extract.image import Unreadable, decode, is_animated, read_file
 from extract.recipe import Recipe
+from features.errors import listed
 from features.writer import StackWriter
 
 R = TypeVar("R")
@@ -24,6 +26,7 @@ class Block(NamedTuple):
     images: np.ndarray  # (k, side, side, 3) uint8; black where unreadable
     stats: dict[str, np.ndarray]  # sha256 (k, 32), size (k,), mtime_ns (k,) of the files
     reasons: dict[int, str]  # row → why its image is unreadable
+    animated: list[str]  # paths of images with several frames
 
 
 def fill(
@@ -52,6 +55,7 @@ def fill(
         row → reason, of the rows rejected.
     """
     rejected: dict[int, str] = {}
+    animated: list[str] = []
     clock = time.perf_counter()
 
     def read(start: int) -> Block:
@@ -67,6 +71,7 @@ def fill(
         writer.write(block.start, features, block.stats, bad, now - clock)
         clock = now
         rejected.update(block.reasons)
+        animated.extend(block.animated)
         return len(features)
 
     with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(1) as writers:
@@ -74,6 +79,10 @@ def fill(
         computed = ((block, forward(block.images)) for block in blocks)
         for rows in ahead(writers, write, computed, depth=2):
             done(rows)
+    if animated:
+        print(
+            f"{len(animated)} animated images, of which the first frame is taken: {listed(animated)}", file=sys.stderr
+        )
     return rejected
 
 
@@ -94,17 +103,22 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, start: int) -
         "mtime_ns": np.full(count, -1, "<i8"),
     }
     reasons: dict[int, str] = {}
+    animated: list[str] = []
     for path, group in groupby(range(count), paths.__getitem__):
         rows = list(group)
         try:
+            if path in recipe.listing.nameless:
+                raise Unreadable("its name is not UTF-8: rename it")
             file = read_file(recipe.listing.root / path)
             stats["sha256"][rows], stats["size"][rows], stats["mtime_ns"][rows] = file.sha256, file.size, file.mtime_ns
             image = decode(file.data)
             for i in rows:
                 images[i] = recipe.pixels(image, file.sha256, int(view[i]))
+            if is_animated(file.data):
+                animated.append(path)
         except Unreadable as error:
             reasons |= {start + i: str(error) for i in rows}
-    return Block(start, images, stats, reasons)
+    return Block(start, images, stats, reasons, animated)
 
 
 def ahead(executor: Executor, function: Callable[..., R], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[R]:

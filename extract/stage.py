@@ -13,14 +13,17 @@ from tqdm import tqdm
 from extract.augment import AUGMENTS
 from extract.backbones import backbone_named
 from extract.base import cut, import_keras, load_base, weights_identity
+from extract.concerns import LEAKED, concerns, leakage_changes, leaked
 from extract.dataset import Listing, scan
 from extract.forward import Forward, choose_device, compile_forward
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
 from extract.staleness import Recorded, image_changes, recipe_changes
-from features import Refused, Stack, open_stack
+from features import Failed, Refused, Stack, open_stack, verify
+from features.check import damaged_rows, has_its_identities
 from features.cli import command_line
+from features.errors import listed
 from features.layout import lay_out
 from features.lock import writer_lock
 from features.reader import STACKS
@@ -41,6 +44,8 @@ def extract(
     views: int = 0,
     augment: str = "photo",
     seed: int = 0,
+    no_leakage: bool = False,
+    max_bad: float = 1.0,
     out: str | None = None,
 ) -> Path:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
@@ -62,6 +67,8 @@ def extract(
         views: so many augmented views of each train image as rows beside it.
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
         seed: of random weights, of views, and of the split where the dataset has none.
+        no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
+        max_bad: percent of images that may be unreadable; with more, the stack is finished, but the command has failed.
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
 
     Returns:
@@ -69,7 +76,7 @@ def extract(
 
     Raises:
         Refused: an argument is unknown, or the stack that is there belongs to something else.
-        Failed: disk, network or memory.
+        Failed: disk, network or memory; or too many images could not be read.
     """
     command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
     for name, value, least in (("batch", batch, 1), ("size", size, 1), ("views", views, 0), ("seed", seed, 0)):
@@ -80,7 +87,17 @@ def extract(
     row = backbone_named(backbone)
     listing = scan(data, classes)
     recipe = Recipe(listing, row, weights or row.weights, layer or row.layer, size or row.size, seed, views, augment)
-    return _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, batch, command)
+    stack = _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, batch, command, no_leakage)
+    made = open_stack(stack)
+    for line in concerns(Recorded.of(made)):
+        print(f"warning: {line}", file=sys.stderr)
+    bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not reason.startswith(LEAKED)]
+    if len(bad) > max_bad / 100 * len(listing.paths):
+        raise Failed(
+            f"{len(bad)} of {len(listing.paths)} images could not be read, more than --max-bad {max_bad:g} %: "
+            f"{listed(bad)}. {stack} is finished without them and lists them all in `rejects`."
+        )
+    return stack
 
 
 def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
@@ -122,16 +139,24 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
     return out
 
 
-def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str) -> Path:
+def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str, no_leakage: bool = False) -> Path:
     wanted, listing = recipe.attrs(), recipe.listing
     with writer_lock(stack):
         if stack.exists():
             finished = open_stack(stack)
             changes = image_changes(Recorded.of(finished), listing)
-            _refuse(stack, recipe_changes(finished.attrs, wanted) + changes.lines())
-            partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
-            print(f"{stack} is up to date, nothing to do", file=sys.stderr)
-            return stack
+            _refuse(
+                stack, recipe_changes(finished.attrs, wanted) + changes.lines() + leakage_changes(finished, no_leakage)
+            )
+            damaged = damaged_rows(finished)
+            if not damaged and has_its_identities(finished):
+                partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
+                print(f"{stack} is up to date, nothing to do", file=sys.stderr)
+                return stack
+            if not has_its_identities(finished) or not isinstance(finished.X, np.memmap):
+                verify(str(stack))  # raises, and says what to do: these cannot be computed again row by row
+            print(f"{stack} is damaged, so row {listed(damaged)} is computed again", file=sys.stderr)
+            os.replace(stack, partial_path(stack))
         begun = partial_path(stack).exists()
         if begun:
             with StackWriter(stack) as writer:
@@ -166,10 +191,10 @@ def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str)
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
             # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
             _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine, "batch": batch}))
-            return _complete(writer, recipe, forward, batch)
+            return _complete(writer, recipe, forward, batch, no_leakage)
 
 
-def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int) -> Path:
+def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int, no_leakage: bool) -> Path:
     """Compute the rows that are still missing, and finish the stack."""
     good = writer.check()
     starts = [start for start in range(0, len(good), batch) if not good[start : start + batch].all()]
@@ -180,12 +205,25 @@ def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tqdm(total=len(good), initial=len(good) - pending, unit="images", disable=None, dynamic_ncols=True) as bar:
         reasons = fill(writer, recipe, starts, forward, batch, cores, bar.update)
+        if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
+            print(
+                f"{len(changed)} images changed during the run and are read again: {listed(changed)}", file=sys.stderr
+            )
+            rows = np.flatnonzero(np.isin(writer.paths, changed))
+            writer.forget(changed)
+            again = sorted({int(row) // batch * batch for row in rows})
+            reasons = {row: why for row, why in reasons.items() if row // batch * batch not in again}
+            reasons |= fill(writer, recipe, again, forward, batch, cores, lambda rows: None)
     seconds = time.perf_counter() - began
     split = writer.split
-    if recipe.listing.split is None and not recipe.views:
+    if recipe.listing.split is None and not recipe.views and not writer.rejects:  # else it is split, and stays so
         read = writer.sha256.any(axis=1)
         split = np.zeros(len(read), "u1")
         split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed)
+    if no_leakage:
+        images = Recorded.of(writer)._replace(split=split[writer.view == 0])
+        copies = leaked(images, {writer.paths[row] for row in reasons})
+        reasons |= {row: LEAKED + copies[path] for row, path in enumerate(writer.paths) if path in copies}
     stack = writer.finish(split, reasons)
     print(f"{pending} rows in {seconds:.1f} s ({pending / seconds:.1f} images/s)", file=sys.stderr)
     return stack

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from features.errors import Failed, listed
-from features.reader import open_stack
+from features.fields import RESTORE
+from features.reader import Stack, open_stack
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
 
 
@@ -50,19 +51,11 @@ def verify(stack: str) -> dict[str, Any]:
         Failed: a row is damaged, the identities do not fit the fingerprint, or an image has changed or gone.
     """
     opened = open_stack(stack)
-    sha256, crc = opened.field("sha256"), opened.field("row_crc32")
-    bad: list[int] = []
-    row = 0
-    for piece in opened.chunks():
-        here = slice(row, row + len(piece))
-        bad += (
-            row + np.flatnonzero(row_crc32(piece, opened.y[here], sha256[here], opened.view[here]) != crc[here])
-        ).tolist()
-        row += len(piece)
-    if bad:
-        rows = [f"{i} ({opened.paths[i]})" for i in bad]
-        raise Failed(f"{stack} is damaged: row {listed(rows)}. Delete it and extract again: {opened.attrs['command']}")
-    if fingerprint(opened.paths, opened.y, opened.label_names, sha256, opened.view, opened.split) != opened.fingerprint:
+    if bad := damaged_rows(opened):
+        rows, same = listed(bad), has_its_identities(opened)
+        way = "The same command computes them again" if same else "Delete it and extract again"
+        raise Failed(f"{stack} is damaged: row {rows}. {way}: {opened.attrs['command']}")
+    if not has_its_identities(opened):
         raise Failed(f"{stack} is damaged: paths, labels or split are not those it was finished with")
     root = Path(opened.attrs["dataset_root"])
     originals = opened.take(opened.view == 0)
@@ -80,6 +73,32 @@ def verify(stack: str) -> dict[str, Any]:
         "images": len(originals) if root.is_dir() else 0,
         "dataset_root": str(root),
     }
+
+
+def damaged_rows(stack: Stack) -> list[str]:
+    """`index (path)` of every row that does not fit its CRC.
+
+    Raises:
+        Failed: rows cannot even be read.
+    """
+    sha256, crc = stack.field("sha256"), stack.field("row_crc32")
+    bad: list[int] = []
+    row = 0
+    try:
+        for piece in stack.chunks():
+            here = slice(row, row + len(piece))
+            found = row_crc32(piece, stack.y[here], sha256[here], stack.view[here])
+            bad += (row + np.flatnonzero(found != crc[here])).tolist()
+            row += len(piece)
+    except OSError as error:  # compressed rows that HDF5 cannot unpack
+        raise Failed(f"{stack.path} is damaged: rows from {row} on cannot be read ({error}). {RESTORE}") from None
+    return [f"{i} ({stack.paths[i]})" for i in bad]
+
+
+def has_its_identities(stack: Stack) -> bool:
+    """Whether paths, labels, image hashes, views and split are those that the stack was finished with."""
+    now = fingerprint(stack.paths, stack.y, stack.label_names, stack.field("sha256"), stack.view, stack.split)
+    return now == stack.fingerprint
 
 
 def file_sha256(path: Path) -> bytes | None:

@@ -6,6 +6,7 @@ from the annotations, help from the `Args:` of the docstring, defaults from the 
 
 import argparse
 import inspect
+import os
 import re
 import shlex
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 from features.errors import Failed
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+KEPT = "what was finished is kept, and the same command goes on from there"
 
 
 def add_door(
@@ -67,9 +69,16 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt as error:
-        print("\ninterrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print(f"\ninterrupted; {KEPT}", file=sys.stderr)
         code = INTERRUPTED[error.args[0] if error.args else signal.SIGINT]
     except BrokenPipeError:
+        code = 1
+    except MemoryError:
+        print(f"error: out of memory; {KEPT}", file=sys.stderr)
+        code = 1
+    except OSError as error:  # a full disk, a folder that went away: a fault of the machine, and not of the program
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{os.strerror(error.errno) if error.errno else error}; {KEPT}", file=sys.stderr)
         code = 1
     sys.exit(code)
 

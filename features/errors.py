@@ -27,4 +27,9 @@ def nearest(name: str, names: list[str]) -> str:
 def listed(names: list[str], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown, names[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def shown(name: str) -> str:
+    """A file's name as one line that can be printed anywhere: odd bytes and control characters escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1].replace("\\udc", "\\x") for c in name)

@@ -108,4 +108,5 @@ def _reserve(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            os.fsync(file.fileno())  # so that a power loss after the rename finds a file that opens
             os.fsync(file.fileno())

@@ -4,8 +4,9 @@ import fcntl
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from features.errors import Failed, Refused
@@ -32,6 +33,17 @@ def writer_lock(stack: Path) -> Iterator[None]:
             except BlockingIOError:
                 file.seek(0)
                 raise Refused(f"{stack} is being written by {_holder(file.read())}. Wait for it, or stop it.") from None
+            except OSError as error:  # a file system without locks: the name in the file has to do
+                file.seek(0)
+                if _may_live(text := file.read()):
+                    raise Refused(
+                        f"{stack} is being written by {_holder(text)}, as {path} says, and this file system has no "
+                        f"locks to be sure by. Wait for it, or, if it has ended, remove {path}."
+                    ) from None
+                print(
+                    f"warning: no locks in {path.parent} ({error.strerror}): start one writer at a time",
+                    file=sys.stderr,
+                )
             # The holder before us removes the file as it leaves: what we locked may have lost its name meanwhile.
             if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
                 continue
@@ -41,6 +53,23 @@ def writer_lock(stack: Path) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and write something into it, before the work whose result belongs there.
+
+    Raises:
+        Failed: it cannot be written.
+    """
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(4096))
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _sign(fd: int, folder: Path) -> None:
@@ -53,6 +82,20 @@ def _sign(fd: int, folder: Path) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> Failed:
     return Failed(f"cannot write in {folder}: {error.strerror}. Choose another --out.")
+
+
+def _may_live(text: str) -> bool:
+    """Whether the process that signed a lock file may still be there; of another host's nobody here can tell."""
+    try:
+        holder = json.loads(text)
+        if holder["host"] != socket.gethostname():
+            return True
+        os.kill(int(holder["pid"]), 0)
+    except PermissionError:
+        return True
+    except (ValueError, KeyError, TypeError, ProcessLookupError):
+        return False
+    return int(holder["pid"]) != os.getpid()
 
 
 def _holder(text: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from features.errors import Failed, Refused, listed
-from features.schema import FORMAT, REQUIRED, SPLITS, STATES, VERSION, key, plain, row_fields
+from features.errors import Failed, Refused
+from features.fields import RESTORE, check_codes, check_fields, check_root
+from features.schema import SPLITS, STATES, key
 from features.writer import CHUNK_BYTES, partial_path
 
 STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
@@ -188,7 +189,10 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
         raise Failed(f"{path} cannot be opened: {os.strerror(error.errno or 0)}") from None
     except OSError as error:
         what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
-        raise Failed(f"{path} {what}. Restore it from a copy, or delete it and extract again.") from None
+        raise Failed(f"{path} {what}. {RESTORE}") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:  # whatever h5py makes of nonsense
+        reason = " ".join(str(error).split())[:200]
+        raise Failed(f"{path} is damaged: {reason}. {RESTORE}") from None
 
 
 def only_stack() -> Path:
@@ -218,38 +222,20 @@ def recorded_command(path: Path) -> str:
 
 
 def _open(path: Path, file: h5py.File) -> Stack:
-    if plain(file.attrs.get("format")) != FORMAT:
-        raise Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")
-    version = plain(file.attrs.get("format_version", 0))
-    if version > VERSION:
-        raise Refused(f"{path} has format version {version}; this program reads up to {VERSION}. Update it.")
-    if missing := [name for name in REQUIRED if name not in file.attrs]:
-        raise Failed(f"{path} is damaged: attribute {listed(missing)} is missing")
-    attrs = {name: plain(value) for name, value in file.attrs.items()}
+    attrs = check_root(path, file)
     shape = tuple(int(side) for side in attrs["feature_shape"])
-    expected = row_fields(int(np.prod(shape)), 1)
-    if missing := [
-        name for name in (*expected, "label_names", "fingerprint") if not isinstance(file.get(name), h5py.Dataset)
-    ]:
-        raise Failed(f"{path} is damaged: dataset {listed(missing)} is missing")
-    count, size = file["features"].shape[0], path.stat().st_size
-    for name, (tail, _) in expected.items():
-        data = file[name]
-        if data.shape != (count, *tail):
-            raise Failed(f"{path} is damaged: {name} has shape {data.shape}, expected {(count, *tail)}")
-        offset = data.id.get_offset()
-        if data.external or data.is_virtual or (offset is not None and offset + data.nbytes > size):
-            raise Failed(f"{path} is truncated: {name} does not lie inside the file's {size} bytes")
+    count = check_fields(path, file, shape)
     if empty := int((file["row_state"][:] != STATES["done"]).sum()):
         command = attrs["command"]
         raise Refused(
             f"{path} is unfinished: {empty} of its {count} rows were never written. Remove it and run: {command}"
         )
+    names = [str(name) for name in file["label_names"].asstr(errors="replace")[:]]
+    check_codes(path, file["labels"][:], len(names), file["split"][:], file["view"][:])
     features = file["features"]
     offset, dtype = features.id.get_offset(), features.dtype
     if offset is not None:
         values: Any = np.memmap(path, dtype, "r", offset, features.shape)
     else:
         values = h5py.File(path, "r")["features"]  # chunked: HDF5 has to unpack it, so its own handle stays open
-    names = [str(name) for name in file["label_names"].asstr(errors="replace")[:]]
     return Stack(path, attrs, names, shape, np.arange(count), values)

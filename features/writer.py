@@ -29,6 +29,7 @@ class StackWriter:
     Attributes:
         paths: (rows,) list of str.
         labels, view, size, mtime_ns, row_state: (rows,) arrays, as in the file.
+        rejects: (path, reason, size, mtime_ns) of images that left the stack before.
         sha256: (rows, 32) uint8, zero where no image was read yet.
     """
 
@@ -48,6 +49,8 @@ class StackWriter:
             self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
             self.extract_seconds = float(file["extract_seconds"][()])
             self.width: int = file["features"].shape[1]
+            table = file["rejects"][:] if "rejects" in file else []  # of a finished stack whose rows are mended
+            self.rejects = [(path.decode(), reason.decode(), int(s), int(t)) for path, reason, s, t in table]
         self._offsets = offsets(self.partial)
         self._fd = os.open(self.partial, os.O_RDWR)
 
@@ -57,6 +60,8 @@ class StackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:  # interrupted, or a full disk: what was written until now survives a power loss too
+            os.fsync(self._fd)
         os.close(self._fd)
 
     def check(self) -> np.ndarray:
@@ -104,12 +109,13 @@ class StackWriter:
 
         Args:
             split: (rows,) uint8 of `SPLITS`; entries of rejected rows are ignored.
-            reasons: row index → why its image was rejected; all rows of that image leave the stack.
+            reasons: row index → why its image is left out; all rows of that image leave the stack.
 
         Raises:
             Failed: a row is still empty, every row was rejected, or there is no room to leave the rejected rows out.
         """
-        if missing := len(self.paths) - int((self.row_state == STATES["done"]).sum()) - len(reasons):
+        left_out = np.isin(np.arange(len(self.paths)), list(reasons))
+        if missing := int(((self.row_state != STATES["done"]) & ~left_out).sum()):
             raise Failed(f"{self.partial}: {missing} rows are still to be extracted")
         rejected = {self.paths[row] for row in reasons}
         done = np.flatnonzero([path not in rejected for path in self.paths])
@@ -139,7 +145,9 @@ class StackWriter:
         }
         known |= {"paths": [self.paths[i] for i in done], "split": split[done]}
         first = {self.paths[i]: i for i in sorted(reasons, reverse=True)}  # of an image's rows, that tells why
-        rejects = [(path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())]
+        rejects = self.rejects + [
+            (path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())
+        ]
         target = layout_path(self.stack)
         lay_out(target, known, self.label_names, self.attrs["feature_shape"], self.attrs, rejects)
         base = offsets(target)

@@ -189,9 +189,13 @@ def test_nothing_to_list(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_utf8(photo_folder: Path) -> None:
-    """Guards against a UnicodeEncodeError in the middle of the work: HDF5 holds paths as UTF-8."""
+    """Guards against a UnicodeEncodeError in the middle of the work: HDF5 holds paths, and class names, as UTF-8."""
     (photo_folder / "class0" / "0.png").rename(os.fsdecode(os.fsencode(photo_folder) + b"/class0/caf\xe9.png"))
-    with pytest.raises(Refused, match=r"1 file names in .* are not UTF-8: class0/caf\\udce9\.png\. Rename them"):
+    listing = scan(str(photo_folder))
+    assert listing.nameless == {r"class0/caf\xe9.png"}
+    assert r"class0/caf\xe9.png" in listing.paths
+    (photo_folder / "class1").rename(os.fsdecode(os.fsencode(photo_folder) + b"/caf\xe9"))
+    with pytest.raises(Refused, match=r"1 class names in .* are not UTF-8: caf\\xe9\. Rename these folders"):
         scan(str(photo_folder))
 
 

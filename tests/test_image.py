@@ -124,7 +124,7 @@ def test_reasons() -> None:
     with pytest.raises(Unreadable, match="^not an image in any known format$"):
         decoded(b"a text file named .jpg", 32)
     bomb = b"P4\n20000 20000\n" + bytes(1000)
-    with pytest.raises(Unreadable, match="400000000 pixels.*decompression bomb"):
+    with pytest.raises(Unreadable, match="more than the 160,000,000 that are decoded"):
         decoded(bomb, 32)
 
 

@@ -1,14 +1,12 @@
 import hashlib
 import os
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from tiny import REPO, attributes, begin, contents, environment, photos, stack
+from tiny import attributes, begin, contents, stack
 
 from features import Failed, open_stack
 from features.layout import lay_out, offsets
@@ -103,56 +101,3 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """Guards the message where the file cannot be made."""
     with pytest.raises(Failed, match=r"cannot lay out .*gone/a\.h5.* choose another --out"):
         lay_out(tmp_path / "gone" / "a.h5", contents(), ["class0"], (2, 3, 4), attributes())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small file system can be mounted by root only: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def test_too_little_disk_leaves_nothing_behind(small_disk: Path) -> None:
-    """Guards the full disk: met before any work, said with both sizes, no file left."""
-    held = contents(rows=100, shape=(7, 7, 100))
-    with pytest.raises(
-        Failed, match=r"it needs 3\.0 MB and 1\.0 MB are free\. Free some space or choose another --out"
-    ):
-        begin(small_disk / "a.h5", held)
-    assert list(small_disk.iterdir()) == []
-
-
-def test_little_disk_for_few_rows(small_disk: Path) -> None:
-    """Guards against the crash of HDF5 (segmentation fault) that closes a file on a disk with only some KB left."""
-    (small_disk / "filler").write_bytes(bytes(1_040_384))
-    with pytest.raises(Failed, match=r"it needs 1\.0 MB and 0\.0 MB are free"):
-        begin(small_disk / "a.h5", contents(rows=1, shape=(1,), classes=1))
-    assert [path.name for path in small_disk.iterdir()] == ["filler"]
-
-
-def test_a_disk_without_a_free_byte(small_disk: Path) -> None:
-    """Guards the writer on a disk that is full already: one line, exit 1, no file left, no traceback."""
-    data = photos(small_disk.parent / "photos", classes=2, each=2)
-    with open(small_disk / "filler", "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(bytes(4096))
-    program = "from features import cli; from features.lock import writer_lock; from features.layout import lay_out;"
-    program += "from pathlib import Path; from tiny import *\n"
-    program += "def main():\n with writer_lock(Path('a.h5')): begin(Path('a.h5'), contents())\ncli.run(main)"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=small_disk,
-        env=environment(PYTHONPATH=f"{REPO}:{REPO / 'tests'}"),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: cannot ")
-    assert [path.name for path in small_disk.iterdir()] == ["filler"]
-    assert data.is_dir()

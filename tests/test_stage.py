@@ -242,7 +242,7 @@ def test_rejects(mine: tuple[Path, Path, str], made: tuple[Path, Path, str], tmp
     (data / "class1" / "1.jpg").write_bytes((data / "class1" / "1.jpg").read_bytes()[:1500])
     (data / "class2" / "5.jpg").write_bytes(b"")
     bad = ["class0/2.png", "class1/1.jpg", "class2/5.jpg"]
-    words = ["extract", data, "--weights", weights, "--size", 32, "--batch", 4, "--out", stack]
+    words = ["extract", data, "--weights", weights, "--size", 32, "--batch", 4, "--max-bad", 20, "--out", stack]
     first = run(*words, cwd=tmp_path)
     assert (first.returncode, first.stdout) == (3, f"{stack}\n"), first.stderr
     assert "rejected class0/2.png: not an image in any known format\n" in first.stderr

@@ -85,11 +85,11 @@ def test_an_unreadable_image_leaves_with_all_its_views(tmp_path: Path) -> None:
     """Guards rejects: listed once, no view of it in the stack, every other row still beside its image."""
     data = photos(tmp_path / "photos")
     (data / "class1" / "3.jpg").write_bytes(b"<html>")
-    stack = open_stack(extract(str(data), views=2, out=str(tmp_path / "a.h5"), **SETTINGS))
+    stack = open_stack(extract(str(data), views=2, max_bad=10, out=str(tmp_path / "a.h5"), **SETTINGS))
     assert [(path, reason) for path, reason, *_ in stack.rejects] == [
         ("class1/3.jpg", "not an image in any known format")
     ]
-    plain = open_stack(extract(str(data), out=str(tmp_path / "plain.h5"), **SETTINGS))
+    plain = open_stack(extract(str(data), max_bad=10, out=str(tmp_path / "plain.h5"), **SETTINGS))
     assert stack.take(stack.view == 0).paths == plain.paths
     assert stack.take(stack.view == 0).split.tolist() == plain.split.tolist()
     assert verify(str(stack.path))["images"] == 17
