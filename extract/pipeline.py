@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from extract.forward import Forward
 from extract.image import Unreadable, decode, read_file
 from extract.recipe import Recipe
 from features.writer import StackWriter
 
 R = TypeVar("R")
+Rows = Callable[[np.ndarray], np.ndarray]  # (k, side, side, 3) uint8 → (k, width) float32
 
 
 class Block(NamedTuple):
@@ -30,10 +30,11 @@ def fill(
     writer: StackWriter,
     recipe: Recipe,
     starts: Iterable[int],
-    forward: Forward,
+    forward: Rows,
     batch: int,
     cores: int,
     done: Callable[[int], object],
+    lanes: int = 1,
 ) -> dict[int, str]:
     """Compute blocks of rows and write them.
 
@@ -47,6 +48,7 @@ def fill(
         batch: rows a block.
         cores: threads that decode.
         done: called with the number of rows of each block once it is written.
+        lanes: calls of `forward` that may run at once.
 
     Returns:
         row → reason, of the rows rejected.
@@ -69,9 +71,12 @@ def fill(
         rejected.update(block.reasons)
         return len(features)
 
-    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(1) as writers:
+    def compute(block: Block) -> tuple[Block, np.ndarray]:
+        return block, forward(block.images)
+
+    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(lanes) as lane, ThreadPoolExecutor(1) as writers:
         blocks = ahead(readers, read, ((start,) for start in starts), depth=cores + 1)
-        computed = ((block, forward(block.images)) for block in blocks)
+        computed = ahead(lane, compute, ((block,) for block in blocks), depth=lanes + 1)
         for rows in ahead(writers, write, computed, depth=2):
             done(rows)
     return rejected

@@ -29,6 +29,7 @@ class Recipe:
         seed: of random weights, of the split where the dataset has none, and of views.
         views: augmented views of each labelled train image, beside the image itself.
         augment: how they are made, a name in `AUGMENTS`.
+        precision: of the arithmetic, a name in `PRECISIONS`.
     """
 
     listing: Listing
@@ -39,6 +40,7 @@ class Recipe:
     seed: int
     views: int = 0
     augment: str = "photo"
+    precision: str = "f32"
 
     @property
     def file_name(self) -> str:
@@ -51,6 +53,7 @@ class Recipe:
             f"{self.size}px" if self.size != self.backbone.size else "",
             f"{self.views}views" if self.views else "",
             self.augment if self.views and self.augment != "photo" else "",
+            self.precision if self.precision != "f32" else "",
         ]
         return "-".join(part for part in parts if part) + ".h5"
 
@@ -64,7 +67,7 @@ class Recipe:
             "resize": "squash",
             "resize_filter": "bilinear",
             "dtype": "float32",
-            "precision": "f32",
+            "precision": self.precision,
             "views": self.views or None,
             "augment": self.augment if self.views else None,
             **weights_identity(self.backbone, self.weights, self.seed),

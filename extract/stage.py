@@ -1,7 +1,6 @@
 """Stage one: a dataset of images → one feature stack."""
 
 import json
-import os
 import sys
 import time
 from importlib import metadata
@@ -12,8 +11,9 @@ from tqdm import tqdm
 
 from extract.augment import AUGMENTS
 from extract.backbones import backbone_named
-from extract.base import cut, import_keras, load_base, weights_identity
+from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing, scan
+from extract.engines import PRECISIONS, choose_engine, cores
 from extract.forward import Forward, choose_device, compile_forward
 from extract.pipeline import fill
 from extract.recipe import Recipe
@@ -37,6 +37,8 @@ def extract(
     classes: int | None = None,
     size: int | None = None,
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "f32",
     batch: int = 32,
     views: int = 0,
     augment: str = "photo",
@@ -58,6 +60,8 @@ def extract(
         classes: take only the first so many classes by name.
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
+        engine: auto, keras or openvino (CPUs only, the faster there); fixed once a stack is begun.
+        precision: of the arithmetic, f32, bf16 or f16; rows are stored as float32 in any case.
         batch: images a forward pass, halved where they don't fit; fixed once a stack is begun.
         views: so many augmented views of each train image as rows beside it.
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
@@ -79,8 +83,12 @@ def extract(
         raise Refused(f"no augmentation is called {augment!r}; there are {', '.join(AUGMENTS)}")
     row = backbone_named(backbone)
     listing = scan(data, classes)
-    recipe = Recipe(listing, row, weights or row.weights, layer or row.layer, size or row.size, seed, views, augment)
-    return _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, batch, command)
+    if precision not in PRECISIONS:
+        raise Refused(f"no precision is called {precision!r}; there are {', '.join(PRECISIONS)}")
+    recipe = Recipe(
+        listing, row, weights or row.weights, layer or row.layer, size or row.size, seed, views, augment, precision
+    )
+    return _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, engine, batch, command)
 
 
 def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
@@ -112,17 +120,18 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         attrs["seed"],
         attrs.get("views", 0),
         attrs.get("augment", "photo"),
+        attrs["precision"],
     )
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
     _refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
-    _extract(out, recipe, "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
+    _extract(out, recipe, "auto", "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
     made = open_stack(out)
     same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
     _refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
     return out
 
 
-def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str) -> Path:
+def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, command: str) -> Path:
     wanted, listing = recipe.attrs(), recipe.listing
     with writer_lock(stack):
         if stack.exists():
@@ -139,18 +148,23 @@ def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str)
                 _refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
                 writer.forget(changes.changed)
                 batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
+                if engine == "auto":
+                    engine = str(writer.attrs["engine"]).split()[0]
         device = choose_device(device)
-        base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
-        base = cut(base, recipe.layer)
-        forward, batch = compile_forward(base, recipe.backbone, batch, device)
-        engine = f"keras on {import_keras().backend.backend()}"
+        chosen, why = choose_engine(engine, device, recipe.precision)
+        with chosen.policy(recipe.precision):
+            base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
+            base = cut(base, recipe.layer)
+            forward, batch = compile_forward(base, recipe.backbone, batch, device, chosen.name, recipe.precision)
+        if engine == "auto":
+            print(f"engine: {chosen.recorded} ({why})", file=sys.stderr)
         if not begun:
             named = recipe.weights in ("imagenet", "random", "formula")
             attrs = {name: value for name, value in wanted.items() if value is not None} | {
                 "weights": Path(recipe.weights).name,
                 "weights_file": "" if named else str(Path(recipe.weights).resolve()),
                 "weights_sha256": weights_sha256,
-                "engine": engine,
+                "engine": chosen.recorded,
                 "device": device,
                 "batch": batch,
                 "seed": recipe.seed,
@@ -165,7 +179,7 @@ def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str)
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
             # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
-            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine, "batch": batch}))
+            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": batch}))
             return _complete(writer, recipe, forward, batch)
 
 
@@ -177,9 +191,8 @@ def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int)
     if pending < len(good):
         print(f"resuming {writer.partial}: {len(good) - pending} of {len(good)} rows are done", file=sys.stderr)
     began = time.perf_counter()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tqdm(total=len(good), initial=len(good) - pending, unit="images", disable=None, dynamic_ncols=True) as bar:
-        reasons = fill(writer, recipe, starts, forward, batch, cores, bar.update)
+        reasons = fill(writer, recipe, starts, forward, batch, cores(), bar.update, forward.lanes)
     seconds = time.perf_counter() - began
     split = writer.split
     if recipe.listing.split is None and not recipe.views:
@@ -201,6 +214,6 @@ def _start_again(path: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "pillow")
+    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
     installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
     return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}
