@@ -7,6 +7,7 @@ import sys
 from extract import BACKBONES, extract
 from extract.augment import AUGMENTS
 from extract.engines import ENGINES, PRECISIONS
+from extract.image import FILTERS, RESIZES
 from extract.stage import DEVICES
 from features import Failed, Refused, open_stack
 from features.cli import add_door, run
@@ -22,6 +23,8 @@ def main() -> int:
         "engine": ["auto", *ENGINES],
         "precision": list(PRECISIONS),
         "augment": list(AUGMENTS),
+        "resize": RESIZES,
+        "filter": list(FILTERS),
     }
     add_door(parser, extract, positional=("data",), choices=choices)
     parser.add_argument("--list", action="store_true", help="list the backbones and stop")

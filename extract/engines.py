@@ -4,8 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -29,13 +28,11 @@ class Engine:
     Attributes:
         name: what `--engine` takes.
         unfit: why it cannot be had here, for a device and a precision; empty where it can.
-        policy: `with policy(precision):` a base is built whose arithmetic has that precision.
         compile: (model, batch, device, precision) → the function, and how many calls of it may run at once.
     """
 
     name: str
     unfit: Callable[[str, str], str]
-    policy: Callable[[str], AbstractContextManager[Any]]
     compile: Callable[[Any, int, str, str], tuple[Run, int]]
 
     @property
@@ -79,23 +76,11 @@ def cores() -> int:
         return count
 
 
-def _keras_policy(precision: str) -> AbstractContextManager[Any]:
-    keras = import_keras()
-
-    class Policy(AbstractContextManager[None]):
-        def __enter__(self) -> None:
-            self.before = keras.config.dtype_policy()
-            keras.config.set_dtype_policy(PRECISIONS[precision][0])
-
-        def __exit__(self, *_: object) -> None:
-            keras.config.set_dtype_policy(self.before)
-
-    return Policy()
-
-
 def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:
     """`Model.predict` in a loop would concatenate, retrace the ragged batch and leak."""
     keras = import_keras()
+    for layer in _layers(model):
+        layer.dtype_policy = keras.DTypePolicy(PRECISIONS[precision][0])  # the weights themselves stay float32
     # XLA on the CPU makes depthwise networks ten times slower; JAX cannot do without it.
     model.compile(jit_compile=device == "gpu" or keras.backend.backend() == "jax")
 
@@ -104,6 +89,12 @@ def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple
             return model.predict_on_batch(images)
 
     return run, 1
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """All layers of a model, those of models inside it too."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else (layer,)
 
 
 def _openvino() -> Any:
@@ -176,7 +167,7 @@ def _compile_openvino(model: Any, batch: int, device: str, precision: str) -> tu
 ENGINES = {
     row.name: row
     for row in (
-        Engine("keras", lambda device, precision: "", _keras_policy, _compile_keras),
-        Engine("openvino", _openvino_unfit, lambda precision: nullcontext(), _compile_openvino),
+        Engine("keras", lambda device, precision: "", _compile_keras),
+        Engine("openvino", _openvino_unfit, _compile_openvino),
     )
 }

@@ -66,7 +66,7 @@ def compile_forward(
         batch: rows a call; halved until they fit the device's memory.
         device: `cpu` or `gpu`.
         engine: a name in `ENGINES`.
-        precision: of the arithmetic; Keras has it from the base, which was built for it.
+        precision: of the arithmetic, a name in `PRECISIONS`.
 
     Returns:
         the function, and the batch it was compiled for.

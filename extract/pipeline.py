@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from extract.image import Unreadable, decode, read_file
+from extract.image import Unreadable, read_file
 from extract.recipe import Recipe
 from features.writer import StackWriter
 
@@ -104,7 +104,7 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, start: int) -
         try:
             file = read_file(recipe.listing.root / path)
             stats["sha256"][rows], stats["size"][rows], stats["mtime_ns"][rows] = file.sha256, file.size, file.mtime_ns
-            image = decode(file.data)
+            image = recipe.open(file.data)
             for i in rows:
                 images[i] = recipe.pixels(image, file.sha256, int(view[i]))
         except Unreadable as error:

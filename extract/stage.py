@@ -15,6 +15,7 @@ from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing, scan
 from extract.engines import PRECISIONS, choose_engine, cores
 from extract.forward import Forward, choose_device, compile_forward
+from extract.image import FILTERS, RESIZES
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
@@ -42,6 +43,8 @@ def extract(
     batch: int = 32,
     views: int = 0,
     augment: str = "photo",
+    resize: str = "squash",
+    filter: str = "bilinear",
     seed: int = 0,
     out: str | None = None,
 ) -> Path:
@@ -65,6 +68,8 @@ def extract(
         batch: images a forward pass, halved where they don't fit; fixed once a stack is begun.
         views: so many augmented views of each train image as rows beside it.
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
+        resize: what becomes the square input: squash (all of the image), crop (its middle), pad (all of it, on black).
+        filter: that pixels are resized with: bilinear, bicubic, lanczos or box, all antialiased.
         seed: of random weights, of views, and of the split where the dataset has none.
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
 
@@ -79,14 +84,28 @@ def extract(
     for name, value, least in (("batch", batch, 1), ("size", size, 1), ("views", views, 0), ("seed", seed, 0)):
         if value is not None and not least <= value < 2**32:
             raise Refused(f"--{name} {value}: give a number from {least} up")
-    if augment not in AUGMENTS:
-        raise Refused(f"no augmentation is called {augment!r}; there are {', '.join(AUGMENTS)}")
+    for kind, name, names in (
+        ("augmentation", augment, AUGMENTS),
+        ("precision", precision, PRECISIONS),
+        ("resize", resize, RESIZES),
+        ("filter", filter, FILTERS),
+    ):
+        if name not in names:
+            raise Refused(f"no {kind} is called {name!r}; there are {', '.join(names)}")
     row = backbone_named(backbone)
     listing = scan(data, classes)
-    if precision not in PRECISIONS:
-        raise Refused(f"no precision is called {precision!r}; there are {', '.join(PRECISIONS)}")
     recipe = Recipe(
-        listing, row, weights or row.weights, layer or row.layer, size or row.size, seed, views, augment, precision
+        listing,
+        row,
+        weights or row.weights,
+        layer or row.layer,
+        size or row.size,
+        seed,
+        views=views,
+        augment=augment,
+        precision=precision,
+        resize=resize,
+        filter=filter,
     )
     return _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, engine, batch, command)
 
@@ -118,10 +137,12 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         layer,
         attrs["input_size"],
         attrs["seed"],
-        attrs.get("views", 0),
-        attrs.get("augment", "photo"),
-        attrs["precision"],
-    )
+        views=attrs.get("views", 0),
+        augment=attrs.get("augment", "photo"),
+        precision=attrs["precision"],
+        resize=attrs["resize"],
+        filter=attrs["resize_filter"],
+    ).as_begun(attrs)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
     _refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
     _extract(out, recipe, "auto", "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
@@ -136,6 +157,7 @@ def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, 
     with writer_lock(stack):
         if stack.exists():
             finished = open_stack(stack)
+            wanted["decode"] = finished.attrs.get("decode")
             changes = image_changes(Recorded.of(finished), listing)
             _refuse(stack, recipe_changes(finished.attrs, wanted) + changes.lines())
             partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
@@ -144,6 +166,7 @@ def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, 
         begun = partial_path(stack).exists()
         if begun:
             with StackWriter(stack) as writer:
+                recipe, wanted["decode"] = recipe.as_begun(writer.attrs), writer.attrs.get("decode")
                 changes = image_changes(Recorded.of(writer), listing)
                 _refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
                 writer.forget(changes.changed)
@@ -152,10 +175,9 @@ def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, 
                     engine = str(writer.attrs["engine"]).split()[0]
         device = choose_device(device)
         chosen, why = choose_engine(engine, device, recipe.precision)
-        with chosen.policy(recipe.precision):
-            base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
-            base = cut(base, recipe.layer)
-            forward, batch = compile_forward(base, recipe.backbone, batch, device, chosen.name, recipe.precision)
+        base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
+        base = cut(base, recipe.layer)
+        forward, batch = compile_forward(base, recipe.backbone, batch, device, chosen.name, recipe.precision)
         if engine == "auto":
             print(f"engine: {chosen.recorded} ({why})", file=sys.stderr)
         if not begun:

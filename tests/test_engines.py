@@ -12,7 +12,7 @@ from test_backbones import APPLICATIONS, calibrate, close
 from tiny import environment, flip, photos
 
 from extract import BACKBONES, extract
-from extract.base import import_keras, load_base
+from extract.base import cut, import_keras, load_base
 from extract.engines import ENGINES, PRECISIONS, choose_engine
 from extract.forward import compile_forward
 from features import Refused, open_stack
@@ -22,6 +22,9 @@ from features.writer import partial_path
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block3_pool"}
 FAMILIES = list({row.module: name for name, row in reversed(APPLICATIONS.items())}.values())  # the first of each module
 SIDE = 80  # InceptionV3 takes no less than 75
+# Random weights amplify rounding: against the same networks in float64 (128 px), Keras is 0.8e-4 (ResNet50) and 1.2e-4
+# (InceptionV3) off and OpenVINO 0.7e-4 and 1.0e-4, so the two of them cannot be held to 1e-4 of each other.
+AMPLIFY = ("resnet50", "inceptionv3")
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +43,11 @@ def test_the_engines_agree(name: str) -> None:
     base, _ = load_base(row, "formula" if name == "scattering" else "random", side, seed=3)
     if name != "scattering":
         calibrate(base, getattr(keras.applications, row.module).preprocess_input)
+    base = cut(base, row.layer)
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), "u1")
     expected, got = (compile_forward(base, row, 4, "cpu", engine)[0](pixels) for engine in ("keras", "openvino"))
     assert (got.dtype, got.shape) == (np.float32, expected.shape)
-    close(got, expected)
+    close(got, expected, 2e-4 if name in AMPLIFY else 1e-4)
 
 
 def test_the_engines_agree_on_real_photos(shared: Path) -> None:

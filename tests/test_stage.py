@@ -171,6 +171,9 @@ def test_other_labels_are_refused(mine: tuple[Path, Path, str], tmp_path: Path) 
         ({"backbone": "vgg19"}, "backbone: vgg16 in the stack, vgg19 asked for"),
         ({"weights": "random"}, "weights: vgg.weights.h5 in the stack, random asked for"),
         ({"seed": 1}, "seed: 0 in the stack, 1 asked for"),
+        ({"precision": "bf16"}, "precision: f32 in the stack, bf16 asked for"),
+        ({"resize": "crop"}, "resize: squash in the stack, crop asked for"),
+        ({"filter": "bicubic"}, "resize_filter: bilinear in the stack, bicubic asked for"),
     ],
 )
 def test_other_settings_are_refused(made: tuple[Path, Path, str], changes: dict[str, Any], line: str) -> None:
@@ -213,6 +216,55 @@ def test_resume_computes_what_is_missing(
     assert new.attrs["batch"] == 4
     image = hashlib.sha256((data / "class2" / "4.png").read_bytes()).digest()
     assert new.field("sha256")[row].tobytes() == image
+
+
+def test_a_stack_from_before_scaled_decoding_stays_what_it_is(
+    mine: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards old stacks: without the attribute `decode` they are up to date, and go on with JPEGs decoded in full."""
+    data, stack, _ = mine
+    waves = np.add.outer(np.arange(300), np.arange(400))[..., None] * [1, 2, 3] % 251
+    Image.fromarray(waves.astype("u1")).save(data / "class0" / "1.jpg", quality=90)
+    stack.unlink()
+    again(mine)
+    scaled = open_stack(stack)
+    row, before, key = scaled.paths.index("class0/1.jpg"), scaled.X[:].copy(), scaled.key
+    stack.unlink()
+    Image.open(data / "class0" / "1.jpg").save(data / "class0" / "1.png")
+    (data / "class0" / "1.jpg").rename(data / "1.jpg")
+    again(mine)
+    full = open_stack(stack).X[open_stack(stack).paths.index("class0/1.png")].copy()
+    assert 0 < np.abs(full - before[row]).max() < 0.1 * np.abs(full).max()
+    stack.unlink()
+    (data / "1.jpg").rename(data / "class0" / "1.jpg")
+    (data / "class0" / "1.png").unlink()
+    again(mine)
+    with h5py.File(stack, "r+") as file:
+        assert file.attrs["decode"] == "scaled"
+        del file.attrs["decode"]
+    assert open_stack(stack).key != key
+    capsys.readouterr()
+    again(mine)
+    assert "up to date" in capsys.readouterr().err
+    partial = killed_before_the_rename(stack)
+    flip(partial, offsets(partial)["row_crc32"] + 4 * row)
+    again(mine)
+    close(open_stack(stack).X[row][None], full[None])
+
+
+def test_crop_pad_and_filter_reach_the_rows(mine: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """Guards `--resize` and `--filter` on their way: the rows of photos cropped and resized by plain Pillow."""
+    data, _, weights = mine
+    for path in data.rglob("*.*"):
+        image = Image.open(path).convert("RGB")
+        side, target = min(image.size), tmp_path / "cropped" / path.relative_to(data).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image.crop((left, top, left + side, top + side)).resize((32, 32), Image.Resampling.LANCZOS).save(target)
+    ready = again((tmp_path / "cropped", tmp_path / "b.h5", weights))
+    cropped = open_stack(again((data, tmp_path / "c.h5", weights), resize="crop", filter="lanczos"))
+    assert (cropped.attrs["resize"], cropped.attrs["resize_filter"]) == ("crop", "lanczos")
+    close(cropped.X[:], open_stack(ready).X[:])
 
 
 def test_resume_with_something_else_is_refused(mine: tuple[Path, Path, str]) -> None:
@@ -286,6 +338,8 @@ def test_refused_before_any_work(photo_folder: Path, tmp_path: Path) -> None:
         ({"size": 0}, "--size 0: give a number from 1 up"),
         ({"seed": -1}, "--seed -1: give a number from 0 up"),
         ({"weights": "gone.h5"}, r"no weights file at gone\.h5"),
+        ({"resize": "fit"}, "no resize is called 'fit'; there are squash, crop, pad"),
+        ({"filter": "cubic"}, "no filter is called 'cubic'; there are bilinear, bicubic, lanczos, box"),
         ({"backbone": "vgg61"}, r"no backbone is called 'vgg61'\. Did you mean .*vgg16"),
     ):
         if "device" in changes and import_keras().distribution.list_devices("gpu"):
