@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -74,6 +75,13 @@ def cores() -> int:
         return max(1, min(count, int(quota) // int(period)))
     except (OSError, ValueError):  # no control group, or no quota ("max")
         return count
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that take part in a row."""
+    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
+    installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
+    return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}
 
 
 def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:

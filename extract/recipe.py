@@ -86,11 +86,14 @@ class Recipe:
             **({"seed": self.seed} if self.views or self.listing.split is None else {}),
         }
 
-    def rows(self) -> dict[str, Any]:
+    def rows(self, settled: Mapping[bytes, int]) -> dict[str, Any]:
         """What is known of the rows before an image is opened: (rows,) each; an image's views follow each other.
 
         Views need the split beforehand, as only train images have any: where the dataset has none, its files are
         hashed for it.
+
+        Args:
+            settled: SHA-256 → split of images that have one already.
         """
         listing = self.listing
         split = listing.split
@@ -99,7 +102,7 @@ class Recipe:
             known = np.array([digest is not None for digest in read])
             sha256 = np.frombuffer(b"".join(digest for digest in read if digest), "u1").reshape(-1, 32)
             split = np.zeros(len(known), "u1")
-            split[known] = seeded_split(listing.labels[known], sha256, self.seed)
+            split[known] = seeded_split(listing.labels[known], sha256, self.seed, settled=settled)
         copies = np.ones(len(listing.paths), int)
         if split is not None:
             copies += self.views * ((split == SPLITS["train"]) & (listing.labels != UNLABELLED))

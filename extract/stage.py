@@ -3,8 +3,8 @@
 import json
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,13 +13,14 @@ from extract.augment import AUGMENTS
 from extract.backbones import backbone_named
 from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing, scan
-from extract.engines import PRECISIONS, choose_engine, cores
+from extract.engines import PRECISIONS, choose_engine, cores, versions
 from extract.forward import Forward, choose_device, compile_forward
 from extract.image import FILTERS, RESIZES
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
-from extract.staleness import Recorded, image_changes, recipe_changes
+from extract.staleness import Recorded, image_changes, recipe_changes, refuse, start_again
+from extract.update import begin_update, carry_over, settled_split
 from features import Refused, Stack, open_stack
 from features.cli import command_line
 from features.layout import lay_out
@@ -50,8 +51,8 @@ def extract(
 ) -> Path:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
 
-    A run that was killed goes on where it stopped; a stack that is up to date is left alone; one that was made from
-    other images, weights or settings is refused with a list of what differs.
+    A run that was killed goes on where it stopped; a stack that is up to date is left alone; images that were added,
+    changed or removed cost only their own rows; other weights or settings are refused with a list of what differs.
 
     Args:
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
@@ -144,35 +145,51 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         filter=attrs["resize_filter"],
     ).as_begun(attrs)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
-    _refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
+    refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
     _extract(out, recipe, "auto", "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
     made = open_stack(out)
     same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
-    _refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
+    refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
     return out
 
 
 def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, command: str) -> Path:
     wanted, listing = recipe.attrs(), recipe.listing
+    made_now = {
+        "dataset": listing.name,
+        "dataset_root": str(listing.root),
+        "versions": json.dumps(versions()),
+        "command": command,
+    }
     with writer_lock(stack):
-        if stack.exists():
-            finished = open_stack(stack)
-            wanted["decode"] = finished.attrs.get("decode")
+        finished, replaced = open_stack(stack) if stack.exists() else None, []
+        if finished is not None:
+            recipe, wanted["decode"] = recipe.as_begun(finished.attrs), finished.attrs.get("decode")
             changes = image_changes(Recorded.of(finished), listing)
-            _refuse(stack, recipe_changes(finished.attrs, wanted) + changes.lines())
-            partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
-            print(f"{stack} is up to date, nothing to do", file=sys.stderr)
-            return stack
+            refuse(stack, recipe_changes(finished.attrs, wanted) + changes.refused().lines())
+            if not changes.lines():
+                partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
+                print(f"{stack} is up to date, nothing to do", file=sys.stderr)
+                return stack
+            print(f"{stack}: {'; '.join(changes.lines())}", file=sys.stderr)
+            begin_update(finished, recipe, _there(wanted) | made_now)
+            replaced = changes.changed
         begun = partial_path(stack).exists()
         if begun:
             with StackWriter(stack) as writer:
                 recipe, wanted["decode"] = recipe.as_begun(writer.attrs), writer.attrs.get("decode")
                 changes = image_changes(Recorded.of(writer), listing)
-                _refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
+                refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
                 writer.forget(changes.changed)
                 batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
                 if engine == "auto":
                     engine = str(writer.attrs["engine"]).split()[0]
+                good = writer.check()
+                if finished is not None:
+                    print(f"{carry_over(writer, finished, replaced)} rows were carried over", file=sys.stderr)
+                    good = writer.check()
+                    if good.all():  # images only went: the network isn't needed
+                        return _finish(writer, recipe, {}, finished)
         device = choose_device(device)
         chosen, why = choose_engine(engine, device, recipe.precision)
         base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
@@ -182,7 +199,7 @@ def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, 
             print(f"engine: {chosen.recorded} ({why})", file=sys.stderr)
         if not begun:
             named = recipe.weights in ("imagenet", "random", "formula")
-            attrs = {name: value for name, value in wanted.items() if value is not None} | {
+            made_by = {
                 "weights": Path(recipe.weights).name,
                 "weights_file": "" if named else str(Path(recipe.weights).resolve()),
                 "weights_sha256": weights_sha256,
@@ -190,52 +207,42 @@ def _extract(stack: Path, recipe: Recipe, device: str, engine: str, batch: int, 
                 "device": device,
                 "batch": batch,
                 "seed": recipe.seed,
-                "dataset": listing.name,
-                "dataset_root": str(listing.root),
-                "versions": json.dumps(_versions()),
-                "command": command,
             }
-            lay_out(layout_path(stack), recipe.rows(), listing.label_names, base.output_shape[1:], attrs)
+            attrs = _there(wanted) | made_by | made_now
+            lay_out(layout_path(stack), recipe.rows({}), listing.label_names, base.output_shape[1:], attrs)
             publish(layout_path(stack), partial_path(stack))
         with StackWriter(stack) as writer:
             if writer.attrs["weights_sha256"] != weights_sha256:
-                raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
+                raise Refused(f"{writer.partial} was begun with other weights: {start_again(writer.partial)}")
             # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
-            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": batch}))
-            return _complete(writer, recipe, forward, batch)
+            refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": batch}))
+            return _finish(writer, recipe, _compute(writer, recipe, forward), finished)
 
 
-def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int) -> Path:
-    """Compute the rows that are still missing, and finish the stack."""
+def _compute(writer: StackWriter, recipe: Recipe, forward: Forward) -> dict[int, str]:
+    """Compute the rows that are still missing; returns row → reason, of the rows rejected."""
     good = writer.check()
-    starts = [start for start in range(0, len(good), batch) if not good[start : start + batch].all()]
-    pending = sum(len(good[start : start + batch]) for start in starts)
-    if pending < len(good):
-        print(f"resuming {writer.partial}: {len(good) - pending} of {len(good)} rows are done", file=sys.stderr)
+    missing = np.flatnonzero(~good)
+    if len(missing) < len(good):
+        print(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done", file=sys.stderr)
+    blocks = [missing[i : i + forward.batch] for i in range(0, len(missing), forward.batch)]
     began = time.perf_counter()
-    with tqdm(total=len(good), initial=len(good) - pending, unit="images", disable=None, dynamic_ncols=True) as bar:
-        reasons = fill(writer, recipe, starts, forward, batch, cores(), bar.update, forward.lanes)
+    with tqdm(total=len(good), initial=int(good.sum()), unit="images", disable=None, dynamic_ncols=True) as bar:
+        reasons = fill(writer, recipe, blocks, forward, cores(), bar.update, forward.lanes)
     seconds = time.perf_counter() - began
+    print(f"{len(missing)} rows in {seconds:.1f} s ({len(missing) / seconds:.1f} images/s)", file=sys.stderr)
+    return reasons
+
+
+def _finish(writer: StackWriter, recipe: Recipe, reasons: dict[int, str], before: Stack | None) -> Path:
+    """Give the rows their split, that of the stack before where they have one, and the file its name."""
     split = writer.split
     if recipe.listing.split is None and not recipe.views:
         read = writer.sha256.any(axis=1)
         split = np.zeros(len(read), "u1")
-        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed)
-    stack = writer.finish(split, reasons)
-    print(f"{pending} rows in {seconds:.1f} s ({pending / seconds:.1f} images/s)", file=sys.stderr)
-    return stack
+        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed, settled=settled_split(before))
+    return writer.finish(split, reasons)
 
 
-def _refuse(path: Path, changes: list[str]) -> None:
-    if changes:
-        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{_start_again(path)}")
-
-
-def _start_again(path: Path) -> str:
-    return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
-
-
-def _versions() -> dict[str, str]:
-    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
-    installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
-    return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}
+def _there(attrs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attrs.items() if value is not None}

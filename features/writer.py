@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -193,6 +194,12 @@ def publish(source: Path, target: Path) -> Path:
     finally:
         os.close(folder)
     return target
+
+
+def consecutive(rows: np.ndarray) -> list[slice]:
+    """Where increasing row numbers follow each other without a gap: [3, 4, 7] → [slice(0, 2), slice(2, 3)]."""
+    edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+    return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
 
 
 def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:
