@@ -10,8 +10,9 @@ DATA ?= digits
 option = $(if $($(1)),--$(2) "$($(1))")
 EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call option,LAYER,layer) \
 	$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
-	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,SEED,seed) $(call option,OUT,out) \
-	$(call option,MAXBAD,max-bad) $(if $(NOLEAKAGE),--no-leakage)
+	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
+	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) \
+	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(if $(NOLEAKAGE),--no-leakage)
 CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs)
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
@@ -20,7 +21,7 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH VIEWS AUGMENT MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS | SEED OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 
