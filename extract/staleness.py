@@ -32,8 +32,7 @@ class Recorded(NamedTuple):
         if isinstance(stack, StackWriter):
             images = np.flatnonzero(stack.view == 0)
             fields = {name: getattr(stack, name)[images] for name in names}
-            rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
-            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects=rejects)
+            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={})
         originals = stack.take(stack.view == 0)
         fields = {name: originals.field(name) for name in names}
         rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
