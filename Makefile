@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 EXTRA := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --prefer-binary --constraint constraints.txt
+INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: --constraint constraints.txt
 
 DATA ?= digits
 # name=VALUE on make's command line → --name VALUE on the program's
 option = $(if $($(1)),--$(2) "$($(1))")
 EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call option,LAYER,layer) \
 	$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
-	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,SEED,seed) $(call option,OUT,out) \
-	$(call option,MAXBAD,max-bad) $(if $(NOLEAKAGE),--no-leakage)
+	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
+	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) \
+	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(if $(NOLEAKAGE),--no-leakage)
 CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs)
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
@@ -20,7 +21,7 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE BATCH VIEWS AUGMENT MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS | SEED OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 
@@ -29,11 +30,11 @@ features: setup  ## stage one: DATA=folder BACKBONE=vgg16 [WEIGHTS=imagenet|rand
 
 classify: setup  ## stage two: MODEL=svm [SEARCH=1] [STACK=file] → its accuracy on the test rows
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
-		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
-		$(call option,EPOCHS,epochs) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 backbones: setup  ## list the frozen conv bases
 	@$(RUN) -m extract --list

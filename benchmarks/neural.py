@@ -31,7 +31,7 @@ from extract import extract
 from extract.backbones import backbone_named
 from extract.base import cut, import_keras, load_base
 from extract.forward import choose_device, compile_forward
-from extract.image import decode
+from extract.image import decode, squash
 from extract.tail import cut_below, tail_of
 from features import open_stack
 
@@ -100,7 +100,7 @@ def measure(layers: int, rate: float, photos: Path, folder: Path, found: Measure
     path = extract(str(sample(photos, BATCH, folder)), weights="random", layer=layer, out=str(folder / f"{layer}.h5"))
     stack, labels, rows = open_stack(path), np.arange(BATCH) % CLASSES, np.arange(BATCH)
     files = sorted(photos.rglob("*.jpg"))[:BATCH]
-    images = np.stack([decode(file.read_bytes(), row.size) for file in files])
+    images = np.stack([squash(decode(file.read_bytes()), row.size) for file in files])
     pixels = getattr(keras.applications, row.module).preprocess_input(images.astype("f4"))
     name = "fine-tuning" if layers else "dense head"
     for turn in range(ROUNDS + 1):

@@ -9,9 +9,10 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from classify.fit import RUNS, Task, model_named, open_stacks
-from classify.judge import judge
+from classify.fit import RUNS, model_named, open_stacks
+from classify.judge import judge, paired_difference
 from classify.models import MODELS
+from classify.task import Task
 from classify.wording import p_value, points
 from features import Failed, Stack
 from features.cli import command_line
@@ -23,6 +24,7 @@ def compare(
     stack: list[str] | str | None = None,
     models: list[str] | None = None,
     epochs: int | None = None,
+    views: int | None = None,
     search: bool = False,
     balance: bool = False,
     jobs: int | None = None,
@@ -33,12 +35,14 @@ def compare(
 ) -> Path:
     """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
 
-    A model that fails is listed with its reason and costs the others nothing.
+    A model that fails is listed with its reason and costs the others nothing. Where train images have augmented views,
+    each model is also fitted without them, to tell what they bring.
 
     Args:
         stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
         models: the classifiers; by default all.
         epochs: train networks for at most so many.
+        views: train on so many augmented views of each train image; by default on all that the stack has.
         search: choose the classical models' settings by cross-validation inside the train rows.
         balance: in the classical models, let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
@@ -52,28 +56,38 @@ def compare(
         model's own folder.
 
     Raises:
-        Refused: a model is unknown, or the stack has too few classes or no test rows.
+        Refused: a model is unknown, or the stack has too few classes or views or no test rows.
         Failed: not one of the models could be fitted.
     """
     from classify.report import write_report
 
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
     chosen = {name: model_named(name) for name in models or MODELS}
-    task = Task(_moved(open_stacks(stack), dataset_root=data, weights_file=weights), search, balance, jobs)
+    opened = _moved(open_stacks(stack), dataset_root=data, weights_file=weights)
+    task = Task(opened, views, search, balance, jobs)
+    without = Task(opened, 0, search, balance, jobs) if task.views else None
     folder = Path(out) if out else RUNS / task.name
+    plain: dict[str, Path] = {}
     failed: dict[str, str] = {}
-    for name, row in chosen.items():
-        print(f"fitting {row.title} to {len(task.train)} rows …", file=sys.stderr)
-        about = {"model": name, "title": row.title, "command": command, "versions": versions()}
+    for name, model in chosen.items():
+        print(f"fitting {model.title} to {len(task.train)} rows …", file=sys.stderr)
+        about = {"model": name, "title": model.title, "command": command, "versions": versions()}
         try:
-            options = {"epochs": epochs} if epochs is not None and "epochs" in row.options else {}
-            task.run(row, row.pool, seed, options, folder / name, about)
+            options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
+            task.run(model, model.pool, seed, options, folder / name, about)
+            if without and name != "scratch":  # which takes photos, and changes them anew each epoch
+                print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
+                plain[name] = without.run(model, model.pool, seed, options, folder / name / "without-views", about)
         except Failed as error:
-            print(f"{row.title} failed: {error}", file=sys.stderr)
+            print(f"{model.title} failed: {error}", file=sys.stderr)
             failed[name] = str(error)
     if len(failed) == len(chosen):
         raise Failed("no model could be fitted:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
     rows, predictions = judge({name: folder / name for name in chosen if name not in failed}, seed)
+    for row in rows:
+        if row["model"] in plain:
+            gained, ends = paired_difference(folder / row["model"], plain[row["model"]], seed)
+            row |= {"views_difference": gained, "views_interval": ends}
     missing = [
         {"model": name, "title": chosen[name].title, "accuracy": None, "failed": why} for name, why in failed.items()
     ]
@@ -93,8 +107,13 @@ def versions() -> dict[str, str]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Results as a table for the terminal, within 100 columns; a column that nobody has a value for is left out."""
+    """Results as a table for the terminal, within 100 columns.
+
+    A column that nobody has a value for is left out, and so is balanced accuracy where it is everybody's accuracy.
+    """
     there = [row for row in rows if "failed" not in row]
+    if all(f"{row['accuracy']:.2%}" == f"{row['balanced_accuracy']:.2%}" for row in there):
+        there = [row | {"balanced_accuracy": None} for row in there]
     order = sorted(COLUMNS, key=lambda column: column[1] not in LEADING) if uneven(there) else COLUMNS
     columns = [(head, field, show) for head, field, show in order if any(row.get(field) is not None for row in there)]
     cells = [[head for head, _, _ in columns]] + [
@@ -109,6 +128,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
     if baseline := there[0].get("baseline"):
         lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
+    if any(row.get("views_difference") is not None for row in there):
+        lines.append(f"views: points gained by training on {there[0]['views']} views of each image, same test rows")
     return "\n".join(lines)
 
 
@@ -121,7 +142,7 @@ def uneven(rows: list[dict[str, Any]]) -> bool:
 
 
 def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
@@ -134,6 +155,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("ECE", "calibration_error", "{:.1%}".format),
     ("diff", "difference", points),
     ("p", "mcnemar_holm_p", p_value),
+    ("views", "views_difference", points),
     ("fit s", "fit_seconds", _short),
     ("pred s", "predict_seconds", _short),
     ("MB", "model_bytes", lambda size: _short(size / 1e6)),

@@ -18,14 +18,17 @@ from features import Stack
 class Dense(Network):
     """Dense layers, dropout, softmax: what the sources train on frozen features.
 
-    The sources' own settings are `Dense(pool="flatten", widths=(4096, 1072), dropout=0.2, scale=False)`.
+    The defaults had the best accuracy on validation rows inside train of food101-10 on MobileNetV2, six seeds (77.7 %;
+    77.5 % with 256 units at 1e-3, 77.1 % with those and without roots). The sources' own settings:
+    `Dense(pool="flatten", widths=(4096, 1072), dropout=0.2, scale=False, rate=1e-3)`.
 
     Args:
         pool: avg, max or flatten: how the rows of a stack are pooled; arrays are taken as they are.
         widths: units of the hidden layers.
         dropout: share of the last hidden layer's units that each training step leaves out.
-        scale: whether rows are first scaled to unit length, as the other classifiers here do, centred, and divided by
-            the root of their spread, so that one rate suits every backbone.
+        scale: whether each number is first replaced by its signed root (Perronnin et al., ECCV 2010), and rows are
+            scaled to unit length, centred, and divided by the root of their spread, so that one rate suits every
+            backbone.
         rate: Adam's learning rate.
         epochs: at most so many; the validation loss decides when to stop.
         random_state: seed of weights, validation rows, order and dropout.
@@ -37,10 +40,10 @@ class Dense(Network):
     def __init__(
         self,
         pool: str = "avg",
-        widths: Sequence[int] = (256,),
+        widths: Sequence[int] = (1024,),
         dropout: float = 0.5,
         scale: bool = True,
-        rate: float = 1e-3,
+        rate: float = 3e-4,
         epochs: int = 50,
         random_state: int = 0,
     ) -> None:
@@ -69,8 +72,8 @@ class Dense(Network):
         self.classes_, y = np.unique(y, return_inverse=True)
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
-        centre = unit_centre(taken(X, split[0])) if self.scale else None
-        self.model_ = head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre)
+        centre = unit_centre(taken(X, split[0]), root=True) if self.scale else None
+        self.model_ = head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre, root=True)
         trained = train(self.model_, self.rate, X, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
@@ -84,7 +87,12 @@ class Dense(Network):
 
 
 def head(
-    width: int, classes: int, widths: Sequence[int], dropout: float, centre: tuple[np.ndarray, float] | None
+    width: int,
+    classes: int,
+    widths: Sequence[int],
+    dropout: float,
+    centre: tuple[np.ndarray, float] | None,
+    root: bool = False,
 ) -> Any:
     """Dense layers, dropout and softmax on rows.
 
@@ -94,16 +102,18 @@ def head(
         widths: units of the hidden layers.
         dropout: share of the last hidden layer's units that each training step leaves out.
         centre: mean (width,) and spread of rows of unit length, to scale them by; None leaves rows as they are.
+        root: whether those are rows of signed roots. Their slope has no bound at zero: not for what trains below.
 
     Returns:
         the Keras model, (batch, width) → (batch, classes) probabilities.
     """
     keras = import_keras()
-    layers = keras.layers
+    layers, ops = keras.layers, keras.ops
     rows = x = keras.Input((width,))
     if centre:
         scaling = layers.Normalization(name="centre")
-        x = scaling(layers.UnitNormalization()(rows))
+        x = layers.UnitNormalization()(ops.sign(rows) * ops.sqrt(ops.abs(rows)) if root else rows)
+        x = scaling(x)
         mean, spread = centre
         scaling.adapt_mean.assign(mean)  # weights, and not arguments, which would be written out as text
         scaling.adapt_variance.assign(np.full(width, spread or 1.0))

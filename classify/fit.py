@@ -1,27 +1,13 @@
 """Stage two: rows of a stack → one classifier, its predictions on the test rows, and its scores."""
 
-import csv
-import json
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
-from classify.checkpoint import Checkpoint
-from classify.fusion import SideBySide
-from classify.limits import cores
 from classify.models import MODELS, Model
-from classify.rows import pooled
-from classify.scores import scores
+from classify.task import Task
 from features import Refused, Stack, open_stack
 from features.cli import command_line
-from features.errors import listed, nearest
-from features.lock import check_writable
+from features.errors import nearest
 from features.reader import POOLS, only_stack
-from features.schema import UNLABELLED
 
 RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
 
@@ -32,6 +18,7 @@ def fit(
     pool: str | None = None,
     epochs: int | None = None,
     layers: int | None = None,
+    views: int | None = None,
     search: bool = False,
     balance: bool = False,
     jobs: int | None = None,
@@ -48,6 +35,7 @@ def fit(
         pool: flatten, avg or max over positions; by default what suits the classifier.
         epochs: networks only: train for at most so many.
         layers: fine-tuning only: how many of the backbone's last layers are trained.
+        views: train on so many augmented views of each train image; by default on all that the stack has.
         search: classical models only: choose the settings by cross-validation inside the train rows.
         balance: classical models only: let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
@@ -58,7 +46,7 @@ def fit(
         the folder, with the model, `result.json` and `predictions.csv` in it.
 
     Raises:
-        Refused: an argument is unknown, or the stack has too few classes or no test rows.
+        Refused: an argument is unknown, or the stack has too few classes or views or no test rows.
     """
     command = command_line(["python", "-m", "classify", "fit"], fit, dict(locals()), positional=("stack",))
     row = model_named(model)
@@ -71,7 +59,7 @@ def fit(
         raise Refused(f"{model} has no --{strange[0]}")
     if strange := [name for name, asked in (("search", search), ("balance", balance)) if asked and not row.grid]:
         raise Refused(f"{model} has no --{strange[0]}")
-    task = Task(open_stacks(stack), search, balance, jobs)
+    task = Task(open_stacks(stack), views, search, balance, jobs)
     folder = Path(out) if out else RUNS / task.name / model
     return task.run(row, pool or row.pool, seed, options, folder, {"model": model, "command": command})
 
@@ -98,164 +86,3 @@ def model_named(name: str) -> Model:
     if name not in MODELS:
         raise Refused(f"no model is called {name!r}.{nearest(name, list(MODELS))} All: {', '.join(MODELS)}")
     return MODELS[name]
-
-
-class Task:
-    """The train and test rows of a stack, and what several models can share of them.
-
-    Raises:
-        Refused: fewer than two classes in train, or no labelled test rows.
-    """
-
-    def __init__(self, stack: Stack, search: bool = False, balance: bool = False, jobs: int | None = None) -> None:
-        if jobs is not None and jobs < 1:
-            raise Refused(f"--jobs is {jobs}; it takes 1 or more")
-        self.search, self.balance, self.jobs = search, balance, jobs or cores()
-        labelled = stack.take(stack.y != UNLABELLED)
-        self.stack = stack
-        self.train, self.test = labelled.select(("train", "val")), labelled.select("test")
-        # Estimators get classes 0…k−1 even where every image of some class was rejected.
-        self.classes, self.y_train = np.unique(self.train.y, return_inverse=True)
-        if len(self.classes) < 2:
-            raise Refused(f"{stack.path} has {len(self.classes)} classes among its train rows; a classifier needs two")
-        if not len(self.test):
-            raise Refused(f"{stack.path} has no labelled test rows to score on")
-        if strange := [stack.label_names[label] for label in np.setdiff1d(self.test.y, self.classes)]:
-            known = "no model can be right about these test rows"
-            print(f"warning: classes without train rows, {known}: {listed(strange)}", file=sys.stderr)
-        self.parts = stack.parts if isinstance(stack, SideBySide) else (stack,)
-        self.name = "+".join(part.path.stem for part in self.parts)
-        self._products: list[np.ndarray] | None = None
-        self._products_seconds = 0.0
-
-    def products(self) -> list[np.ndarray]:
-        """Inner products of the flattened train rows, of each stack, computed once."""
-        from classify.gram import unit_products
-
-        if self._products is None:
-            began = time.perf_counter()
-            train = self.train.parts if isinstance(self.train, SideBySide) else (self.train,)
-            with threadpool_limits(self.jobs, "blas"):
-                self._products = [unit_products(part) for part in train]
-            self._products_seconds = time.perf_counter() - began
-        return self._products
-
-    def run(
-        self, model: Model, pool: str, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]
-    ) -> Path:
-        """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
-        from classify.classical import choose_path, fit_classical
-        from classify.judge import leading_score
-        from classify.saved import recipes, save_model
-
-        if not model.grid and isinstance(self.stack, SideBySide):
-            raise Refused(f"{model.title} takes one stack; the classical models take several")
-        way = choose_path(model, self.train, pool) if model.grid else None
-        check_writable(folder)
-        uses_products = pool == "flatten" and way in ("span", "kernel")
-        shared = self.products() if uses_products else None
-        started = time.perf_counter()
-        train, test = (self._rows(split, model, pool) for split in (self.train, self.test))
-        facts: dict[str, Any] = {}
-        checkpoint = None
-        if model.grid:
-            estimator, weights, facts = fit_classical(
-                model,
-                way,
-                self.train,
-                train,
-                self.y_train,
-                shared,
-                seed=seed,
-                wanted=self.search,
-                balance=self.balance,
-                jobs=self.jobs,
-                rows=len(self.train) + len(self.test),
-            )
-            if weights:
-                test = test.weighted(weights)
-                about = {**about, "weights": weights}
-        else:
-            pooling = {"pool": pool} if model.pool else {}
-            estimator = model.build(seed).set_params(**options, **pooling)
-            recorded = {"stack_key": self.stack.key, "model": model.title, **estimator.get_params()}
-            checkpoint = Checkpoint(folder / "best.h5", recorded)
-            estimator.fit(train, self.y_train, checkpoint)
-        fitted = time.perf_counter()
-        predicted = self.classes[estimator.predict(test)]
-        probabilities = self._probabilities(estimator, test)
-        predicted_at = time.perf_counter()
-        names = self.stack.label_names
-        about = {
-            **about,
-            "pool": pool,
-            "stack": " ".join(str(part.path) for part in self.parts),
-            "stack_key": self.stack.key,
-            "stack_keys": [part.key for part in self.parts],
-            "recipes": recipes(self.stack),
-            "label_names": names,
-            "classes": self.classes.tolist(),
-            "seed": seed,
-            **({"balance": True} if self.balance and model.grid else {}),
-            "params": _parameters(estimator),
-        }
-        save_model(estimator, folder, about)
-        result = {
-            **about,
-            **facts,
-            **scores(self.test.y, predicted, len(names)),
-            "leads_by": leading_score(self.y_train),
-            "n_train": len(self.train),
-            "n_test": len(self.test),
-            "extract_seconds": self.stack.extract_seconds,
-            # Each model is charged for the inner products that several share: what it would have cost alone.
-            "fit_seconds": fitted - started + (self._products_seconds if uses_products else 0),
-            "predict_seconds": predicted_at - fitted,
-            "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
-        }
-        if hasattr(estimator, "history_"):
-            result["history"] = estimator.history_
-        _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
-        (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        if checkpoint and estimator.stopped_ != "interrupted":
-            checkpoint.remove()
-        return folder
-
-    def _rows(self, split: Stack, model: Model, pool: str) -> Any:
-        if model.takes == "stack":
-            return split
-        rows = pooled(split, pool)
-        return rows.X if model.takes == "array" and isinstance(rows, Stack) else rows
-
-    def _probabilities(self, estimator: Any, test: Any) -> np.ndarray | None:
-        """(m, all classes of the stack), zero for classes that train has not; None where the model has none."""
-        try:
-            given = estimator.predict_proba(test)
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return None
-        probabilities = np.zeros((len(given), len(self.stack.label_names)))
-        probabilities[:, self.classes] = given
-        return probabilities
-
-
-MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
-
-
-def _parameters(estimator: Any) -> dict[str, Any]:
-    """The settings that JSON can hold, and of what was found while fitting what decides the model."""
-    names = ("C_", "gamma_", "cut_", "best_epoch_", "stopped_")
-    found = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
-    plain = (str, int, float, bool, tuple, dict)
-    return {n: v for n, v in {**estimator.get_params(), **found}.items() if isinstance(v, plain) and v == v}
-
-
-def _write_predictions(path: Path, test: Stack, predicted: np.ndarray, probabilities: np.ndarray | None) -> None:
-    """`path,label,predicted` of every test row, then one column a class with its probability, if there are any."""
-    names = test.label_names
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "label", "predicted", *(names if probabilities is not None else [])])
-        for i, name in enumerate(test.paths):
-            given = [] if probabilities is None else map(repr, probabilities[i].tolist())
-            table.writerow([name, names[test.y[i]], names[predicted[i]], *given])

@@ -67,6 +67,20 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
     return rows, said
 
 
+def paired_difference(one: Path, other: Path, seed: int) -> tuple[float, tuple[float, float]]:
+    """How much more often one model is right than another on the same test rows, and the 95 % interval of that.
+
+    Args:
+        one, other: the models' folders.
+        seed: of the bootstrap.
+    """
+    names = json.loads((one / "result.json").read_text())["label_names"]
+    said = [read_predictions(folder / "predictions.csv", names) for folder in (one, other)]
+    right = np.column_stack([p.right for p in said])
+    means = resampled_means(right, seed)
+    return float(right[:, 0].mean() - right[:, 1].mean()), interval(means[:, 0] - means[:, 1])
+
+
 def leading_score(y: np.ndarray) -> str:
     """`accuracy`, or `balanced_accuracy` where one class of `y` has more than three times the rows of another."""
     sizes = np.unique(y, return_counts=True)[1]

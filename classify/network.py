@@ -26,7 +26,7 @@ STOPPED = {
     "nan": "stopped: the loss is no longer a number (try a lower rate)",
     "interrupted": "interrupted",
 }
-FACTS = ("n_features_in_", "cut_", "history_", "best_epoch_", "stopped_")
+FACTS = ("pool", "n_features_in_", "cut_", "history_", "best_epoch_", "stopped_")
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 

@@ -64,6 +64,7 @@ def write_report(
             "Versions, features": json.loads(test.attrs.get("versions", "{}")),
             "Versions, models": best.get("versions", {}),
         }.items(),
+        "gained": any(row.get("views_interval") for row in rows),
         "chance_loss": np.log(len(names)),
         "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]]),
         "difference_axis": axis([0.0, *(end for row in rows for end in row["difference_interval"] or ())], kept=0.0),

@@ -73,8 +73,12 @@ def row_chunks(X: Any) -> Iterator[np.ndarray]:
         yield X[start : start + step]
 
 
-def unit_centre(X: Any) -> tuple[np.ndarray, float]:
+def unit_centre(X: Any, root: bool = False) -> tuple[np.ndarray, float]:
     """Mean of rows scaled to unit length, (d,) float64, and their spread: the mean squared distance to it.
+
+    Args:
+        X: (n, d) array or `Stack`.
+        root: whether the rows are those of `signed_root`.
 
     Raises:
         Refused: a row holds NaN or infinity; one would make all of them NaN, and ReLU turns that into silent zeros.
@@ -82,7 +86,7 @@ def unit_centre(X: Any) -> tuple[np.ndarray, float]:
     total: Any = 0.0
     squares = 0.0
     for piece in row_chunks(X):
-        rows = unit_rows(piece)
+        rows = unit_rows(signed_root(piece) if root else piece)
         total += rows.sum(axis=0, dtype=np.float64)
         squares += float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
     if not np.isfinite(squares):
@@ -91,6 +95,12 @@ def unit_centre(X: Any) -> tuple[np.ndarray, float]:
         )
     mean = total / shape(X)[0]
     return mean, squares / shape(X)[0] - float(mean @ mean)
+
+
+def signed_root(X: np.ndarray) -> np.ndarray:
+    """√|x| with the sign of x: power normalisation, which keeps a few large numbers from ruling a row's length."""
+    rooted: np.ndarray = np.sign(X) * np.sqrt(np.abs(X))
+    return rooted
 
 
 def unit_rows(X: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ import sys
 
 from extract import BACKBONES, extract
 from extract.augment import AUGMENTS
+from extract.engines import ENGINES, PRECISIONS
+from extract.image import FILTERS, RESIZES
 from extract.stage import DEVICES
 from features import Failed, Refused, open_stack
 from features.cli import add_door, run
@@ -17,7 +19,15 @@ DONE_WITH_REJECTS = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m extract")
-    add_door(parser, extract, positional=("data",), choices={"device": DEVICES, "augment": list(AUGMENTS)})
+    choices = {
+        "device": DEVICES,
+        "engine": ["auto", *ENGINES],
+        "precision": list(PRECISIONS),
+        "augment": list(AUGMENTS),
+        "resize": RESIZES,
+        "filter": list(FILTERS),
+    }
+    add_door(parser, extract, positional=("data",), choices=choices)
     parser.add_argument("--list", action="store_true", help="list the backbones and stop")
     given = vars(parser.parse_args())
     if given.pop("list"):

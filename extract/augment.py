@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from extract.image import squash
+from extract.image import FILTERS, squash
 
 ROTATION = 90.0  # the sources' degrees to either side
 BRIGHTNESS = (0.1, 0.7)  # factor: every training image becomes darker, which is what the sources did
@@ -18,13 +18,14 @@ TILT = 10.0  # degrees to either side
 COLOUR = (0.8, 1.2)  # factors of brightness, contrast and saturation
 
 
-def photograph(image: Image.Image, side: int, rng: np.random.Generator) -> np.ndarray:
+def photograph(image: Image.Image, side: int, rng: np.random.Generator, filter: str = "bilinear") -> np.ndarray:
     """Another photo of the same thing: a crop, flipped one time in two, slightly tilted, slightly other colours.
 
     Args:
         image: RGB of any size; the crop is taken at full size.
         side: of the result, pixels.
         rng: gives the crop's area, aspect and place, flip, tilt, brightness, contrast and saturation.
+        filter: a name in `FILTERS`, for the crop.
 
     Returns:
         (side, side, 3) uint8 RGB.
@@ -33,7 +34,7 @@ def photograph(image: Image.Image, side: int, rng: np.random.Generator) -> np.nd
     width, height = (min(1.0, math.sqrt(area * ratio)) for ratio in (aspect, 1 / aspect))
     left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
     box = (left * image.width, top * image.height, (left + width) * image.width, (top + height) * image.height)
-    view = image.resize((side, side), Image.Resampling.BILINEAR, box)
+    view = image.resize((side, side), FILTERS[filter], box)
     if rng.uniform() < 0.5:
         view = ImageOps.mirror(view)
     view = Image.fromarray(_rotated(np.asarray(view), rng.uniform(-TILT, TILT)))
@@ -56,13 +57,16 @@ def rotate_and_darken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return (_rotated(image, angle) * factor).astype("u1")
 
 
-AUGMENTS: dict[str, Callable[[Image.Image, int, np.random.Generator], np.ndarray]] = {
+AUGMENTS: dict[str, Callable[[Image.Image, int, np.random.Generator, str], np.ndarray]] = {
     "photo": photograph,
-    "sources": lambda image, side, rng: rotate_and_darken(squash(image, side), rng),
+    "sources": lambda image, side, rng, filter: rotate_and_darken(squash(image, side, filter), rng),
 }
+LEAST_SIDE = {"photo": math.sqrt(AREA[0] * ASPECT[0]), "sources": 1.0}  # share of a photo's side that a view shows
 
 
-def view_of(image: Image.Image, side: int, augment: str, seed: int, sha256: np.ndarray, view: int) -> np.ndarray:
+def view_of(
+    image: Image.Image, side: int, augment: str, seed: int, sha256: np.ndarray, view: int, filter: str = "bilinear"
+) -> np.ndarray:
     """One view of an image; the same arguments always give the same pixels.
 
     Args:
@@ -72,14 +76,15 @@ def view_of(image: Image.Image, side: int, augment: str, seed: int, sha256: np.n
         seed: any integer.
         sha256: (32,) uint8 of the image file.
         view: 0 for the image itself; another number, another random change.
+        filter: a name in `FILTERS`.
 
     Returns:
         (side, side, 3) uint8 RGB.
     """
     if view == 0:
-        return squash(image, side)
+        return squash(image, side, filter)
     digest = hashlib.sha256(f"{seed}:{view}:".encode() + sha256.tobytes()).digest()
-    return AUGMENTS[augment](image, side, np.random.default_rng(int.from_bytes(digest)))
+    return AUGMENTS[augment](image, side, np.random.default_rng(int.from_bytes(digest)), filter)
 
 
 def _rotated(image: np.ndarray, degrees: float) -> np.ndarray:

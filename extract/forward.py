@@ -1,16 +1,37 @@
 """The forward pass: one compiled function at one fixed shape."""
 
+import dataclasses
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from extract.backbones import Backbone
 from extract.base import import_keras
+from extract.engines import ENGINES, Run
 from features import Failed, Refused
 
-Forward = Callable[[np.ndarray], np.ndarray]  # (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """A compiled network: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32.
+
+    Attributes:
+        run: the compiled function, of `batch` images and no other number.
+        batch: images a call.
+        lanes: calls that may run at once, each in a thread of its own.
+    """
+
+    run: Run
+    batch: int
+    lanes: int = 1
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        whole = images
+        if len(images) < self.batch:
+            whole = np.zeros((self.batch, *images.shape[1:]), "u1")
+            whole[: len(images)] = images
+        return np.asarray(self.run(whole), "<f4").reshape(self.batch, -1)[: len(images)]
 
 
 def choose_device(device: str) -> str:
@@ -32,18 +53,21 @@ def choose_device(device: str) -> str:
     return device if device != "auto" else "gpu" if gpus else "cpu"
 
 
-def compile_forward(base: Any, backbone: Backbone, batch: int, device: str) -> tuple[Forward, int]:
+def compile_forward(
+    base: Any, backbone: Backbone, batch: int, device: str, engine: str = "keras", precision: str = "f32"
+) -> tuple[Forward, int]:
     """Compile preprocessing, base and flattening into one function, and run it once.
 
     A function of one shape is traced once and gives a row the same bits whatever its neighbours are, so the last,
     shorter batch is padded. Inference mode; preprocessing is part of the function, so pixels travel as bytes.
-    `Model.predict` in a loop would concatenate, retrace the ragged batch and leak.
 
     Args:
         base: (batch, side, side, 3) float32 preprocessed → (batch, h, w, c).
         backbone: whose preprocessing it needs.
         batch: rows a call; halved until they fit the device's memory.
         device: `cpu` or `gpu`.
+        engine: a name in `ENGINES`.
+        precision: of the arithmetic, a name in `PRECISIONS`.
 
     Returns:
         the function, and the batch it was compiled for.
@@ -59,20 +83,10 @@ def compile_forward(base: Any, backbone: Backbone, batch: int, device: str) -> t
     else:
         prepared = getattr(keras.applications, backbone.module).preprocess_input(values)
     model = keras.Model(pixels, base(prepared, training=False))
-    # XLA on the CPU makes depthwise networks ten times slower; JAX cannot do without it.
-    model.compile(jit_compile=device == "gpu" or keras.backend.backend() == "jax")
-
-    def forward(images: np.ndarray) -> np.ndarray:
-        whole = images
-        if len(images) < batch:
-            whole = np.zeros((batch, *images.shape[1:]), "u1")
-            whole[: len(images)] = images
-        with keras.device(f"{device}:0"):
-            rows = model.predict_on_batch(whole)
-        return np.asarray(rows, "<f4").reshape(batch, -1)[: len(images)]
-
     while True:
         try:
+            run, lanes = ENGINES[engine].compile(model, batch, device, precision)
+            forward = Forward(run, batch, lanes)
             forward(np.zeros((1, *base.input_shape[1:]), "u1"))
             return forward, batch
         except Exception as error:  # each backend has an exception of its own for this

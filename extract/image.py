@@ -27,6 +27,14 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+RESIZES = ("squash", "crop", "pad")
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}  # all antialiased where an image becomes smaller
+SPARE = 2  # a JPEG is decoded at no less than so many times the size it is needed at
 
 
 MOST_PIXELS = 160_000_000  # of one image: what the largest cameras take, and 640 MB while it is decoded
@@ -67,10 +75,18 @@ def read_file(path: Path) -> File:
     return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode an image to 8-bit RGB at its full size.
+def decode(data: bytes, side: int | None = None) -> Image.Image:
+    """Decode an image to 8-bit RGB.
 
     The first frame of an animation, turned as its EXIF orientation says, alpha composited on white.
+
+    Large JPEGs may be decoded at a half, a quarter or an eighth by leaving out frequencies: photos of 12 megapixels for
+    224 pixels in a sixth of the time (19 ms instead of 119), the resized pixels 0.15 levels of 255 away on average.
+
+    Args:
+        data: the file's bytes.
+        side: where a square of `side` pixels is all that is wanted, both sides keep `SPARE` times that, and an image
+            that is not at least twice as large again is decoded in full; None decodes every image in full.
 
     Raises:
         Unreadable: not an image, damaged, or too large.
@@ -81,6 +97,8 @@ def decode(data: bytes) -> Image.Image:
         with _opened(data) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
+            if side and image.format in ("JPEG", "MPO"):
+                image.draft(None, (SPARE * side, SPARE * side))
             image.load()
             return to_rgb(turned(image))
     except UnidentifiedImageError:
@@ -110,9 +128,23 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def squash(image: Image.Image, side: int) -> np.ndarray:
-    """The whole of an image as a square, (side, side, 3) uint8 RGB: Pillow bilinear (antialiased)."""
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+def framed(image: Image.Image, resize: str) -> Image.Image:
+    """What of an image becomes the square: all of it (`squash`), its middle (`crop`), or it on black (`pad`)."""
+    if resize == "crop":
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        return image.crop((left, top, left + side, top + side))
+    if resize == "pad":
+        side = max(image.size)
+        square = Image.new("RGB", (side, side))
+        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return square
+    return image
+
+
+def squash(image: Image.Image, side: int, filter: str = "bilinear") -> np.ndarray:
+    """The whole of an image as a square, (side, side, 3) uint8 RGB, by one of Pillow's filters in `FILTERS`."""
+    return np.asarray(image.resize((side, side), FILTERS[filter]))
 
 
 def turned(image: Image.Image) -> Image.Image:

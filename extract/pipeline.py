@@ -10,19 +10,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from extract.forward import Forward
-from extract.image import Unreadable, decode, is_animated, read_file
+from extract.image import Unreadable, is_animated, read_file
 from extract.recipe import Recipe
 from features.errors import listed
-from features.writer import StackWriter
+from features.writer import StackWriter, consecutive
 
 R = TypeVar("R")
+Rows = Callable[[np.ndarray], np.ndarray]  # (k, side, side, 3) uint8 → (k, width) float32
 
 
 class Block(NamedTuple):
-    """Consecutive rows on their way through the pipeline."""
+    """Rows on their way through the pipeline."""
 
-    start: int
+    rows: np.ndarray  # (k,) increasing
     images: np.ndarray  # (k, side, side, 3) uint8; black where unreadable
     stats: dict[str, np.ndarray]  # sha256 (k, 32), size (k,), mtime_ns (k,) of the files
     reasons: dict[int, str]  # row → why its image is unreadable
@@ -32,24 +32,24 @@ class Block(NamedTuple):
 def fill(
     writer: StackWriter,
     recipe: Recipe,
-    starts: Iterable[int],
-    forward: Forward,
-    batch: int,
+    blocks: Iterable[np.ndarray],
+    forward: Rows,
     cores: int,
     done: Callable[[int], object],
+    lanes: int = 1,
 ) -> dict[int, str]:
     """Compute blocks of rows and write them.
 
-    A block is always the same rows in the same places, so that a resumed run gives bit-identical features.
+    A row's bits do not depend on its place in a block (`compile_forward`), so missing rows are gathered from anywhere.
 
     Args:
         writer: the unfinished stack.
         recipe: where the images are, and how the base sees them.
-        starts: first row of each block to compute; a block is `batch` rows long, the last one shorter.
+        blocks: the rows to compute, increasing, at most `batch` in each.
         forward: the compiled function.
-        batch: rows a block.
         cores: threads that decode.
         done: called with the number of rows of each block once it is written.
+        lanes: calls of `forward` that may run at once.
 
     Returns:
         row → reason, of the rows rejected.
@@ -58,25 +58,29 @@ def fill(
     animated: list[str] = []
     clock = time.perf_counter()
 
-    def read(start: int) -> Block:
-        here = slice(start, min(start + batch, len(writer.paths)))
-        return read_block(recipe, writer.paths[here], writer.view[here], start)
+    def read(rows: np.ndarray) -> Block:
+        return read_block(recipe, [writer.paths[row] for row in rows], writer.view[rows], rows)
 
     def write(block: Block, features: np.ndarray) -> int:
         nonlocal clock
         for row in np.flatnonzero(~np.isfinite(features).all(1)):
-            block.reasons.setdefault(block.start + int(row), "its features are not finite (NaN or infinity)")
+            block.reasons.setdefault(int(block.rows[row]), "its features are not finite (NaN or infinity)")
         now = time.perf_counter()
-        bad = np.isin(np.arange(block.start, block.start + len(features)), list(block.reasons))
-        writer.write(block.start, features, block.stats, bad, now - clock)
-        clock = now
+        bad = np.isin(block.rows, list(block.reasons))
+        for run in consecutive(block.rows):
+            stats = {name: values[run] for name, values in block.stats.items()}
+            writer.write(int(block.rows[run.start]), features[run], stats, bad[run], now - clock)
+            clock = now
         rejected.update(block.reasons)
         animated.extend(block.animated)
         return len(features)
 
-    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(1) as writers:
-        blocks = ahead(readers, read, ((start,) for start in starts), depth=cores + 1)
-        computed = ((block, forward(block.images)) for block in blocks)
+    def compute(block: Block) -> tuple[Block, np.ndarray]:
+        return block, forward(block.images)
+
+    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(lanes) as lane, ThreadPoolExecutor(1) as writers:
+        decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores + 1)
+        computed = ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1)
         for rows in ahead(writers, write, computed, depth=2):
             done(rows)
     if animated:
@@ -86,14 +90,14 @@ def fill(
     return rejected
 
 
-def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, start: int) -> Block:
-    """Read and decode the images of consecutive rows, an image with several views once.
+def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndarray) -> Block:
+    """Read and decode the images of rows, an image with several views once.
 
     Args:
         recipe: where the images are, and how the base sees them.
         paths: (k,) of the rows.
         view: (k,) of the rows.
-        start: index of the first row.
+        rows: (k,) their numbers.
     """
     count = len(paths)
     images = np.zeros((count, recipe.size, recipe.size, 3), "u1")
@@ -105,20 +109,24 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, start: int) -
     reasons: dict[int, str] = {}
     animated: list[str] = []
     for path, group in groupby(range(count), paths.__getitem__):
-        rows = list(group)
+        views = list(group)
         try:
             if path in recipe.listing.nameless:
                 raise Unreadable("its name is not UTF-8: rename it")
             file = read_file(recipe.listing.root / path)
-            stats["sha256"][rows], stats["size"][rows], stats["mtime_ns"][rows] = file.sha256, file.size, file.mtime_ns
-            image = decode(file.data)
-            for i in rows:
+            stats["sha256"][views], stats["size"][views], stats["mtime_ns"][views] = (
+                file.sha256,
+                file.size,
+                file.mtime_ns,
+            )
+            image = recipe.open(file.data)
+            for i in views:
                 images[i] = recipe.pixels(image, file.sha256, int(view[i]))
             if is_animated(file.data):
                 animated.append(path)
         except Unreadable as error:
-            reasons |= {start + i: str(error) for i in rows}
-    return Block(start, images, stats, reasons, animated)
+            reasons |= {int(rows[i]): str(error) for i in views}
+    return Block(rows, images, stats, reasons, animated)
 
 
 def ahead(executor: Executor, function: Callable[..., R], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[R]:

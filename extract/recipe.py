@@ -1,16 +1,19 @@
 """What a stack is to be made of: which images, through which base, and how the base sees them."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from extract.augment import view_of
+from extract.augment import LEAST_SIDE, view_of
 from extract.backbones import Backbone
 from extract.base import weights_identity
 from extract.dataset import Listing
+from extract.image import decode, framed
 from extract.split import seeded_split
 from features.check import file_sha256
 from features.schema import SPLITS, UNLABELLED
@@ -29,6 +32,10 @@ class Recipe:
         seed: of random weights, of the split where the dataset has none, and of views.
         views: augmented views of each labelled train image, beside the image itself.
         augment: how they are made, a name in `AUGMENTS`.
+        precision: of the arithmetic, a name in `PRECISIONS`.
+        resize: how an image becomes a square, one of `RESIZES`.
+        filter: a name in `FILTERS`.
+        decode: `scaled`, or `full` for stacks that were begun when every JPEG was decoded at its full size.
     """
 
     listing: Listing
@@ -39,6 +46,10 @@ class Recipe:
     seed: int
     views: int = 0
     augment: str = "photo"
+    precision: str = "f32"
+    resize: str = "squash"
+    filter: str = "bilinear"
+    decode: str = "scaled"
 
     @property
     def file_name(self) -> str:
@@ -49,8 +60,11 @@ class Recipe:
             "" if self.weights == self.backbone.weights else Path(self.weights).name.split(".")[0],
             self.layer if self.layer != self.backbone.layer else "",
             f"{self.size}px" if self.size != self.backbone.size else "",
+            self.resize if self.resize != "squash" else "",
+            self.filter if self.filter != "bilinear" else "",
             f"{self.views}views" if self.views else "",
             self.augment if self.views and self.augment != "photo" else "",
+            self.precision if self.precision != "f32" else "",
         ]
         return "-".join(part for part in parts if part) + ".h5"
 
@@ -61,21 +75,25 @@ class Recipe:
             "layer": self.layer,
             "preprocessing": self.backbone.preprocessing,
             "input_size": self.size,
-            "resize": "squash",
-            "resize_filter": "bilinear",
+            "resize": self.resize,
+            "resize_filter": self.filter,
+            "decode": self.decode if self.decode != "full" else None,
             "dtype": "float32",
-            "precision": "f32",
+            "precision": self.precision,
             "views": self.views or None,
             "augment": self.augment if self.views else None,
             **weights_identity(self.backbone, self.weights, self.seed),
             **({"seed": self.seed} if self.views or self.listing.split is None else {}),
         }
 
-    def rows(self) -> dict[str, Any]:
+    def rows(self, settled: Mapping[bytes, int]) -> dict[str, Any]:
         """What is known of the rows before an image is opened: (rows,) each; an image's views follow each other.
 
         Views need the split beforehand, as only train images have any: where the dataset has none, its files are
         hashed for it.
+
+        Args:
+            settled: SHA-256 → split of images that have one already.
         """
         listing = self.listing
         split = listing.split
@@ -84,7 +102,7 @@ class Recipe:
             known = np.array([digest is not None for digest in read])
             sha256 = np.frombuffer(b"".join(digest for digest in read if digest), "u1").reshape(-1, 32)
             split = np.zeros(len(known), "u1")
-            split[known] = seeded_split(listing.labels[known], sha256, self.seed)
+            split[known] = seeded_split(listing.labels[known], sha256, self.seed, settled=settled)
         copies = np.ones(len(listing.paths), int)
         if split is not None:
             copies += self.views * ((split == SPLITS["train"]) & (listing.labels != UNLABELLED))
@@ -99,6 +117,20 @@ class Recipe:
         }
         return rows if split is None else rows | {"split": split[image]}
 
+    def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":
+        """This recipe with what a stack on disk decides for good: how its JPEGs are decoded."""
+        return dataclasses.replace(self, decode=str(attrs.get("decode", "full")))
+
+    def open(self, data: bytes) -> Image.Image:
+        """Decode an image file, as large as its views need it.
+
+        Raises:
+            Unreadable: as `extract.image.decode`.
+        """
+        share = LEAST_SIDE[self.augment] if self.views else 1.0
+        image = decode(data, math.ceil(self.size / share) if self.decode == "scaled" else None)
+        return framed(image, self.resize)
+
     def pixels(self, image: Image.Image, sha256: np.ndarray, view: int) -> np.ndarray:
-        """One view of a decoded image, (size, size, 3) uint8 RGB."""
-        return view_of(image, self.size, self.augment, self.seed, sha256, view)
+        """One view of an opened image, (size, size, 3) uint8 RGB."""
+        return view_of(image, self.size, self.augment, self.seed, sha256, view, self.filter)

@@ -66,7 +66,7 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
         kernel = np.tile(np.outer(weights, weights).astype("f4")[:, :, None, None], (1, 1, maps.shape[-1], 1))
         return ops.depthwise_conv(ops.pad(maps, around, mode="symmetric"), kernel, strides=2, padding="valid")
 
-    pixels = keras.Input((size, size, 3))
+    pixels = keras.Input((size, size, 3), name="pixels")
     lower = ops.reshape(ops.transpose(pixels, (0, 3, 1, 2)), (-1, size, size, 1))  # orders 0 and 1, colours apart
     second: list[Any] = []
     scales: list[Any] = []

@@ -1,33 +1,24 @@
 """Stage one: a dataset of images → one feature stack."""
 
-import json
-import os
 import sys
-import time
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from extract.augment import AUGMENTS
 from extract.backbones import backbone_named
-from extract.base import cut, import_keras, load_base, weights_identity
-from extract.concerns import LEAKED, concerns, leakage_changes, leaked
+from extract.base import weights_identity
+from extract.concerns import LEAKED, concerns
 from extract.dataset import Listing, scan
-from extract.forward import Forward, choose_device, compile_forward
-from extract.pipeline import fill
+from extract.engines import PRECISIONS
+from extract.image import FILTERS, RESIZES
+from extract.making import make_stack
 from extract.recipe import Recipe
-from extract.split import seeded_split
-from extract.staleness import Recorded, image_changes, recipe_changes
-from features import Failed, Refused, Stack, open_stack, verify
-from features.check import damaged_rows, has_its_identities
+from extract.staleness import Recorded, image_changes, recipe_changes, refuse
+from features import Failed, Refused, Stack, open_stack
 from features.cli import command_line
 from features.errors import listed
-from features.layout import lay_out
-from features.lock import writer_lock
 from features.reader import STACKS
-from features.writer import StackWriter, layout_path, partial_path, publish
 
 DEVICES = ("auto", "cpu", "gpu")
 
@@ -40,9 +31,13 @@ def extract(
     classes: int | None = None,
     size: int | None = None,
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "f32",
     batch: int = 32,
     views: int = 0,
     augment: str = "photo",
+    resize: str = "squash",
+    filter: str = "bilinear",
     seed: int = 0,
     no_leakage: bool = False,
     max_bad: float = 1.0,
@@ -50,8 +45,8 @@ def extract(
 ) -> Path:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
 
-    A run that was killed goes on where it stopped; a stack that is up to date is left alone; one that was made from
-    other images, weights or settings is refused with a list of what differs.
+    A run that was killed goes on where it stopped; a stack that is up to date is left alone; images that were added,
+    changed or removed cost only their own rows; other weights or settings are refused with a list of what differs.
 
     Args:
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
@@ -63,9 +58,13 @@ def extract(
         classes: take only the first so many classes by name.
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
+        engine: auto, keras or openvino (CPUs only, the faster there); fixed once a stack is begun.
+        precision: of the arithmetic, f32, bf16 or f16; rows are stored as float32 in any case.
         batch: images a forward pass, halved where they don't fit; fixed once a stack is begun.
         views: so many augmented views of each train image as rows beside it.
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
+        resize: what becomes the square input: squash (all of the image), crop (its middle), pad (all of it, on black).
+        filter: that pixels are resized with: bilinear, bicubic, lanczos or box, all antialiased.
         seed: of random weights, of views, and of the split where the dataset has none.
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
         max_bad: percent of images that may be unreadable; with more, the stack is finished, but the command has failed.
@@ -84,12 +83,31 @@ def extract(
             raise Refused(f"--{name} {value}: give a number from {least} up")
     if not 0 <= max_bad <= 100:
         raise Refused(f"--max-bad {max_bad:g}: give a percentage from 0 to 100")
-    if augment not in AUGMENTS:
-        raise Refused(f"no augmentation is called {augment!r}; there are {', '.join(AUGMENTS)}")
+    for kind, name, names in (
+        ("augmentation", augment, AUGMENTS),
+        ("precision", precision, PRECISIONS),
+        ("resize", resize, RESIZES),
+        ("filter", filter, FILTERS),
+    ):
+        if name not in names:
+            raise Refused(f"no {kind} is called {name!r}; there are {', '.join(names)}")
     row = backbone_named(backbone)
     listing = scan(data, classes)
-    recipe = Recipe(listing, row, weights or row.weights, layer or row.layer, size or row.size, seed, views, augment)
-    stack = _extract(Path(out) if out else STACKS / recipe.file_name, recipe, device, batch, command, no_leakage)
+    recipe = Recipe(
+        listing,
+        row,
+        weights or row.weights,
+        layer or row.layer,
+        size or row.size,
+        seed,
+        views=views,
+        augment=augment,
+        precision=precision,
+        resize=resize,
+        filter=filter,
+    )
+    place = Path(out) if out else STACKS / recipe.file_name
+    stack = make_stack(place, recipe, device, engine, batch, command, no_leakage)
     made = open_stack(stack)
     for line in concerns(Recorded.of(made)):
         print(f"warning: {line}", file=sys.stderr)
@@ -129,118 +147,16 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         layer,
         attrs["input_size"],
         attrs["seed"],
-        attrs.get("views", 0),
-        attrs.get("augment", "photo"),
-    )
+        views=attrs.get("views", 0),
+        augment=attrs.get("augment", "photo"),
+        precision=attrs["precision"],
+        resize=attrs["resize"],
+        filter=attrs["resize_filter"],
+    ).as_begun(attrs)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
-    _refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
-    _extract(out, recipe, "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
+    refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
+    make_stack(out, recipe, "auto", "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
     made = open_stack(out)
     same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
-    _refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
+    refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
     return out
-
-
-def _extract(stack: Path, recipe: Recipe, device: str, batch: int, command: str, no_leakage: bool = False) -> Path:
-    wanted, listing = recipe.attrs(), recipe.listing
-    with writer_lock(stack):
-        if stack.exists():
-            finished = open_stack(stack)
-            changes = image_changes(Recorded.of(finished), listing)
-            _refuse(
-                stack, recipe_changes(finished.attrs, wanted) + changes.lines() + leakage_changes(finished, no_leakage)
-            )
-            damaged = damaged_rows(finished)
-            if not damaged and has_its_identities(finished):
-                partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
-                print(f"{stack} is up to date, nothing to do", file=sys.stderr)
-                return stack
-            if not has_its_identities(finished) or not isinstance(finished.X, np.memmap):
-                verify(str(stack))  # raises, and says what to do: these cannot be computed again row by row
-            print(f"{stack} is damaged, so row {listed(damaged)} is computed again", file=sys.stderr)
-            os.replace(stack, partial_path(stack))
-        begun = partial_path(stack).exists()
-        if begun:
-            with StackWriter(stack) as writer:
-                changes = image_changes(Recorded.of(writer), listing)
-                _refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
-                writer.forget(changes.changed)
-                batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
-        device = choose_device(device)
-        base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
-        base = cut(base, recipe.layer)
-        forward, batch = compile_forward(base, recipe.backbone, batch, device)
-        engine = f"keras on {import_keras().backend.backend()}"
-        if not begun:
-            named = recipe.weights in ("imagenet", "random", "formula")
-            attrs = {name: value for name, value in wanted.items() if value is not None} | {
-                "weights": Path(recipe.weights).name,
-                "weights_file": "" if named else str(Path(recipe.weights).resolve()),
-                "weights_sha256": weights_sha256,
-                "engine": engine,
-                "device": device,
-                "batch": batch,
-                "seed": recipe.seed,
-                "dataset": listing.name,
-                "dataset_root": str(listing.root),
-                "versions": json.dumps(_versions()),
-                "command": command,
-            }
-            lay_out(layout_path(stack), recipe.rows(), listing.label_names, base.output_shape[1:], attrs)
-            publish(layout_path(stack), partial_path(stack))
-        with StackWriter(stack) as writer:
-            if writer.attrs["weights_sha256"] != weights_sha256:
-                raise Refused(f"{writer.partial} was begun with other weights: {_start_again(writer.partial)}")
-            # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
-            _refuse(writer.partial, recipe_changes(writer.attrs, {"engine": engine, "batch": batch}))
-            return _complete(writer, recipe, forward, batch, no_leakage)
-
-
-def _complete(writer: StackWriter, recipe: Recipe, forward: Forward, batch: int, no_leakage: bool) -> Path:
-    """Compute the rows that are still missing, and finish the stack."""
-    good = writer.check()
-    starts = [start for start in range(0, len(good), batch) if not good[start : start + batch].all()]
-    pending = sum(len(good[start : start + batch]) for start in starts)
-    if pending < len(good):
-        print(f"resuming {writer.partial}: {len(good) - pending} of {len(good)} rows are done", file=sys.stderr)
-    began = time.perf_counter()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with tqdm(total=len(good), initial=len(good) - pending, unit="images", disable=None, dynamic_ncols=True) as bar:
-        reasons = fill(writer, recipe, starts, forward, batch, cores, bar.update)
-        if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
-            print(
-                f"{len(changed)} images changed during the run and are read again: {listed(changed)}", file=sys.stderr
-            )
-            rows = np.flatnonzero(np.isin(writer.paths, changed))
-            writer.forget(changed)
-            again = sorted({int(row) // batch * batch for row in rows})
-            reasons = {row: why for row, why in reasons.items() if row // batch * batch not in again}
-            reasons |= fill(writer, recipe, again, forward, batch, cores, lambda rows: None)
-    seconds = time.perf_counter() - began
-    split = writer.split
-    if recipe.listing.split is None and not recipe.views and not writer.rejects:  # else it is split, and stays so
-        read = writer.sha256.any(axis=1)
-        split = np.zeros(len(read), "u1")
-        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed)
-    if no_leakage:
-        images = Recorded.of(writer)._replace(split=split[writer.view == 0])
-        copies = leaked(images, {writer.paths[row] for row in reasons})
-        reasons |= {row: LEAKED + copies[path] for row, path in enumerate(writer.paths) if path in copies}
-    stack = writer.finish(split, reasons)
-    print(f"{pending} rows in {seconds:.1f} s ({pending / seconds:.1f} images/s)", file=sys.stderr)
-    return stack
-
-
-def _refuse(path: Path, changes: list[str]) -> None:
-    if changes:
-        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{_start_again(path)}")
-
-
-def _start_again(path: Path) -> str:
-    return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
-
-
-def _versions() -> dict[str, str]:
-    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "pillow")
-    installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
-    return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}

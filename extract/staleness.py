@@ -1,12 +1,13 @@
 """Decide whether a stack on disk is the one that is asked for."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.dataset import Listing
-from features import Stack
+from features import Refused, Stack
 from features.check import file_sha256
 from features.errors import listed
 from features.schema import plain
@@ -31,8 +32,7 @@ class Recorded(NamedTuple):
         if isinstance(stack, StackWriter):
             images = np.flatnonzero(stack.view == 0)
             fields = {name: getattr(stack, name)[images] for name in names}
-            rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
-            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects=rejects)
+            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={})
         originals = stack.take(stack.view == 0)
         fields = {name: originals.field(name) for name in names}
         rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
@@ -47,6 +47,10 @@ class ImageChanges(NamedTuple):
     changed: list[str]
     relabelled: list[str]
     resplit: list[str]
+
+    def refused(self) -> "ImageChanges":
+        """Those that no rows can be carried over: the same images under other labels or in other splits."""
+        return self._replace(added=[], removed=[], changed=[])
 
     def lines(self) -> list[str]:
         """One line for each kind there is: `3 images added: a.jpg, b.jpg, c.jpg`."""
@@ -89,6 +93,21 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
             changes.changed.append(path)
     changes.removed.extend([*at, *rejects])
     return changes
+
+
+def refuse(path: Path, changes: list[str]) -> None:
+    """Refuse a file that was made from something else.
+
+    Raises:
+        Refused: there are changes.
+    """
+    if changes:
+        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{start_again(path)}")
+
+
+def start_again(path: Path) -> str:
+    """The way on for a file that cannot be gone on with."""
+    return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
 
 
 def _shown(value: Any) -> Any:

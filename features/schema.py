@@ -28,6 +28,7 @@ RECIPE = (
     "dtype",
     "precision",
 )
+DECODE = "decode"  # … and, where it is not in full, how JPEGs were decoded
 VIEWS = ("views", "augment", "seed")  # … and, only where there are views, what decides theirs
 REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
 
@@ -81,7 +82,8 @@ def fingerprint(
 
 def recipe(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the root attributes that decides a row's numbers, as plain Python values."""
-    return {name: plain(attrs[name]) for name in RECIPE}
+    optional = [DECODE] if DECODE in attrs else []
+    return {name: plain(attrs[name]) for name in (*RECIPE, *optional)}
 
 
 def key(attrs: Mapping[str, Any], dataset_fingerprint: str) -> str:

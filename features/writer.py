@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +30,6 @@ class StackWriter:
     Attributes:
         paths: (rows,) list of str.
         labels, view, size, mtime_ns, row_state: (rows,) arrays, as in the file.
-        rejects: (path, reason, size, mtime_ns) of images that left the stack before.
         sha256: (rows, 32) uint8, zero where no image was read yet.
     """
 
@@ -49,8 +49,6 @@ class StackWriter:
             self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
             self.extract_seconds = float(file["extract_seconds"][()])
             self.width: int = file["features"].shape[1]
-            table = file["rejects"][:] if "rejects" in file else []  # of a finished stack whose rows are mended
-            self.rejects = [(path.decode(), reason.decode(), int(s), int(t)) for path, reason, s, t in table]
         self._offsets = offsets(self.partial)
         self._fd = os.open(self.partial, os.O_RDWR)
 
@@ -145,9 +143,7 @@ class StackWriter:
         }
         known |= {"paths": [self.paths[i] for i in done], "split": split[done]}
         first = {self.paths[i]: i for i in sorted(reasons, reverse=True)}  # of an image's rows, that tells why
-        rejects = self.rejects + [
-            (path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())
-        ]
+        rejects = [(path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())]
         target = layout_path(self.stack)
         lay_out(target, known, self.label_names, self.attrs["feature_shape"], self.attrs, rejects)
         base = offsets(target)
@@ -201,6 +197,12 @@ def publish(source: Path, target: Path) -> Path:
     finally:
         os.close(folder)
     return target
+
+
+def consecutive(rows: np.ndarray) -> list[slice]:
+    """Where increasing row numbers follow each other without a gap: [3, 4, 7] → [slice(0, 2), slice(2, 3)]."""
+    edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+    return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
 
 
 def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:

@@ -128,7 +128,8 @@ def calibrate(base: Any, preprocess: Any) -> None:
     for layer in base.layers:
         if type(layer).__name__ == "BatchNormalization":
             layer.momentum = 0.0
-    base(preprocess(np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype("f4")), training=True)
+    images = np.random.default_rng(1).integers(0, 256, (8, *base.input_shape[1:])).astype("f4")
+    base(preprocess(images), training=True)
 
 
 def close(got: np.ndarray, expected: np.ndarray, bound: float = 1e-4) -> None:

@@ -13,7 +13,8 @@ import tiny
 
 from classify.checkpoint import Checkpoint, Trained
 from classify.dense import Dense, head
-from classify.network import evaluate, held_out, train
+from classify.network import evaluate, train
+from classify.validation import sides
 
 RUNS = Path("classify/runs/s/dense")
 COMMAND = [sys.executable, "-m", "classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "150"]
@@ -111,12 +112,12 @@ def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     """Killed between the end of a training and its result: history and weights come back without one more step."""
     random = np.random.default_rng(0)
     X, y = random.standard_normal((120, 5)).astype("f4"), random.integers(0, 2, 120)
-    held = held_out(X, y, 0)
+    split = sides(X, y, 0)
     first, again = (head(5, 2, (8,), 0.0, None) for _ in range(2))
-    ended = train(first, 0.01, X, y, held, epochs=3, seed=0, checkpoint=kept(tmp_path))
-    assert train(again, 0.01, X, y, held, epochs=3, seed=0, checkpoint=kept(tmp_path)) == ended
+    ended = train(first, 0.01, X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path))
+    assert train(again, 0.01, X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path)) == ended
     np.testing.assert_array_equal(again.predict_on_batch(X), first.predict_on_batch(X))
-    assert np.isclose(evaluate(again, X[held], y[held])[0], ended.lowest)
+    assert np.isclose(evaluate(again, X[split[1]], y[split[1]])[0], ended.lowest)
 
 
 def test_a_checkpoint_changes_no_result(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from sklearn import metrics
 from sklearn.datasets import load_digits
 from tiny import contents, run, stack
 
-from classify import compare
+from classify import compare, fit
 from classify.compare import table
 from classify.judge import judge, leading_score
 from classify.scores import read_predictions
@@ -160,3 +160,55 @@ def test_the_command_prints_the_table_and_the_report(tmp_path):
     page = (tmp_path / lines[-1]).read_text()
     assert "none could be read from /elsewhere" in page
     assert f"python -m classify compare {path} --models logreg --data /elsewhere" in page
+
+
+def with_views(path):
+    """Digits, each train image three times: itself and two noisy views."""
+    images, labels = load_digits(return_X_y=True)
+    held = contents(rows=200, shape=(4, 4, 4), classes=10)
+    held |= {"features": images[:200].astype("f4"), "labels": labels[:200]}
+    image = np.repeat(np.arange(200), np.where(held["split"] == 2, 1, 3))
+    view = np.arange(len(image)) - np.searchsorted(image, image)
+    noise = np.random.default_rng(0).uniform(0, 4, (len(image), 64)) * (view > 0)[:, None]
+    many = {name: held[name][image] for name in ("labels", "split", "sha256", "size", "mtime_ns")}
+    many |= {"features": (held["features"][image] + noise).astype("f4"), "view": view.astype("i4")}
+    many |= {"paths": [held["paths"][i] for i in image], "label_names": held["label_names"], "shape": held["shape"]}
+    return stack(path / "views.h5", many), stack(path / "plain.h5", held)
+
+
+def test_what_views_bring_is_told_for_each_model(tmp_path):
+    """Each model also without views: the gain is the difference of two files of predictions, the interval holds it."""
+    views, plain = with_views(tmp_path)
+    report = compare(str(views), ["dense", "linearsvm", "xgboost"], epochs=2, out=str(tmp_path / "out"))
+    rows = json.loads((tmp_path / "out" / "compare.json").read_text())
+    for row in rows:
+        trained = [tmp_path / "out" / row["model"], tmp_path / "out" / row["model"] / "without-views"]
+        results = [json.loads((folder / "result.json").read_text()) for folder in trained]
+        assert [(r["n_train"], r["n_test"], r["views"]) for r in results] == [(450, 50, 2), (150, 50, 0)]
+        y, predicted, *_ = said(tmp_path / "out", row["model"])
+        _, alone, *_ = said(tmp_path / "out", f"{row['model']}/without-views")
+        gain = np.mean(np.array(y) == predicted) - np.mean(np.array(y) == alone)
+        assert row["views_difference"] == pytest.approx(gain)
+        assert row["views_interval"][0] <= gain <= row["views_interval"][1]
+    assert "Gained by views" in report.read_text()
+    told = table(rows)
+    assert "views: points gained by training on 2 views of each image" in told
+    balanced = table([row | {"balanced_accuracy": row["accuracy"]} for row in rows])
+    assert "bal.acc" in told and "bal.acc" not in balanced
+    assert max(map(len, balanced.splitlines()[:4])) <= 100
+    for name in ("linearsvm", "xgboost"):
+        folder = fit(str(plain), model=name, out=str(tmp_path / "plain" / name))
+        assert said(folder.parent, name)[1] == said(tmp_path / "out", f"{name}/without-views")[1]
+
+
+def test_views_that_are_not_there_are_refused(tmp_path):
+    """More views than the stack has, or fewer than none: what it has, and the command that makes more."""
+    views, plain = with_views(tmp_path)
+    with pytest.raises(Refused, match=r"--views 3: .*views.h5 has 2 views of its train images.*extract DATA --views 3"):
+        fit(str(views), model="logreg", views=3)
+    with pytest.raises(Refused, match=r"--views 1: .*plain.h5 has no views of its train images"):
+        compare(str(plain), ["logreg"], views=1)
+    with pytest.raises(Refused, match=r"--views -1: "):
+        fit(str(views), model="logreg", views=-1)
+    one = json.loads((fit(str(views), model="logreg", views=1, out=str(tmp_path / "one")) / "result.json").read_text())
+    assert (one["n_train"], one["views"]) == (300, 1)

@@ -16,8 +16,9 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classify.dense import Dense, head
-from classify.network import BATCH, batches, held_out, train
+from classify.network import BATCH, batches, train
 from classify.saved import load_model, save_model
+from classify.validation import sides
 from extract.base import import_keras
 from features import Refused, Stack, open_stack
 
@@ -58,7 +59,7 @@ def stack(tmp_path: Path) -> Stack:
 def test_learns_a_stack_and_predicts_the_same_after_saving(stack: Stack, tmp_path: Path) -> None:
     """Fit from a stack, save without pickle, load with safe mode on: the same probabilities to the bit."""
     rows, test = stack.select("train"), stack.select("test")
-    fitted = Dense(widths=(16,), rate=0.01, epochs=20).fit(rows, rows.y)
+    fitted = Dense(pool="flatten", widths=(16,), rate=0.01, epochs=20).fit(rows, rows.y)
     assert fitted.score(test, test.y) > 0.9
     save_model(fitted, tmp_path / "model", {"model": "dense", "seed": 0})
     loaded, _ = load_model(tmp_path / "model")
@@ -68,11 +69,11 @@ def test_learns_a_stack_and_predicts_the_same_after_saving(stack: Stack, tmp_pat
 
 def test_same_seed_same_network(stack: Stack) -> None:
     """A seed decides weights, order and validation rows; a stack and its array give the same network."""
-    first = Dense(widths=(4,), epochs=2, random_state=3).fit(stack, stack.y)
+    first = Dense(pool="flatten", widths=(4,), epochs=2, random_state=3).fit(stack, stack.y)
     again = clone(first).fit(stack, stack.y)
     np.testing.assert_array_equal(first.predict_proba(stack), again.predict_proba(stack))
     assert first.history_ == again.history_
-    assert Dense(widths=(4,), epochs=2, random_state=4).fit(stack, stack.y).history_ != first.history_
+    assert Dense(pool="flatten", widths=(4,), epochs=2, random_state=4).fit(stack, stack.y).history_ != first.history_
 
 
 def test_sources_architecture_is_arguments_away() -> None:
@@ -101,10 +102,11 @@ def test_validation_rows_are_stratified_and_keep_copies_together() -> None:
     """15 % of each class; identical rows never straddle; another seed takes others."""
     X = np.repeat(np.random.default_rng(0).standard_normal((100, 3)), 2, axis=0)
     y = np.repeat(np.arange(2), 100)
-    held = held_out(X, y, seed=0)
-    assert np.array_equal(held[::2], held[1::2])
-    assert held[:100].sum() == held[100:].sum() == 16  # 15 % of 50 pairs, rounded to even
-    assert not np.array_equal(held, held_out(X, y, seed=1))
+    train_rows, held = sides(X, y, seed=0)
+    assert sorted([*train_rows, *held]) == list(range(200))
+    assert np.array_equal(held[::2] + 1, held[1::2])
+    assert (held < 100).sum() == (held >= 100).sum() == 16  # 15 % of 50 pairs, rounded to even
+    assert not np.array_equal(held, sides(X, y, seed=1)[1])
 
 
 def test_the_datasets_own_validation_rows_are_used(tmp_path: Path) -> None:
@@ -112,7 +114,24 @@ def test_the_datasets_own_validation_rows_are_used(tmp_path: Path) -> None:
     held = tiny.contents(rows=12)
     held["split"] = np.arange(12) % 3
     rows = open_stack(tiny.stack(tmp_path / "s.h5", held)).select(("train", "val"))
-    assert np.array_equal(held_out(rows, rows.y, 0), rows.split == 1)
+    train_rows, validated = sides(rows, rows.y, 0)
+    assert np.array_equal(rows.split[train_rows], np.zeros(4))
+    assert np.array_equal(rows.split[validated], np.ones(4))
+
+
+def test_views_are_trained_on_and_never_validated_on(tmp_path: Path) -> None:
+    """Views of an image that is held out are on neither side, pooled rows or not; the images' sides are as without."""
+    held, image, view = tiny.contents(rows=60), np.repeat(np.arange(20), 3), np.tile(np.arange(3), 20)
+    held |= {"sha256": held["sha256"][image], "labels": image % 2, "view": view, "split": np.zeros(60, "u1")}
+    rows = open_stack(tiny.stack(tmp_path / "s.h5", held))
+    train_rows, validated = sides(rows, rows.y, 0)
+    originals = rows.take(rows.view == 0)
+    expected = sides(originals, originals.y, 0)
+    assert np.array_equal(validated, 3 * expected[1])
+    assert np.array_equal(train_rows, (3 * expected[0][:, None] + np.arange(3)).ravel())
+    fitted = Dense(pool="avg", widths=(2,), epochs=1, rate=0.0).fit(rows, rows.y)
+    chosen = fitted.predict_proba(rows)[validated, rows.y[validated]]
+    assert np.isclose(-np.log(chosen).mean(), fitted.history_["val_loss"][0], atol=1e-6)
 
 
 def test_batches_hold_every_row_once_and_mix_classes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +153,8 @@ def test_stops_early_and_gives_the_best_weights_back() -> None:
     y = np.random.default_rng(1).integers(0, 2, 300)
     fitted = Dense(widths=(64,), rate=0.01, epochs=50).fit(X, y)
     assert fitted.stopped_ == "patience" and len(fitted.history_["loss"]) == fitted.best_epoch_ + 5
-    held = held_out(X, y, 0)
-    chosen = fitted.predict_proba(X[held])[np.arange(held.sum()), y[held]]
+    held = sides(X, y, 0)[1]
+    chosen = fitted.predict_proba(X[held])[np.arange(len(held)), y[held]]
     before = fitted.history_["val_loss"]
     if fitted.best_epoch_:
         assert np.isclose(-np.log(chosen).mean(), min(before))
@@ -167,7 +186,7 @@ def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) 
             return row
 
         model = head(6, 2, (8,), 0.0, None)
-        return train(model, 0.01, X, y, np.zeros(200, bool), epochs=9, seed=0, augment=augment)
+        return train(model, 0.01, X, y, (np.arange(200), np.arange(0)), epochs=9, seed=0, augment=augment)
 
     assert interrupted_in(3).stopped == "interrupted"
     assert "interrupted; kept are the weights of epoch 2" in capsys.readouterr().err
@@ -181,7 +200,7 @@ def test_a_row_that_is_no_number_is_refused(tmp_path: Path) -> None:
     held["features"][5, 3] = np.nan
     stack = open_stack(tiny.stack(tmp_path / "s.h5", held))
     with pytest.raises(Refused, match=r"s\.h5: a train row holds NaN or infinity"):
-        Dense(epochs=1).fit(stack, stack.y)
+        Dense(pool="flatten", epochs=1).fit(stack, stack.y)
 
 
 def test_a_class_of_one_image_is_missing_from_test(tmp_path: Path) -> None:
@@ -209,5 +228,5 @@ def test_a_class_with_a_single_row_is_trained_on() -> None:
     """It has no validation row, and no error."""
     X, y = two_classes(rows=40)
     y[0] = 2
-    assert not held_out(X, y, 0)[0]
+    assert 0 in sides(X, y, 0)[0]
     assert Dense(widths=(4,), epochs=1).fit(X, y).predict_proba(X).shape == (40, 3)

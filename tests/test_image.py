@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from extract.image import Unreadable, decode, read_file, squash
+from extract.image import FILTERS, RESIZES, Unreadable, decode, framed, read_file, squash
 
 BILINEAR = Image.Resampling.BILINEAR
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "u1")
@@ -179,3 +179,73 @@ def test_file_identity(tmp_path: Path) -> None:
         read_file(tmp_path / "b.png")
     with pytest.raises(Unreadable, match="^Is a directory$"):
         read_file(tmp_path)
+
+
+def big(width: int = 2000, height: int = 1500, orientation: int = 1) -> bytes:
+    """A large JPEG with a little of everything: waves, edges and some noise."""
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 100 * np.sin(x / 37 + c) * np.cos(y / (23 + 9 * c)) for c in range(3)]
+    image = np.stack(waves, -1) + np.random.default_rng(0).normal(0, 8, (height, width, 3))
+    image[400:700, 300:900] = (250, 20, 20)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(Image.fromarray(image.clip(0, 255).astype("u1")), "JPEG", quality=92, exif=exif)
+
+
+def test_large_jpegs_are_decoded_no_larger_than_needed() -> None:
+    """Guards scaled decoding: at least twice the side, pixels within a level or two of the full decoding's."""
+    data = big()
+    assert decode(data, 100).size == (500, 375)
+    assert decode(data, 188).size == (1000, 750)
+    for side in (100, 188):
+        drift = np.abs(squash(decode(data, side), side).astype("f4") - squash(decode(data), side))
+        assert 0 < drift.mean() < 0.5
+        assert drift.max() < 25
+    turned = decode(big(orientation=6), 100)
+    assert turned.size == (375, 500)
+    assert np.array_equal(np.rot90(np.asarray(decode(data, 100)), -1), np.asarray(turned))
+    with pytest.raises(Unreadable, match="truncated"):
+        decode(data[: len(data) // 2], 100)
+
+
+def test_smaller_photos_are_decoded_in_full() -> None:
+    """Guards exactness: below four times the side, and in formats without scales, not a bit changes."""
+    data = big()
+    assert np.array_equal(np.asarray(decode(data, 376)), np.asarray(decode(data)))
+    png = encoded(Image.fromarray(np.tile(NOISE, (10, 10, 1))))
+    assert np.array_equal(np.asarray(decode(png, 8)), np.asarray(decode(png)))
+
+
+def test_scaled_decoding_of_real_photos(shared: Path) -> None:
+    """Guards its harmlessness: photos at 12 megapixels give the same pixels to a fifth of a level on average."""
+    for path in sorted((shared / "data" / "food101-10" / "images").rglob("*.jpg"))[::1000]:
+        data = encoded(Image.open(path).convert("RGB").resize((4000, 3000)), "JPEG", quality=92)
+        drift = np.abs(squash(decode(data, 224), 224).astype("f4") - squash(decode(data), 224))
+        assert drift.mean() < 0.4
+        assert drift.max() <= 6
+
+
+def test_crop_and_pad() -> None:
+    """Guards the two other ways to a square, against plain Pillow; none changes a square image."""
+    tall = PHOTO.rotate(90, expand=True)
+    for image in (PHOTO, tall):
+        width, height = image.size
+        box = (15, 0, 75, 60) if image is PHOTO else (0, 15, 60, 75)
+        plain = image.crop(box).resize((32, 32), BILINEAR)
+        assert np.array_equal(squash(framed(image, "crop"), 32), np.asarray(plain))
+        padded = np.asarray(framed(image, "pad"))
+        assert padded.shape == (90, 90, 3)
+        inside = padded[(90 - height) // 2 :, (90 - width) // 2 :][:height, :width]
+        assert np.array_equal(inside, np.asarray(image))
+        assert padded.sum() == inside.sum()
+        assert framed(image, "squash") is image
+    square = PHOTO.crop((0, 0, 60, 60))
+    for resize in RESIZES:
+        assert np.array_equal(np.asarray(framed(square, resize)), np.asarray(square))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_are_pillows(name: str) -> None:
+    """Guards the filter's name."""
+    plain = PHOTO.resize((32, 32), getattr(Image.Resampling, name.upper()))
+    assert np.array_equal(squash(PHOTO, 32, name), np.asarray(plain))

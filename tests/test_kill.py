@@ -50,13 +50,14 @@ recipe = Recipe(listing, BACKBONES["vgg16"], "random", "block5_pool", size=16, s
 with writer_lock(stack):
     if not partial_path(stack).exists():
         attrs = attributes(dataset_root=str(listing.root))
-        lay_out(layout_path(stack), recipe.rows(), listing.label_names, (16, 16, 24), attrs)
+        lay_out(layout_path(stack), recipe.rows({}), listing.label_names, (16, 16, 24), attrs)
         publish(layout_path(stack), partial_path(stack))
     with StackWriter(stack) as writer:
         good = writer.check()
         print("writing", int(good.sum()), flush=True)
-        starts = [start for start in range(0, len(good), 4) if not good[start : start + 4].all()]
-        reasons = fill(writer, recipe, starts, forward, 4, 2, lambda rows: None)
+        missing = np.flatnonzero(~good)
+        blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
+        reasons = fill(writer, recipe, blocks, forward, 2, lambda rows: None)
         writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
 """
 

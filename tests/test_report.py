@@ -59,7 +59,7 @@ def answered(folder, opened, model, error, proba=True, **more):
     result = {
         "model": model, "title": f"the {model} model", "label_names": names, "n_train": 7, "n_test": len(test),
         "extract_seconds": 1.0, "fit_seconds": 75.0, "predict_seconds": 0.1, "model_bytes": 10, "command": "c",
-        "pool": "flatten", "params": {"C": 1.0}, "stack": str(opened.path), **more,
+        "pool": "flatten", "views": 0, "params": {"C": 1.0}, "stack": str(opened.path), **more,
     }  # fmt: skip
     (folder / model).mkdir()
     (folder / model / "predictions.csv").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,164 @@
+"""A recipe → its stack: begun, resumed, brought up to date, or left alone."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from extract.base import cut, load_base
+from extract.concerns import LEAKED, leakage_changes, leaked
+from extract.engines import choose_engine, cores, versions
+from extract.forward import Forward, choose_device, compile_forward
+from extract.pipeline import fill
+from extract.recipe import Recipe
+from extract.split import seeded_split
+from extract.staleness import Recorded, image_changes, recipe_changes, refuse, start_again
+from extract.update import begin_update, carry_over, settled_split
+from features import Refused, Stack, open_stack, verify
+from features.check import damaged_rows, has_its_identities
+from features.errors import listed
+from features.layout import lay_out
+from features.lock import writer_lock
+from features.writer import StackWriter, layout_path, partial_path, publish
+
+
+def make_stack(
+    stack: Path, recipe: Recipe, device: str, engine: str, batch: int, command: str, no_leakage: bool = False
+) -> Path:
+    """Make a stack, or do what is missing of it.
+
+    Args:
+        stack: the file.
+        recipe: what it is to be made of.
+        device, engine, batch: as of `extract`; a file that is begun keeps its own.
+        command: to be recorded.
+        no_leakage: leave out train images that are in test too.
+
+    Returns:
+        stack.
+
+    Raises:
+        Refused: what is there was made from something else.
+        Failed: disk, network or memory.
+    """
+    wanted, listing = recipe.attrs(), recipe.listing
+    made_now = {
+        "dataset": listing.name,
+        "dataset_root": str(listing.root),
+        "versions": json.dumps(versions()),
+        "command": command,
+    }
+    with writer_lock(stack):
+        finished, replaced = open_stack(stack) if stack.exists() else None, []
+        if finished is not None:
+            recipe, wanted["decode"] = recipe.as_begun(finished.attrs), finished.attrs.get("decode")
+            changes = image_changes(Recorded.of(finished), listing)
+            others = recipe_changes(finished.attrs, wanted) + leakage_changes(finished, no_leakage)
+            refuse(stack, others + changes.refused().lines())
+            if not has_its_identities(finished):
+                verify(str(stack))  # raises, and says what to do: rows that nobody knows cannot be computed again
+            damaged = damaged_rows(finished)
+            if not damaged and not changes.lines():
+                partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
+                print(f"{stack} is up to date, nothing to do", file=sys.stderr)
+                return stack
+            if damaged:
+                print(f"{stack} is damaged, so row {listed(damaged)} is computed again", file=sys.stderr)
+            for line in changes.lines():
+                print(f"{stack}: {line}", file=sys.stderr)
+            begin_update(finished, recipe, _there(wanted) | made_now)
+            replaced = changes.changed
+        begun = partial_path(stack).exists()
+        if begun:
+            with StackWriter(stack) as writer:
+                recipe, wanted["decode"] = recipe.as_begun(writer.attrs), writer.attrs.get("decode")
+                changes = image_changes(Recorded.of(writer), listing)
+                refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
+                writer.forget(changes.changed)
+                batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
+                if engine == "auto":
+                    engine = str(writer.attrs["engine"]).split()[0]
+                good = writer.check()
+                if finished is not None:
+                    print(f"{carry_over(writer, finished, replaced)} rows were carried over", file=sys.stderr)
+                    good = writer.check()
+                    if good.all():  # images only went: the network isn't needed
+                        return _finish(writer, recipe, {}, finished, no_leakage)
+        device = choose_device(device)
+        chosen, why = choose_engine(engine, device, recipe.precision)
+        base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
+        base = cut(base, recipe.layer)
+        forward, batch = compile_forward(base, recipe.backbone, batch, device, chosen.name, recipe.precision)
+        if engine == "auto":
+            print(f"engine: {chosen.recorded} ({why})", file=sys.stderr)
+        if not begun:
+            named = recipe.weights in ("imagenet", "random", "formula")
+            made_by = {
+                "weights": Path(recipe.weights).name,
+                "weights_file": "" if named else str(Path(recipe.weights).resolve()),
+                "weights_sha256": weights_sha256,
+                "engine": chosen.recorded,
+                "device": device,
+                "batch": batch,
+                "seed": recipe.seed,
+            }
+            attrs = _there(wanted) | made_by | made_now
+            lay_out(layout_path(stack), recipe.rows({}), listing.label_names, base.output_shape[1:], attrs)
+            publish(layout_path(stack), partial_path(stack))
+        with StackWriter(stack) as writer:
+            if writer.attrs["weights_sha256"] != weights_sha256:
+                raise Refused(f"{writer.partial} was begun with other weights: {start_again(writer.partial)}")
+            # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
+            refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": batch}))
+            return _finish(writer, recipe, _compute(writer, recipe, forward), finished, no_leakage)
+
+
+def _compute(writer: StackWriter, recipe: Recipe, forward: Forward) -> dict[int, str]:
+    """Compute the rows that are still missing; returns row → reason, of the rows rejected."""
+    good = writer.check()
+    missing = np.flatnonzero(~good)
+    if len(missing) < len(good):
+        print(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done", file=sys.stderr)
+    began = time.perf_counter()
+    with tqdm(total=len(good), initial=int(good.sum()), unit="images", disable=None, dynamic_ncols=True) as bar:
+        blocks = _blocks(missing, forward.batch)
+        reasons = fill(writer, recipe, blocks, forward, cores(), bar.update, forward.lanes)
+        if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
+            paths = listed(changed)
+            print(f"{len(changed)} images changed during the run and are read again: {paths}", file=sys.stderr)
+            writer.forget(changed)
+            again = np.flatnonzero(np.isin(writer.paths, changed))
+            reasons = {row: why for row, why in reasons.items() if row not in again}
+            blocks = _blocks(again, forward.batch)
+            reasons |= fill(writer, recipe, blocks, forward, cores(), lambda rows: None, forward.lanes)
+    seconds = time.perf_counter() - began
+    print(f"{len(missing)} rows in {seconds:.1f} s ({len(missing) / seconds:.1f} images/s)", file=sys.stderr)
+    return reasons
+
+
+def _finish(
+    writer: StackWriter, recipe: Recipe, reasons: dict[int, str], before: Stack | None, no_leakage: bool
+) -> Path:
+    """Give the rows their split, that of the stack before where they have one, and the file its name."""
+    split = writer.split
+    if recipe.listing.split is None and not recipe.views:  # else it is split already
+        read = writer.sha256.any(axis=1)
+        split = np.zeros(len(read), "u1")
+        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed, settled=settled_split(before))
+    if no_leakage:
+        images = Recorded.of(writer)._replace(split=split[writer.view == 0])
+        copies = leaked(images, {writer.paths[row] for row in reasons})
+        reasons |= {row: LEAKED + copies[path] for row, path in enumerate(writer.paths) if path in copies}
+    return writer.finish(split, reasons)
+
+
+def _blocks(rows: np.ndarray, batch: int) -> list[np.ndarray]:
+    return [rows[start : start + batch] for start in range(0, len(rows), batch)]
+
+
+def _there(attrs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attrs.items() if value is not None}
