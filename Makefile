@@ -54,6 +54,7 @@ lint: $(VENV)/.ready-dev  ## check style and types
 
 bench: setup  ## measure stage one and the networks on DATA=folder of photos
 	@$(RUN) -m benchmarks.stage_one "$(DATA)"
+	@$(RUN) -m benchmarks.engines "$(DATA)"
 	@$(RUN) -m benchmarks.neural "$(DATA)"
 
 clean:  ## remove .venv and caches; stacks, runs and data stay
