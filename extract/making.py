@@ -68,8 +68,8 @@ def make_stack(
                 return stack
             if damaged:
                 print(f"{stack} is damaged, so row {listed(damaged)} is computed again", file=sys.stderr)
-            for line in changes.lines():
-                print(f"{stack}: {line}", file=sys.stderr)
+            if changes.lines():
+                print(f"{stack}: {'; '.join(changes.lines())}", file=sys.stderr)
             begin_update(finished, recipe, _there(wanted) | made_now)
             replaced = changes.changed
         begun = partial_path(stack).exists()
