@@ -178,7 +178,8 @@ if os.getuid() == 0:
 listing = scan(sys.argv[1])
 recipe = Recipe(listing, BACKBONES["vgg16"], "random", "block5_pool", size=16, seed=0)
 import numpy as np
-block = read_block(recipe, listing.paths, np.zeros(len(listing.paths), int), 0)
+count = len(listing.paths)
+block = read_block(recipe, listing.paths, np.zeros(count, int), np.arange(count))
 print([listing.paths[row] + ": " + why for row, why in block.reasons.items()])
 os.chmod(sys.argv[1] + "/class1", 0)
 try:
@@ -218,10 +219,10 @@ def test_files_that_this_user_may_not_read(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypatch: pytest.MonkeyPatch) -> None:
     """17: replaced after it was read: read again, so that its row is of the file that is there. Deleted: rejected."""
-    import extract.stage
+    import extract.making
 
     data = photos(tmp_path / "photos", classes=2, each=8)
-    fill = extract.stage.fill
+    fill = extract.making.fill
 
     def disturbed(*arguments):
         found = fill(*arguments)
@@ -231,7 +232,7 @@ def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypat
             (data / "class1" / "4.png").unlink()
         return found
 
-    monkeypatch.setattr(extract.stage, "fill", disturbed)
+    monkeypatch.setattr(extract.making, "fill", disturbed)
     told = extracted(data, "--max-bad", "50")
     assert "2 images changed during the run and are read again: class0/2.png, class1/4.png\n" in told.err
     assert told.code == 3

@@ -57,12 +57,13 @@ def work(stack):
             return
         if not partial_path(stack).exists():
             attrs = attributes(dataset_root=str(listing.root))
-            lay_out(layout_path(stack), recipe.rows(), listing.label_names, (8, 8, 3), attrs)
+            lay_out(layout_path(stack), recipe.rows({}), listing.label_names, (8, 8, 3), attrs)
             publish(layout_path(stack), partial_path(stack))
         with StackWriter(stack) as writer:
             good = writer.check()
-            starts = [start for start in range(0, len(good), 4) if not good[start : start + 4].all()]
-            reasons = fill(writer, recipe, starts, forward, 4, 2, lambda rows: None)
+            missing = np.flatnonzero(~good)
+            blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
+            reasons = fill(writer, recipe, blocks, forward, 2, lambda rows: None)
             writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
 
 def killed_at(step):
