@@ -295,7 +295,7 @@ def test_rejects(mine: tuple[Path, Path, str], made: tuple[Path, Path, str], tmp
     assert (second.returncode, second.stdout) == (3, f"{stack}\n")
     assert "up to date" in second.stderr
     Image.new("RGB", (30, 30), "red").save(data / "class0" / "2.png")
-    again(mine)
+    again(mine, max_bad=20)
     assert [reject[0] for reject in open_stack(stack).rejects] == bad[1:]
 
 
