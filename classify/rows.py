@@ -44,9 +44,10 @@ def _check_finite(stack: Stack, first: int, rows: np.ndarray) -> None:
     """Raises Failed, with the image's name, where one of a stack's rows, from index `first` on, is no number."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
+        more = f" (and {len(bad) - 1} rows after it)" if len(bad) > 1 else ""
         raise Failed(
-            f"{stack.path}: the features of {shown(stack.paths[first + int(bad[0])])} hold NaN, infinity or "
-            f"numbers too large, and so do {len(bad) - 1} rows after it. Delete the stack and extract again: "
+            f"{stack.path}: the features of {shown(stack.paths[first + int(bad[0])])}{more} hold NaN, infinity or "
+            "numbers too large. Delete the stack and extract again: "
             f"{stack.attrs['command']}"
         )
 
