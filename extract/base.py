@@ -170,7 +170,7 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
         raise Failed(
             f"no ImageNet weights for {backbone.name}: {file} {why} and cannot be downloaded ({error}). "
             f"Get {file.name} on a machine with a network and put it there, or give WEIGHTS=FILE (--weights FILE); "
-            f"WEIGHTS=random (--weights random) tries the path without any."
+            f"WEIGHTS=random (--weights random) tries the path without any, and BACKBONE=scattering needs none."
         ) from None
 
 
