@@ -1,7 +1,8 @@
 """The contract between the stages: the HDF5 feature stack, its format (FORMAT.md) and its checks."""
 
 from features.check import info, verify
+from features.compression import compress
 from features.errors import Failed, Refused
 from features.reader import Stack, open_stack
 
-__all__ = ["Failed", "Refused", "Stack", "info", "open_stack", "verify"]
+__all__ = ["Failed", "Refused", "Stack", "compress", "info", "open_stack", "verify"]

@@ -1,21 +1,27 @@
-"""`python -m features info|verify STACK`."""
+"""`python -m features info|verify|compress STACK`."""
 
 import argparse
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from features import info, verify
+from features import compress, info, verify
 from features.cli import add_door, run
 
-DOORS = {"info": info, "verify": verify}
+DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m features", description="Look at a feature stack, or check it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m features", description="Look at a feature stack, check it, or make it smaller."
+    )
     doors = parser.add_subparsers(required=True, dest="door", metavar="|".join(DOORS))
     for name, door in DOORS.items():
         add_door(doors.add_parser(name, help=(door.__doc__ or "").split("\n")[0]), door)
     given = vars(parser.parse_args())
-    print(json.dumps(DOORS[given.pop("door")](**given), indent=2, ensure_ascii=False))
+    found = DOORS[given.pop("door")](**given)
+    print(found if isinstance(found, Path) else json.dumps(found, indent=2, ensure_ascii=False))
 
 
 run(main)

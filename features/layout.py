@@ -47,7 +47,7 @@ def lay_out(
     fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)))
     try:
         data = sum(count * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
-        _check_space(path.parent, data + HDF5_OWN)
+        check_space(path.parent, data + HDF5_OWN)
         with h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
             for name, (shape, dtype) in fields.items():
                 _contiguous(file, name, (count, *shape), dtype)
@@ -96,7 +96,7 @@ def _contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) 
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype), logical=True), space, how)
 
 
-def _check_space(folder: Path, size: int) -> None:
+def check_space(folder: Path, size: int) -> None:
     """Asked before HDF5 begins, because it can crash the process where it meets a full disk while closing."""
     free = shutil.disk_usage(folder).free
     if free < size:

@@ -13,6 +13,7 @@ import numpy as np
 
 from features.errors import Failed, Refused
 from features.fields import RESTORE, check_codes, check_fields, check_root
+from features.packed import Packed
 from features.schema import SPLITS, STATES, key
 from features.writer import CHUNK_BYTES, partial_path
 
@@ -52,20 +53,14 @@ class Stack:
     def X(self) -> Any:
         """(n, width) float32 features: a read-only memmap without a copy where the rows are consecutive, else a copy.
 
-        A stack rewritten in chunks (gzip) gives the h5py dataset instead of a memmap while no rows are selected.
+        All rows of a compressed stack are a `Packed`, which unpacks them where it is indexed.
         """
-        chunked = isinstance(self._features, h5py.Dataset)
         if (np.diff(self.rows) == 1).all():
             start = int(self.rows[0]) if len(self) else 0
-            return (
-                self._features
-                if chunked and len(self) == len(self._features)
-                else self._features[start : start + len(self)]
-            )
-        if not chunked:
-            return self._features[self.rows]
-        increasing, places = np.unique(self.rows, return_inverse=True)  # as h5py wants them
-        return self._features[increasing][places]
+            if len(self) == len(self._features):
+                return self._features
+            return self._features[start : start + len(self)]
+        return self._features[self.rows]
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -233,9 +228,6 @@ def _open(path: Path, file: h5py.File) -> Stack:
     names = [str(name) for name in file["label_names"].asstr(errors="replace")[:]]
     check_codes(path, file["labels"][:], len(names), file["split"][:], file["view"][:])
     features = file["features"]
-    offset, dtype = features.id.get_offset(), features.dtype
-    if offset is not None:
-        values: Any = np.memmap(path, dtype, "r", offset, features.shape)
-    else:
-        values = h5py.File(path, "r")["features"]  # chunked: HDF5 has to unpack it, so its own handle stays open
+    offset = features.id.get_offset()
+    values = Packed(path) if offset is None else np.memmap(path, features.dtype, "r", offset, features.shape)
     return Stack(path, attrs, names, shape, np.arange(count), values)

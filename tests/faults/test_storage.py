@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from test_kill import rows_of
 from test_lock import HOLD
-from tiny import REPO, begin, contents, environment, flip, photos, put
+from tiny import REPO, begin, contents, environment, flip, photos, put, stack
 
 import features
-from features import Failed, open_stack, verify
+from features import Failed, compress, open_stack, verify
 from features.layout import offsets
 from features.lock import writer_lock
 from features.writer import StackWriter, partial_path
@@ -370,3 +370,11 @@ def test_a_layout_that_the_power_loss_cut_short(tmp_path: Path, extracted) -> No
     assert told.code == 1
     assert "a.h5.partial cannot be opened" in told.err
     assert "Remove it to start again." in told.err
+
+
+def test_compression_meets_a_full_disk_before_hdf5_does(tmp_path: Path, small_disk: Path) -> None:
+    """Fault 27: guards the source, and the process: HDF5 can crash where it closes a file on a full disk."""
+    path = stack(tmp_path / "a.h5", contents(rows=70, shape=(1, 5, 1000)))
+    with pytest.raises(Failed, match=r"cannot write .*: it needs 2.\d MB and 1.\d MB are free; .*a.h5 is as it was"):
+        compress(str(path), out=str(small_disk / "b.h5"))
+    assert open_stack(path).X.shape == (70, 5000) and not list(small_disk.glob("*.h5*"))

@@ -1,0 +1,145 @@
+"""A stack rewritten to take less room: `features` in checked, compressed chunks that any HDF5 library unpacks."""
+
+import os
+import sys
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from features.check import damaged_rows
+from features.errors import Failed, Refused, shown
+from features.fields import FEW
+from features.layout import ALIGNMENT, HDF5_OWN, check_space
+from features.lock import writer_lock
+from features.reader import Stack, open_stack
+from features.schema import row_crc32, row_fields
+from features.writer import layout_path, publish
+
+CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
+
+
+def compress(stack: str, out: str | None = None, float16: bool = False, level: int = 4) -> Path:
+    """Rewrite a finished stack in compressed chunks: shuffle, gzip, and a Fletcher-32 checksum on each.
+
+    Whatever reads stacks reads it as before. The new file is read once more and compared with its checksums before it
+    takes its name.
+
+    Args:
+        stack: the HDF5 file.
+        out: the file to write; by default the stack itself is replaced.
+        float16: store rows as float16, rounded to eleven binary digits; needs another file to write, as digits go.
+        level: of gzip, from 1 (fast) to 9 (small).
+
+    Returns:
+        the path that was written.
+
+    Raises:
+        Refused: float16 without another file, a number that float16 cannot hold, or no such level.
+        Failed: a row of the stack is damaged, or the disk is full; what was there stays.
+    """
+    if level not in range(1, 10):
+        raise Refused(f"--level {level}: gzip takes 1 to 9")
+    source, target = open_stack(stack), Path(out or stack)
+    if float16 and (target.exists() and target.samefile(source.path)):
+        raise Refused(f"--float16 drops digits, which {stack} would lose for good: name another file with --out FILE")
+    began, before = time.perf_counter(), source.path.stat().st_size
+    fresh = layout_path(target)
+    with writer_lock(target):
+        try:
+            _write(source, fresh, float16, level)
+            if bad := damaged_rows(open_stack(fresh)):
+                raise Failed(
+                    f"{target} was not written, for its row {bad[0]} came out wrong; {source.path} is as it was"
+                )
+            publish(fresh, target)
+        except OSError as error:
+            raise Failed(f"cannot write {target}: {error.strerror or error}; {source.path} is as it was") from None
+        finally:
+            fresh.unlink(missing_ok=True)
+    after = target.stat().st_size
+    print(
+        f"{len(source)} rows in {time.perf_counter() - began:.1f} s, "
+        f"{before / 1e6:,.1f} MB became {after / 1e6:,.1f} MB ({after / before:.0%})",
+        file=sys.stderr,
+    )
+    return target
+
+
+def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
+    """The whole file, its features packed by as many threads as there are cores: zlib works outside Python's lock."""
+    with (
+        h5py.File(source.path, "r") as old,
+        h5py.File(target, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as new,
+        ThreadPoolExecutor() as threads,
+    ):
+        rows, width = old["features"].shape
+        stored = np.dtype("<f2") if float16 else old["features"].dtype
+        for name in [*row_fields(width, 1), *FEW, "rejects"]:
+            if name in old and name != "features":
+                old.copy(name, new)
+        for name, value in old.attrs.items():
+            new.attrs[name] = value
+        new.attrs["dtype"] = stored.name
+        chunk = (min(CHUNK[0], rows), min(CHUNK[1], width))
+        data = _packed_dataset(new, (rows, width), chunk, stored, level)
+        labels, sha256, view, crc = (old[name][:] for name in ("labels", "sha256", "view", "row_crc32"))
+        for first in range(0, rows, chunk[0]):
+            band = slice(first, min(first + chunk[0], rows))
+            check_space(target.parent, chunk[0] * width * stored.itemsize + HDF5_OWN)
+            identity = labels[band], sha256[band], view[band]
+            X = source.take(np.arange(band.start, band.stop)).X[:]
+            if (bad := first + np.flatnonzero(row_crc32(X, *identity) != crc[band])).size:
+                raise Failed(f"{source.path} is damaged: row {bad[0]}. Mend it: {source.attrs['command']}")
+            with np.errstate(over="ignore"):
+                X = X.astype(stored, copy=False)
+            if (bad := first + np.flatnonzero(~np.isfinite(X).all(axis=1))).size:
+                where = f"row {bad[0]} ({shown(source.paths[bad[0]])})"
+                raise Refused(f"{where} of {source.path} holds numbers above 65,504, which float16 cannot")
+            crc[band] = row_crc32(X, *identity)
+            starts = range(0, width, chunk[1])
+            packed = threads.map(partial(_pack, X, chunk, level), starts)
+            for start, piece in zip(starts, packed, strict=True):
+                data.id.write_direct_chunk((first, start), piece)
+        new["row_crc32"][:] = crc
+        new.flush()
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _packed_dataset(
+    file: h5py.File, shape: tuple[int, int], chunk: tuple[int, int], dtype: np.dtype, level: int
+) -> h5py.Dataset:
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_chunk(chunk)
+    how.set_shuffle()
+    how.set_deflate(level)
+    how.set_fletcher32()  # last, so that it is over the packed bytes, and asked before they are unpacked
+    h5py.h5d.create(file.id, b"features", h5py.h5t.py_create(dtype), h5py.h5s.create_simple(shape), how)
+    return file["features"]
+
+
+def _pack(X: np.ndarray, chunk: tuple[int, int], level: int, start: int) -> bytes:
+    """What HDF5's filters make of the chunk of a band of rows that begins at a column."""
+    whole = np.zeros(chunk, X.dtype)  # at the edges too, HDF5 stores chunks of full size
+    part = X[:, start : start + chunk[1]]
+    whole[: part.shape[0], : part.shape[1]] = part
+    shuffled = np.ascontiguousarray(whole.view("u1").reshape(-1, X.itemsize).T)
+    packed = zlib.compress(shuffled.data, level)
+    return packed + fletcher32(packed).to_bytes(4, "little")
+
+
+def fletcher32(data: bytes) -> int:
+    """HDF5's Fletcher-32: two sums modulo 65,535 over big-endian 16-bit words, of the words and of the sums so far.
+
+    Zero stands for no words, or none but zeros; other multiples of 65,535 are written as 65,535.
+    """
+    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype("u8")
+    after = np.arange(len(words), 0, -1, dtype="u8")  # sums so far that a word is part of
+    first, second = int(words.sum()), int((words * after).sum())  # below 2⁶⁴ for chunks under 30 MB
+    low, high = ((total - 1) % 65535 + 1 if total else 0 for total in (first, second))
+    return high << 16 | low
