@@ -52,10 +52,8 @@ test: $(VENV)/.ready-dev  ## run the tests
 lint: $(VENV)/.ready-dev  ## check style and types
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
 
-bench: setup  ## measure stage one and the networks on DATA=folder of photos
-	@$(RUN) -m benchmarks.stage_one "$(DATA)"
-	@$(RUN) -m benchmarks.engines "$(DATA)"
-	@$(RUN) -m benchmarks.neural "$(DATA)"
+bench: setup  ## run all benchmarks on DATA=folder of photos, WEIGHTS=MobileNetV2's → benchmarks/RESULTS.md
+	@$(RUN) -m benchmarks "$(DATA)" "$(WEIGHTS)"
 
 clean:  ## remove .venv and caches; stacks, runs and data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build

@@ -9,8 +9,9 @@ VGG16 at 224 px on seeded random weights (its speed does not depend on them), th
 - the sources' step: plain Keras on preprocessed pixels in memory, base frozen, or frozen but for its last two layers;
 - our step: the head, or the last two layers and the head, from a stack on disk, by the loop that `train` runs.
 
-The rest is arithmetic, printed as such. It counts neither validation, which would cost the sources one more pass
-through the base for each held-out image of every epoch, nor decoding photos, which stage one does at the same time.
+The rest is arithmetic: 3,750 train rows, 50 epochs, steps on the 85 % of them that are not held out. It counts neither
+validation, which would cost the sources one more pass through the base for each held-out image of every epoch, nor
+decoding photos, which stage one does at the same time.
 """
 
 import sys
@@ -22,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stage_one import sample
+from benchmarks.results import manifest, row
 from classify.adam import adam
 from classify.dense import head
 from classify.finetune import join
-from classify.network import BATCH, VALIDATION_SHARE, _epoch, batches
+from classify.network import BATCH, _epoch, batches
+from classify.validation import VALIDATION_SHARE
 from extract import extract
 from extract.backbones import backbone_named
 from extract.base import cut, import_keras, load_base
@@ -59,8 +61,8 @@ def top(width: int) -> Any:
 
 
 def fresh_base() -> Any:
-    row = backbone_named("vgg16")
-    return load_base(row, "random", row.size, seed=0)[0]
+    backbone = backbone_named("vgg16")
+    return load_base(backbone, "random", backbone.size, seed=0)[0]
 
 
 def sources(layers: int, rate: float, jit: bool) -> Any:
@@ -92,21 +94,21 @@ def only_jit() -> bool:
 
 def measure(layers: int, rate: float, photos: Path, folder: Path, found: Measured) -> None:
     """One kind of training, turn about: stage one's forward, the sources' step, our step."""
-    keras, row, device = import_keras(), backbone_named("vgg16"), choose_device("auto")
+    keras, backbone, device = import_keras(), backbone_named("vgg16"), choose_device("auto")
     theirs, mine = sources(layers, rate, jit=device == "gpu" or only_jit()), ours(layers, rate)
     base = fresh_base()
     layer = cut_below(base, layers) if layers else base.layers[-1].name
-    forward, batch = compile_forward(cut(base, layer), row, FORWARD, device)
-    path = extract(str(sample(photos, BATCH, folder)), weights="random", layer=layer, out=str(folder / f"{layer}.h5"))
+    forward = compile_forward(cut(base, layer), backbone, FORWARD, device)
+    path = extract(str(manifest(photos, BATCH, folder)), weights="random", layer=layer, out=str(folder / f"{layer}.h5"))
     stack, labels, rows = open_stack(path), np.arange(BATCH) % CLASSES, np.arange(BATCH)
     files = sorted(photos.rglob("*.jpg"))[:BATCH]
-    images = np.stack([squash(decode(file.read_bytes()), row.size) for file in files])
-    pixels = getattr(keras.applications, row.module).preprocess_input(images.astype("f4"))
+    images = np.stack([squash(decode(file.read_bytes()), backbone.size) for file in files])
+    pixels = getattr(keras.applications, backbone.module).preprocess_input(images.astype("f4"))
     name = "fine-tuning" if layers else "dense head"
     for turn in range(ROUNDS + 1):
         rng = np.random.default_rng(turn)
         clock = [time.perf_counter()]
-        forward(images[:batch])
+        forward(images[: forward.batch])
         clock.append(time.perf_counter())
         float(theirs.train_on_batch(pixels, labels, return_dict=True)["loss"])
         clock.append(time.perf_counter())
@@ -114,7 +116,7 @@ def measure(layers: int, rate: float, photos: Path, folder: Path, found: Measure
         clock.append(time.perf_counter())
         if turn:  # the first compiles
             seconds = np.diff(clock)
-            found.add(f"our forward pass up to {layer}, an image", seconds[0] / batch)
+            found.add(f"our forward pass up to {layer}, an image", seconds[0] / forward.batch)
             found.add(f"sources' step, {name}", seconds[1])
             found.add(f"our step, {name}", seconds[2])
             print(f"{name}, round {turn}: {seconds.round(2).tolist()} s", file=sys.stderr)
@@ -125,27 +127,27 @@ def main(photos: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for layers, rate in ((0, 1e-3), (LAYERS, 1e-4)):
             measure(layers, rate, photos, Path(folder), found)
-    backend, device = import_keras().backend.backend(), choose_device("auto")
-    print(f"VGG16, head {'-'.join(map(str, WIDTHS))}, batches of {BATCH}, {backend} on the {device}")
-    print(f"measured, median of {ROUNDS} rounds:")
+    print(
+        f"{import_keras().backend.backend()} on the {choose_device('auto')}, median of {ROUNDS} rounds:",
+        file=sys.stderr,
+    )
     for name, seconds in found.seconds.items():
-        print(f"  {name}: {median(seconds):.4g} s")
-    print(f"arithmetic: {TRAIN} train rows, {EPOCHS} epochs, {STEPS} steps on the 85 % that are not held out")
+        print(f"  {name}: {median(seconds):.4g} s", file=sys.stderr)
     top_rows, cut_rows = (
         TRAIN * found[f"our forward pass up to {layer}, an image"] for layer in ("block5_pool", "block5_conv2")
     )
     alone, tuned = (STEPS * found[f"our step, {name}"] for name in ("dense head", "fine-tuning"))
     theirs = STEPS * found["sources' step, dense head"]
-    cost("dense head", theirs, top_rows + alone, "its stack, 50 epochs of the head")
+    cost("dense head, 50 epochs and its stack", theirs, top_rows + alone, "10×")
     theirs = STEPS * found["sources' step, fine-tuning"]
     mine = cut_rows + alone + tuned
-    cost("fine-tuning", theirs, mine, "the cut stack, 50 epochs of the head alone, 50 of both")
-    cost("fine-tuning", theirs, top_rows + mine, "the same, and the stack it starts from")
+    cost("fine-tuning, 50 epochs of the head, 50 of both, and the cut stack", theirs, mine, "6×")
+    cost("the same, and the stack it starts from", theirs, top_rows + mine, "")
 
 
-def cost(name: str, theirs: np.ndarray, mine: np.ndarray, what: str) -> None:
-    ratio = median(theirs / mine)
-    print(f"  {name}: sources {median(theirs):,.0f} s, ours {median(mine):,.0f} s ({what}): {ratio:.1f} times less")
+def cost(what: str, theirs: np.ndarray, mine: np.ndarray, bar: str) -> None:
+    figure = f"{median(mine):,.0f} against {median(theirs):,.0f} s: {median(theirs / mine):.1f}×"
+    row(f"{what}, against 50 epochs through the frozen base (steps × their number)", figure, bar)
 
 
 if __name__ == "__main__":

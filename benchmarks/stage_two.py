@@ -2,15 +2,15 @@
 
     python -m benchmarks.stage_two STACK [--full]
 
-Prints one table: the whole SVM grid and logistic regression's, from opening the stack to test predictions, each with
-its peak of anonymous memory against 3 · n² · 8 bytes + 1 GB, n = train + test rows; then a small grid at growing
-numbers of rows, ours and scikit-learn's side by side, and the ratio. `--full` adds that grid at all train rows, which
-takes scikit-learn hours. The load is printed too: times under load mean little, ratios more.
+The whole SVM grid and logistic regression's, from opening the stack to test predictions, each with its peak of
+anonymous memory against 3 · n² · 8 bytes + 1 GB, n = train + test rows; then a small grid on 250 rows, ours and
+scikit-learn's side by side, and the ratio. `--full` adds that grid at all train rows, which takes scikit-learn hours.
 """
 
-import os
+import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 
+from benchmarks.results import row
 from classify.folds import folds
 from classify.kernel import KernelSVC
 from classify.limits import cores
 from classify.search import search
 from features import open_stack
 
-SIZES = (250, 500, 1000)
+SIZES = (250,)
+BARS = {"svm": 60, "logreg": 120}  # model → seconds
 GRID = {"C": (1.0, 10.0), "gamma": (0.5, 1.5)}
 WHOLE = """
 import json, sys, threading, time
@@ -46,22 +48,19 @@ print(json.dumps([time.perf_counter() - began, peak[0] * 1024, len(result["searc
 """
 
 
-def whole(stack: str, model: str, folder: Path) -> str:
-    """A line on one model's whole search, in a process of its own."""
-    import json
-
+def whole(stack: str, model: str, folder: Path) -> None:
+    """A row on one model's whole search, in a process of its own."""
     command = [sys.executable, "-c", WHOLE, stack, model, str(folder / model)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     seconds, peak, candidates, accuracy, rows = json.loads(done.stdout)
     bound = 3 * rows**2 * 8 + 1e9
-    return (
-        f"{model:<10} {candidates:>3} candidates × 5 folds  {seconds:>7.1f} s  test accuracy {accuracy:.2%}  "
-        f"peak {peak / 1e6:,.0f} MB of {bound / 1e6:,.0f} MB allowed"
-    )
+    figure = f"{seconds:.1f} s, test accuracy {accuracy:.2%}, peak {peak / 1e6:,.0f} MB"
+    bar = f"{BARS[model]} s, {bound / 1e6:,.0f} MB"
+    row(f"{model}: {candidates} candidates × 5 folds, from opening the stack to test predictions", figure, bar)
 
 
-def beside(stack: str, rows: int) -> str:
-    """A line on a small grid: ours, then scikit-learn's on the raw rows in memory, on the same folds."""
+def beside(stack: str, rows: int) -> None:
+    """A row on a small grid: ours, then scikit-learn's on the raw rows in memory, on the same folds."""
     train = open_stack(stack).select(("train", "val"))
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:rows])
     some = train.take(chosen)
@@ -71,6 +70,7 @@ def beside(stack: str, rows: int) -> str:
     found = search(KernelSVC(), GRID, some, y, splits, jobs=cores())
     ours = time.perf_counter() - began
     raw = np.asarray(some.X)
+    assert found.products is not None  # the kernel's path has them
     scale = KernelSVC().scale(some, found.products)
     grid = {"svc__C": GRID["C"], "svc__gamma": [gamma / scale for gamma in GRID["gamma"]]}
     began = time.perf_counter()
@@ -78,25 +78,17 @@ def beside(stack: str, rows: int) -> str:
     plain.set_params(n_jobs=cores()).fit(raw, y)
     theirs = time.perf_counter() - began
     same = np.allclose(sorted(entry["mean"] for entry in found.table), sorted(plain.cv_results_["mean_test_score"]))
-    return (
-        f"{rows:>6} rows  ours {ours:>7.2f} s  GridSearchCV {theirs:>8.1f} s  ratio {theirs / ours:>6.1f}  "
-        f"scores {'the same' if same else 'DIFFER'}"
-    )
+    figure = f"{ours:.2f} against {theirs:.1f} s: {theirs / ours:.0f}×, scores {'the same' if same else 'DIFFER'}"
+    row(f"svm, 4 candidates × 5 folds on {rows:,} rows, against `GridSearchCV` on the raw rows", figure, "100×")
 
 
-def main() -> None:
-    import tempfile
-
-    stack, full = sys.argv[1], "--full" in sys.argv
-    print(f"{cores()} cores, load {os.getloadavg()[0]:.1f} before")
+def main(stack: str, full: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for model in ("svm", "logreg"):
-            print(whole(stack, model, Path(folder)), flush=True)
-    print("4 candidates × 5 folds, the same folds and grid, no refit:")
-    for rows in SIZES + ((len(open_stack(stack).select(("train", "val"))),) if full else ()):
-        print(beside(stack, rows), flush=True)
-    print(f"load {os.getloadavg()[0]:.1f} after")
+        for model in BARS:
+            whole(stack, model, Path(folder))
+    for rows in (*SIZES, len(open_stack(stack).select(("train", "val")))) if full else SIZES:
+        beside(stack, rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], "--full" in sys.argv)

@@ -10,14 +10,16 @@ import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
+from benchmarks.results import row
 from classify import fit
 from classify.judge import paired_difference
 from extract import extract
 
-BASES = {
+BASES: dict[str, dict[str, Any]] = {
     "scattering": {"backbone": "scattering"},
     "random VGG16": {"backbone": "vgg16", "weights": "random", "size": 64},
     "raw pixels": {"backbone": "scattering", "layer": "pixels"},
@@ -34,11 +36,12 @@ def photos(data: str, folder: Path) -> None:
         fits[name] = fit(str(stack), "svm", search=True, out=str(folder / name))
     for name, made in fits.items():
         result = json.loads((made / "result.json").read_text())
-        line = f"{name:13} {result['accuracy']:.2%}  {result['best']}"
+        figure, bar = f"{result['accuracy']:.2%}", ""
         if name != "scattering":
             ahead, (low, high) = paired_difference(fits["scattering"], made, seed=0)
-            line += f"  scattering is ahead by {100 * ahead:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
-        print(line, flush=True)
+            figure += f", scattering is {100 * ahead:.1f} points ahead ({100 * low:.1f} to {100 * high:.1f})"
+            bar = "above 0"
+        row(f"searched svm on {name}, 64 px", figure, bar)
 
 
 def digits(folder: Path) -> None:
@@ -52,7 +55,8 @@ def digits(folder: Path) -> None:
             made = fit(str(stack), model, out=str(folder / f"{model}{seed}"))
             scores.append(json.loads((made / "result.json").read_text())["accuracy"])
     for model, scores in found.items():
-        print(f"digits {model:9} {np.mean(scores):.2%}  ({', '.join(f'{score:.2%}' for score in scores)})", flush=True)
+        each = ", ".join(f"{score:.2%}" for score in scores)
+        row(f"{model} on scattering of the digits, five splits", f"{np.mean(scores):.2%} ({each})", "99% for the best")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from extract.base import cut, load_base
 from extract.concerns import LEAKED, leakage_changes, leaked
 from extract.engines import choose_engine, cores, versions
-from extract.forward import Forward, choose_device, compile_forward
+from extract.forward import Forward, choose_device, compile_forward, fastest_forward
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
@@ -25,9 +25,11 @@ from features.layout import lay_out
 from features.lock import writer_lock
 from features.writer import StackWriter, layout_path, partial_path, publish
 
+MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take longer than it saves
+
 
 def make_stack(
-    stack: Path, recipe: Recipe, device: str, engine: str, batch: int, command: str, no_leakage: bool = False
+    stack: Path, recipe: Recipe, device: str, engine: str, batch: int | None, command: str, no_leakage: bool = False
 ) -> Path:
     """Make a stack, or do what is missing of it.
 
@@ -92,9 +94,14 @@ def make_stack(
         chosen, why = choose_engine(engine, device, recipe.precision)
         base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
         base = cut(base, recipe.layer)
-        forward, batch = compile_forward(base, recipe.backbone, batch, device, chosen.name, recipe.precision)
+        if batch is None and len(listing.paths) >= MEASURED_FROM:
+            forward = fastest_forward(base, recipe.backbone, device, chosen.name, recipe.precision)
+        else:
+            forward = compile_forward(
+                base, recipe.backbone, batch or chosen.batch, device, chosen.name, recipe.precision
+            )
         if engine == "auto":
-            print(f"engine: {chosen.recorded} ({why})", file=sys.stderr)
+            print(f"engine: {chosen.recorded} ({why}), {forward.batch} images a batch", file=sys.stderr)
         if not begun:
             named = recipe.weights in ("imagenet", "random", "formula")
             made_by = {
@@ -103,7 +110,7 @@ def make_stack(
                 "weights_sha256": weights_sha256,
                 "engine": chosen.recorded,
                 "device": device,
-                "batch": batch,
+                "batch": forward.batch,
                 "seed": recipe.seed,
             }
             attrs = _there(wanted) | made_by | made_now
@@ -113,7 +120,7 @@ def make_stack(
             if writer.attrs["weights_sha256"] != weights_sha256:
                 raise Refused(f"{writer.partial} was begun with other weights: {start_again(writer.partial)}")
             # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
-            refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": batch}))
+            refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": forward.batch}))
             return _finish(writer, recipe, _compute(writer, recipe, forward), finished, no_leakage)
 
 

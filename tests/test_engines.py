@@ -45,7 +45,7 @@ def test_the_engines_agree(name: str) -> None:
         calibrate(base, getattr(keras.applications, row.module).preprocess_input)
     base = cut(base, row.layer)
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), "u1")
-    expected, got = (compile_forward(base, row, 4, "cpu", engine)[0](pixels) for engine in ("keras", "openvino"))
+    expected, got = (compile_forward(base, row, 4, "cpu", engine)(pixels) for engine in ("keras", "openvino"))
     assert (got.dtype, got.shape) == (np.float32, expected.shape)
     close(got, expected, 2e-4 if name in AMPLIFY else 1e-4)
 
@@ -56,9 +56,7 @@ def test_the_engines_agree_on_real_photos(shared: Path) -> None:
     base, _ = load_base(BACKBONES["mobilenetv2"], str(weights), 224, seed=0)
     files = sorted((shared / "data" / "food101-10" / "images").rglob("*.jpg"))[::500]
     pixels = np.stack([np.asarray(Image.open(file).convert("RGB").resize((224, 224))) for file in files])
-    forwards = [
-        compile_forward(base, BACKBONES["mobilenetv2"], 16, "cpu", engine)[0] for engine in ("keras", "openvino")
-    ]
+    forwards = [compile_forward(base, BACKBONES["mobilenetv2"], 16, "cpu", engine) for engine in ("keras", "openvino")]
     close(forwards[1](pixels), forwards[0](pixels))
 
 
@@ -66,7 +64,7 @@ def test_a_row_is_the_same_whatever_runs_beside_it() -> None:
     """Guards bit-identical resumption: neighbours, and calls at the same time, change no bit."""
     row = BACKBONES["mobilenetv2"]
     base, _ = load_base(row, "random", 64, seed=3)
-    forward, _ = compile_forward(base, row, 4, "cpu", "openvino")
+    forward = compile_forward(base, row, 4, "cpu", "openvino")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 64, 64, 3), "u1")
     alone = [forward(block) for block in pixels]
     with ThreadPoolExecutor(forward.lanes + 1) as pool:
@@ -108,6 +106,23 @@ def test_the_engine_stays_with_a_begun_stack(tmp_path: Path) -> None:
     with h5py.File(stack, "r") as file:
         assert file.attrs["engine"] == "keras on tensorflow"
         assert np.array_equal(file["features"][:], before)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_batch_is_measured_where_there_are_many_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Guards the batch that measuring chose: one of those tried, recorded, the same rows as when asked for."""
+    data, few = photos(tmp_path / "photos"), SETTINGS | {"batch": None, "engine": engine}
+    stacks = [open_stack(extract(str(data), out=str(tmp_path / "few.h5"), **few))]
+    assert stacks[0].attrs["batch"] == ENGINES[engine].batch
+    monkeypatch.setattr("extract.making.MEASURED_FROM", 18)
+    stacks.append(open_stack(extract(str(data), out=str(tmp_path / "many.h5"), **few)))
+    batch = stacks[1].attrs["batch"]
+    assert batch in [ENGINES[engine].batch * 4**k for k in range(6)]
+    asked = few | {"batch": batch}
+    stacks.append(open_stack(extract(str(data), out=str(tmp_path / "asked.h5"), **asked)))
+    assert np.array_equal(stacks[1].X, stacks[2].X)
 
 
 def test_the_choice_and_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

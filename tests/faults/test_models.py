@@ -50,8 +50,8 @@ def greedy(power: int, times: int = 1):
 
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     """36: the allocator's own refusal (it tries for 10 s) at a batch of 8; 4 fits, and its rows are right."""
-    forward, batch = compile_forward(greedy(12), BACKBONES["efficientnetb0"], 8, "cpu")
-    assert batch == 4
+    forward = compile_forward(greedy(12), BACKBONES["efficientnetb0"], 8, "cpu")
+    assert forward.batch == 4
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), "u1")
     np.testing.assert_array_equal(forward(images), images.reshape(3, -1))
 
