@@ -53,7 +53,7 @@ class Disk:
 
     def __init__(self, patch: pytest.MonkeyPatch, steps: int, share: float) -> None:
         self.steps, self.share = steps, share
-        self.unsynced: list[tuple[int, bytes]] = []  # (offset, what was there before)
+        self.unsynced: list[tuple[int, int, bytes]] = []  # (inode, offset, what was there before)
         self._whole = {name: getattr(os, name) for name in ("pwrite", "replace", "unlink", "posix_fallocate", "fsync")}
         for name in ("replace", "unlink", "posix_fallocate"):
             patch.setattr(os, name, functools.partial(self._change, self._whole[name]))
@@ -71,7 +71,7 @@ class Disk:
 
     def _pwrite(self, fd: int, data: Any, offset: int) -> int:
         if self.steps >= 0:
-            self.unsynced.append((offset, os.pread(fd, len(data), offset)))
+            self.unsynced.append((os.fstat(fd).st_ino, offset, os.pread(fd, len(data), offset)))
         try:
             self._step()
         except Killed:
@@ -84,6 +84,14 @@ class Disk:
         if self.steps >= 0:
             self._whole["fsync"](fd)
             self.unsynced.clear()
+
+    def lose(self, files: list[Path], random: Any) -> None:
+        """The power goes: of what was not synced, any writes are lost, under whatever name the file has by now."""
+        for path in filter(Path.exists, files):
+            with open(path, "r+b") as file:
+                for inode, offset, was in reversed(self.unsynced):
+                    if inode == os.fstat(file.fileno()).st_ino and random.random() < 0.5:
+                        os.pwrite(file.fileno(), was, offset)
 
 
 class Disturbed(RuleBasedStateMachine):
@@ -128,11 +136,8 @@ class Disturbed(RuleBasedStateMachine):
                 pass
             else:
                 self.current = True
-        if lost and partial_path(self.stack).exists():
-            with open(partial_path(self.stack), "r+b") as file:
-                for offset, was in reversed(disk.unsynced):
-                    if lost.random() < 0.5:
-                        os.pwrite(file.fileno(), was, offset)
+        if lost:
+            disk.lose([partial_path(self.stack), self.stack], lost)
         if self.current or (self.stack.exists() and self.stack.stat().st_ino != before):
             self.rotten.clear()  # it is another file
 
@@ -207,7 +212,12 @@ class Disturbed(RuleBasedStateMachine):
 
 
 # No search for the shortest case, which takes minutes: what failed is printed step by step.
-COMMON: dict[str, Any] = {"phases": [Phase.generate], "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+COMMON: dict[str, Any] = {
+    "phases": [Phase.generate],
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
 
 
 class TestDisturbed(Disturbed.TestCase):  # type: ignore[name-defined]
