@@ -226,4 +226,4 @@ class TestDisturbed(Disturbed.TestCase):  # type: ignore[name-defined]
 
 @pytest.mark.soak
 class TestDisturbedForLong(Disturbed.TestCase):  # type: ignore[name-defined]
-    settings = settings(max_examples=300, stateful_step_count=30, print_blob=True, **COMMON)
+    settings = settings(max_examples=60, stateful_step_count=30, print_blob=True, **COMMON)
