@@ -163,7 +163,7 @@ class Disturbed(RuleBasedStateMachine):
         rejects = open_stack(self.stack).rejects, open_stack(self.folder / "straight.h5").rejects
         (self.folder / "straight.h5").unlink()
         assert [reject[:2] for reject in rejects[0]] == [reject[:2] for reject in rejects[1]]
-        for name in straight.keys() - {"rejects"}:
+        for name in straight.keys() - {"rejects", "mtime_ns"}:  # a file only touched keeps its row, of when it was read
             assert got[name] == straight[name], name
         assert sorted(path.name for path in self.folder.iterdir()) == ["a.h5", "photos"]
         self.rotten.clear()
@@ -226,4 +226,4 @@ class TestDisturbed(Disturbed.TestCase):  # type: ignore[name-defined]
 
 @pytest.mark.soak
 class TestDisturbedForLong(Disturbed.TestCase):  # type: ignore[name-defined]
-    settings = settings(max_examples=60, stateful_step_count=30, print_blob=True, **COMMON)
+    settings = settings(max_examples=40, stateful_step_count=30, print_blob=True, **COMMON)
