@@ -124,9 +124,17 @@ class Disturbed(RuleBasedStateMachine):
         (self.data / name).unlink(missing_ok=True)
         self.current = False
 
-    @rule(steps=st.integers(0, 60), share=st.floats(0, 1), lost=st.none() | st.randoms(use_true_random=False))
-    def killed(self, steps: int, share: float, lost: Any) -> None:
-        """The command dies; if the power goes too, any of the writes that were not synced are lost."""
+    @rule(
+        name=IMAGES,
+        grey=st.integers(1, 3),
+        steps=st.integers(3, 28),
+        share=st.floats(0, 1),
+        lost=st.none() | st.randoms(use_true_random=False),
+        ends=st.booleans(),
+    )
+    def killed(self, name: str, grey: int, steps: int, share: float, lost: Any, ends: bool) -> None:
+        """The command that takes an image in dies; if the power goes too, writes that were not synced are lost."""
+        self.put(name, grey)
         before = self.stack.stat().st_ino if self.stack.exists() else None
         with pytest.MonkeyPatch.context() as patch:
             disk = Disk(patch, steps, share)
@@ -140,6 +148,8 @@ class Disturbed(RuleBasedStateMachine):
             disk.lose([partial_path(self.stack), self.stack], lost)
         if self.current or (self.stack.exists() and self.stack.stat().st_ino != before):
             self.rotten.clear()  # it is another file
+        if ends:
+            self.complete()
 
     @precondition(lambda self: partial_path(self.stack).exists())
     @rule(name=st.sampled_from(ROWS), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -221,7 +231,7 @@ COMMON: dict[str, Any] = {
 
 
 class TestDisturbed(Disturbed.TestCase):  # type: ignore[name-defined]
-    settings = settings(max_examples=6, stateful_step_count=14, derandomize=True, **COMMON)
+    settings = settings(max_examples=7, stateful_step_count=14, derandomize=True, **COMMON)
 
 
 @pytest.mark.soak
