@@ -77,7 +77,6 @@ MUTANTS = (
     Mutant(32, "features/reader.py", "except OSError as error:\n        what", "except EOFError as error:\n        what", READ + "not_hdf5"),
     Mutant(32, "features/fields.py", 'if attrs.get("format") != FORMAT:', "if False:", READ + "foreign"),
     Mutant(33, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", STORAGE + "a_power_loss"),
-    Mutant(33, "features/writer.py", "os.fsync(self._fd)\n        return publish", "return publish", "test_properties.py"),
     Mutant(34, "extract/making.py", "refuse(stack, others + changes.refused().lines())", "", STAGE + "other_settings"),
     Mutant(34, "extract/making.py", "if not damaged and not changes.lines():", "if not damaged:", "test_update.py::test_only_what"),
     Mutant(34, "extract/base.py", 'return {"weights_sha256": _sha256(Path(weights))}', "return {}", STAGE + "another_weights"),
