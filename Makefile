@@ -17,7 +17,7 @@ CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JO
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare demo backbones test lint bench clean
+.PHONY: help setup features classify compare demo backbones test soak mutants lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ demo: setup  ## the whole path on handwritten digits, offline: features, five cl
 
 test: $(VENV)/.ready-dev  ## run the tests
 	@$(RUN) -m pytest
+
+soak: $(VENV)/.ready-dev  ## run the long tests: 50,000 images, 40,000 mutated files, random disturbances
+	@$(RUN) -m pytest -m soak -s
+
+mutants: $(VENV)/.ready-dev  ## take the guard of each fault out of a copy: its test must fail
+	@$(RUN) tests/mutants.py
 
 lint: $(VENV)/.ready-dev  ## check style and types
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy

@@ -3,14 +3,13 @@
 import argparse
 import json
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from classify import MODELS, compare, fit
 from classify.compare import table
-from features.cli import INTERRUPTED, add_door, run
+from features.cli import add_door, interrupted, run
 from features.reader import POOLS
 
 
@@ -31,7 +30,7 @@ def main() -> int | None:
     folder = fit(**given)
     result = read(folder / "result.json")
     print(json.dumps(result, ensure_ascii=False) if as_json else f"{table(beside_dense(result, folder))}\n{folder}")
-    return INTERRUPTED[signal.SIGINT] if result["params"].get("stopped_") == "interrupted" else 0
+    return interrupted() if result["params"].get("stopped_") == "interrupted" else 0
 
 
 def beside_dense(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

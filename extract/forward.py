@@ -22,6 +22,9 @@ class Forward:
         run: the compiled function, of `batch` images and no other number.
         batch: images a call.
         lanes: calls that may run at once, each in a thread of its own.
+
+    Raises:
+        Failed: the memory that was there when it was compiled no longer is.
     """
 
     run: Run
@@ -33,7 +36,17 @@ class Forward:
         if len(images) < self.batch:
             whole = np.zeros((self.batch, *images.shape[1:]), "u1")
             whole[: len(images)] = images
-        return np.asarray(self.run(whole), "<f4").reshape(self.batch, -1)[: len(images)]
+        try:
+            return np.asarray(self.run(whole), "<f4").reshape(self.batch, -1)[: len(images)]
+        except Exception as error:  # each backend has an exception of its own for this
+            if not _is_out_of_memory(error):
+                raise
+            # Not halved here: the rows that are written were made in this batch, and another may give other last bits.
+            raise Failed(
+                f"out of memory in a batch of {self.batch} images that had fitted before. What was finished is kept, "
+                f"and the same command goes on from there: leave it more memory. For a smaller --batch, remove the "
+                f".partial file first."
+            ) from None
 
 
 def choose_device(device: str) -> str:
@@ -115,10 +128,9 @@ def compile_forward(
     while True:
         try:
             run, lanes = ENGINES[engine].compile(model, batch, device, precision)
-            forward = Forward(run, batch, lanes)
-            forward(np.zeros((1, *base.input_shape[1:]), "u1"))
-            return forward
-        except Exception as error:  # each backend has an exception of its own for this
+            run(np.zeros((batch, *base.input_shape[1:]), "u1"))
+            return Forward(run, batch, lanes)
+        except Exception as error:
             if not _is_out_of_memory(error):
                 raise
             if batch == 1:

@@ -18,8 +18,8 @@ from typing import Any
 
 from features.errors import Failed
 
-INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 KEPT = "what was finished is kept, and the same command goes on from there"
+_asked_by = signal.SIGINT  # or SIGTERM: the signal that ends this command
 
 
 def add_door(
@@ -62,15 +62,17 @@ def add_door(
 
 def run(main: Callable[[], int | None]) -> typing.NoReturn:
     """Run a command: it returns its exit code, errors meant for people are one line, signals end it cleanly."""
+    global _asked_by
+    _asked_by = signal.SIGINT
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main() or 0
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         print(f"\ninterrupted; {KEPT}", file=sys.stderr)
-        code = INTERRUPTED[error.args[0] if error.args else signal.SIGINT]
+        code = interrupted()
     except BrokenPipeError:
         code = 1
     except MemoryError:
@@ -99,8 +101,15 @@ def command_line(
     return shlex.join(words)
 
 
+def interrupted() -> int:
+    """Exit code of a command that was asked to end: 143 by SIGTERM, else 130. A training makes a result first."""
+    return 128 + _asked_by
+
+
 def _terminate(signum: int, frame: types.FrameType | None) -> typing.NoReturn:
-    raise KeyboardInterrupt(signal.SIGTERM)
+    global _asked_by
+    _asked_by = signal.SIGTERM
+    raise KeyboardInterrupt
 
 
 def _kind(hint: Any) -> tuple[Any, bool]:

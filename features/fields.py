@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from features.errors import Failed, Refused, listed
+from features.heap import heaps_are_sound
 from features.schema import FORMAT, REQUIRED, SPLITS, UNLABELLED, VERSION, plain, row_fields
 
 # gzip makes zeros at most 1,032 times smaller: what claims to unpack to more than this cannot come out of the file.
@@ -22,8 +23,10 @@ def check_root(path: Path, file: h5py.File) -> dict[str, Any]:
 
     Raises:
         Refused: it is no feature stack, or of a newer format version.
-        Failed: an attribute is missing.
+        Failed: an attribute is missing, or the texts are damaged.
     """
+    if not heaps_are_sound(path, file["features"] if _is_own_dataset(file, "features") else None):
+        raise _damaged(path, "its texts cannot be read")
     attrs = _attributes(file)
     if attrs.get("format") != FORMAT:
         raise Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")

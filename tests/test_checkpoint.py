@@ -67,10 +67,11 @@ def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     ]
 
 
-def test_ctrl_c_ends_with_a_result_that_can_be_gone_on_from(folder: Path) -> None:
-    """SIGINT after the first epoch: exit 130 with the scores of the best weights; the same command trains on."""
-    code, out, err = signalled(folder, signal.SIGINT)
-    assert code == 130, err
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, number: int, exit_code: int) -> None:
+    """After the first epoch: exit 130 or 143 with the scores of the best weights; the same command trains on."""
+    code, out, err = signalled(folder, number)
+    assert code == exit_code, err
     assert "interrupted; kept are the weights of epoch" in err and "the same command goes on from there" in err
     assert "Traceback" not in err and out.startswith("model")
     result = json.loads((folder / RUNS / "result.json").read_text())

@@ -13,6 +13,7 @@ from PIL import Image
 from test_image import NOISE, PHOTO, encoded
 from tiny import REPO, environment, photos
 
+from extract.augment import view_of
 from extract.image import MOST_PIXELS, Unreadable, decode, is_animated, read_file, squash
 from features import open_stack, verify
 
@@ -113,6 +114,8 @@ def test_odd_shapes(tmp_path: Path, extracted, width: int, height: int, augment:
     stack = open_stack(tmp_path / "a.h5")
     assert sum(path.endswith("odd.png") for path in stack.paths) >= 2
     assert np.isfinite(stack.X).all()
+    view = view_of(Image.new("RGB", (width, height), (200, 120, 40)), 16, augment, 0, np.zeros(32, "u1"), 1)
+    assert view.min() > 0 and np.ptp(view, axis=(0, 1)).max() <= 2, "a view of one colour is of one colour, not black"
 
 
 def test_the_content_decides_and_not_the_extension(tmp_path: Path, extracted) -> None:

@@ -1,0 +1,144 @@
+"""Is every guard guarded? Each is taken out of a copy of the tree, and the test that injects its fault must fail.
+
+`python tests/mutants.py` tries all of `MUTANTS`; `python tests/mutants.py 31 45` those of these faults. Exit code 1 if
+one survived. The copy is made anew for each, so the tree itself is never touched.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+class Mutant(NamedTuple):
+    """A guard taken out."""
+
+    fault: int  # its row in docs/reliability.md
+    file: str
+    guard: str  # stands in the file exactly once
+    without: str  # what it becomes
+    test: str  # that has to fail then: file below tests/, and how its name begins
+
+
+IMAGES, DATASETS, STORAGE, MODELS = (
+    f"faults/test_{name}.py::test_" for name in ("images", "datasets", "storage", "models")
+)
+DECODED, LISTED, STAGE, READ = (f"test_{name}.py::test_" for name in ("image", "dataset", "stage", "reader"))
+# fmt: off
+MUTANTS = (
+    Mutant(1, "extract/image.py", "if not data:", "if data is None:", IMAGES + "bad_files"),
+    Mutant(2, "extract/image.py", "except UnidentifiedImageError:", "except BlockingIOError:", IMAGES + "bad_files"),
+    Mutant(3, "extract/image.py", "\nImage.init()\n", "\nImage.init()\nfrom PIL import ImageFile\nImageFile.LOAD_TRUNCATED_IMAGES = True\n", IMAGES + "bad_files"),
+    Mutant(4, "extract/image.py", "if image.width * image.height > MOST_PIXELS:", "if False:", IMAGES + "a_bomb"),
+    Mutant(5, "extract/image.py", 'return image.convert("RGB")\n\n', 'return image.convert("L").convert("RGB")\n\n', DECODED + "cmyk_and_grey"),
+    Mutant(6, "extract/image.py", 'if image.mode in ("I", "F") or image.mode.startswith("I;16"):', 'if image.mode == "F":', DECODED + "sixteen_bits"),
+    Mutant(7, "extract/image.py", "to_rgb(turned(image))", "to_rgb(image)", DECODED + "exif_orientation"),
+    Mutant(8, "extract/pipeline.py", "if is_animated(file.data):", "if False:", IMAGES + "animations"),
+    Mutant(9, "extract/image.py", 'if data[4:8] == b"ftyp" and', "if False and", IMAGES + "bad_files"),
+    Mutant(10, "extract/image.py", "if image.has_transparency_data:", "if False:", DECODED + "alpha_goes"),
+    Mutant(11, "extract/image.py", 'return image.convert("RGB")\n\n', 'return Image.frombytes("L", image.size, image.tobytes()).convert("RGB") if image.mode == "P" else image.convert("RGB")\n\n', DECODED + "palette"),
+    Mutant(11, "extract/image.py", "if values.min() < 0 or", "if False and", DECODED + "float_and"),
+    Mutant(12, "extract/augment.py", "image.resize((side, side), FILTERS[filter], box)", "image.crop(tuple(map(int, box))).resize((side, side))", IMAGES + "odd_shapes"),
+    Mutant(13, "extract/image.py", "formats=[name for name in FORMATS if name in Image.OPEN]", "formats=None", IMAGES + "a_postscript"),
+    Mutant(14, "extract/pipeline.py", "if path in recipe.listing.nameless:", "if False:", IMAGES + "odd_names"),
+    Mutant(15, "extract/dataset.py", "if (status.st_dev, status.st_ino) in seen:", "if False:", IMAGES + "links"),
+    Mutant(16, "extract/dataset.py", "onerror=_unreadable", "onerror=None", IMAGES + "files_that_this_user"),
+    Mutant(17, "extract/making.py", "image_changes(Recorded.of(writer), recipe.listing).changed:", "[]:", IMAGES + "a_file_that_changes"),
+    Mutant(17, "extract/image.py", 'raise Unreadable("it changed while it was read")', "pass", IMAGES + "a_file_that_is_being"),
+    Mutant(18, "extract/dataset.py", "if not images:", "if False:", LISTED + "nothing_to_list"),
+    Mutant(18, "extract/dataset.py", "if len(names) < 2:", "if False:", LISTED + "nothing_to_list"),
+    Mutant(19, "extract/concerns.py", "if alike := _alike(images.label_names):", "if alike := []:", DATASETS + "class_names"),
+    Mutant(20, "extract/concerns.py", "if copies := leaked(images):", "if copies := {}:", DATASETS + "the_same_image_in"),
+    Mutant(20, "extract/making.py", "    if no_leakage:", "    if False:", DATASETS + "the_same_image_in"),
+    Mutant(21, "extract/concerns.py", "if twice := _two_labels(images):", "if twice := []:", DATASETS + "the_same_image_under"),
+    Mutant(22, "extract/concerns.py", "np.flatnonzero(train == 0)]:", "[]]:", DATASETS + "a_class_only"),
+    Mutant(23, "extract/concerns.py", "if train[most] >= UNEVEN * train[least]:", "if False:", DATASETS + "a_thousand"),
+    Mutant(24, "extract/dataset.py", "if name in seen:", "if False:", LISTED + "manifest_that_is_wrong"),
+    Mutant(24, "extract/dataset.py", "if None in row or None in row.values():", "if False:", DATASETS + "a_manifest"),
+    Mutant(25, "features/writer.py", 'good: np.ndarray = self.row_state == STATES["done"]', "good: np.ndarray = self.row_state >= 0", STORAGE + "a_kill_at_every"),
+    Mutant(25, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", "test_properties.py"),
+    Mutant(26, "features/cli.py", "    _asked_by = signal.SIGTERM\n", "", STORAGE + "a_signal_ends"),
+    Mutant(26, "classify/__main__.py", "return interrupted() if", "return 130 if", "test_checkpoint.py::test_a_signal_ends"),
+    Mutant(27, "features/layout.py", "_check_space(path.parent, data + HDF5_OWN)", "pass", STORAGE + "too_little_disk"),
+    Mutant(27, "features/cli.py", "except OSError as error:", "except EOFError as error:", STORAGE + "a_disk_that_fills"),
+    Mutant(28, "features/lock.py", "raise _unwritable(path.parent, error) from None", "raise", STORAGE + "a_read_only"),
+    Mutant(29, "features/lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", STORAGE + "a_second_writer"),
+    Mutant(30, "features/lock.py", "if _may_live(text := file.read()):", "if (text := file.read()) is None:", STORAGE + "a_file_system"),
+    Mutant(31, "features/check.py", "bad += (row + np.flatnonzero(found != crc[here])).tolist()", "", "test_check.py::test_a_flipped_bit_in_a_row"),
+    Mutant(31, "extract/making.py", "damaged = damaged_rows(finished)", "damaged: list[str] = []", STORAGE + "a_flipped_bit_is"),
+    Mutant(31, "extract/update.py", "rows.view[here]) == crc[here]", "rows.view[here]) >= 0", STORAGE + "a_flipped_bit_is"),
+    Mutant(31, "extract/making.py", "damaged = damaged_rows(finished)", "damaged: list[str] = []", "test_properties.py"),
+    Mutant(32, "features/reader.py", "except OSError as error:\n        what", "except EOFError as error:\n        what", READ + "truncated"),
+    Mutant(32, "features/reader.py", "except OSError as error:\n        what", "except EOFError as error:\n        what", READ + "not_hdf5"),
+    Mutant(32, "features/fields.py", 'if attrs.get("format") != FORMAT:', "if False:", READ + "foreign"),
+    Mutant(33, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", STORAGE + "a_power_loss"),
+    Mutant(34, "extract/making.py", "refuse(stack, others + changes.refused().lines())", "", STAGE + "other_settings"),
+    Mutant(34, "extract/making.py", "if not damaged and not changes.lines():", "if not damaged:", "test_update.py::test_only_what"),
+    Mutant(34, "extract/base.py", 'return {"weights_sha256": _sha256(Path(weights))}', "return {}", STAGE + "another_weights"),
+    Mutant(35, "features/fields.py", "if version > VERSION:", "if False:", READ + "newer_version"),
+    Mutant(36, "extract/forward.py", "            batch //= 2", "            raise", MODELS + "out_of_memory_halves"),
+    Mutant(36, "extract/forward.py", "                raise\n            # Not", "                raise\n            raise\n            # Not", MODELS + "out_of_memory_in"),
+    Mutant(37, "extract/forward.py", 'if device == "gpu" and not gpus:', "if False:", STAGE + "refused_before"),
+    Mutant(38, "extract/pipeline.py", "~np.isfinite(features).all(1)", "np.zeros(len(features))", MODELS + "features_that_are"),
+    Mutant(38, "classify/rows.py", "bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))", "bad: list[int] = []", MODELS + "a_stack_with_features"),
+    Mutant(39, "extract/base.py", 'if "URL fetch failure" not in str(error):', "if True:", STAGE + "no_network"),
+    Mutant(40, "extract/base.py", 'why = "is damaged or was not downloaded to its end" if file.exists() else', "why =", MODELS + "half_of"),
+    Mutant(40, "extract/base.py", "except (OSError, zipfile.BadZipFile) as error:", "except EOFError as error:", "test_base.py::test_half_a"),
+    Mutant(41, "classify/limits.py", "if needed > free:\n            most", "if False:\n            most", MODELS + "memory_is_estimated"),
+    Mutant(41, "classify/limits.py", 'return "out of core"', "pass", "test_search.py::test_without_memory"),
+    Mutant(42, "classify/classical.py", 'return {"converged": sound}', 'return {"converged": True}', MODELS + "non_convergence"),
+    Mutant(43, "classify/saved.py", "        if strange:", "        if False:", MODELS + "a_model_file"),
+    Mutant(43, "classify/saved.py", '    if not zipfile.is_zipfile(folder / "model.skops"):', "    if False:", MODELS + "a_model_file"),
+    Mutant(43, "classify/saved.py", "    if unknown:", "    if False:", "test_classifiers.py::test_a_model_file_with"),
+    Mutant(44, "classify/saved.py", "    if differs:", "    if False:", MODELS + "a_model_and"),
+    Mutant(45, "features/fields.py", "isinstance(file.get(name, getlink=True), h5py.HardLink) and ", "", MODELS + "hostile"),
+    Mutant(45, "features/fields.py", "data.external or data.is_virtual or ", "", MODELS + "hostile"),
+    Mutant(45, "features/fields.py", "if stored > size or needed > UNPACKED * stored:", "if False:", MODELS + "hostile"),
+    Mutant(45, "features/heap.py", "if not 0 < step <= end - at:", "if False:", MODELS + "hostile"),
+)
+# fmt: on
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether the test passes all the same.
+
+    Raises:
+        SystemExit: the guard is no longer where the table says, or the test was not run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(REPO, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "stacks", "runs", "data"))
+        shutil.copytree(REPO / "tests" / "data", tree / "tests" / "data")
+        text = (tree / mutant.file).read_text("utf-8")
+        if text.count(mutant.guard) != 1:
+            sys.exit(f"{mutant.file} holds {text.count(mutant.guard)} times: {mutant.guard}")
+        (tree / mutant.file).write_text(text.replace(mutant.guard, mutant.without), "utf-8")
+        file, _, name = mutant.test.partition("::")
+        words = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", f"tests/{file}", "-k", name]
+        env = os.environ | {"PYTHONPATH": str(tree)}
+        done = subprocess.run(words, cwd=tree, env=env, capture_output=True, text=True)
+    if done.returncode not in (0, 1) or " error" in done.stdout.splitlines()[-1]:
+        sys.exit(f"{mutant.test} was not run:\n{done.stdout[-2000:]}")
+    return done.returncode == 0
+
+
+def main() -> None:
+    wanted = set(map(int, sys.argv[1:]))
+    survivors = 0
+    for mutant in MUTANTS:
+        if wanted and mutant.fault not in wanted:
+            continue
+        alive = survives(mutant)
+        survivors += alive
+        print(f"{mutant.fault:2} {'SURVIVED' if alive else 'fails'}: {mutant.test}, {mutant.file}", flush=True)
+    print(f"{survivors} survived")
+    sys.exit(survivors > 0)
+
+
+if __name__ == "__main__":
+    main()
