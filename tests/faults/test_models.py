@@ -1,5 +1,6 @@
 """Faults 36–45: what is wrong with memory, devices, weights, numbers, and files that somebody else made."""
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -225,7 +226,8 @@ def hostile_configuration(folder: Path) -> None:
 def test_a_model_file_that_would_run_code(tmp_path: Path, attack, kind: str, message: str) -> None:
     """43: refused, and nothing ran. (A hostile skops file: tests/test_classifiers.py.)"""
     attack(tmp_path)
-    about = {"model": kind, "seed": 0, "command": "make classify MODEL=svm", "network": {}}
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.glob("model.*")}
+    about = {"model": kind, "seed": 0, "command": "make classify MODEL=svm", "network": {}, "files": files}
     (tmp_path / "model.json").write_text(json.dumps(about))
     with pytest.raises(Failed) as caught:
         load_model(tmp_path)
