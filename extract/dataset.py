@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.digits import render_digits
+from extract.named import NAMED
 from features import Refused
 from features.errors import listed, shown
 from features.schema import SPLITS, UNLABELLED
@@ -41,7 +41,6 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
-NAMED = {"digits": render_digits}  # datasets that have a name: name → function that makes them and returns their folder
 
 
 @dataclasses.dataclass(frozen=True)
