@@ -69,7 +69,7 @@ def _files(photos: list[str]) -> Iterator[str]:
 def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: IO[str]) -> list[tuple[str, str]]:
     write = _json_lines(file, classifier.label_names) if as_json else _csv(file, classifier.label_names)
     rejects, count, began = [], 0, time.perf_counter()
-    with tqdm(unit="images", disable=None if file is not sys.stdout else True, dynamic_ncols=True) as bar:
+    with tqdm(unit="images", disable=True if file.isatty() else None, dynamic_ncols=True) as bar:
         for each in classifier.stream(files):
             write(each)
             count += 1

@@ -16,6 +16,7 @@ from classify import Classifier, fit, predict
 from classify.saved import load_model
 from extract import extract
 from extract.base import import_keras
+from extract.forward import choose_device
 from extract.rebuild import compute
 from features import Failed, Refused, open_stack
 
@@ -245,6 +246,9 @@ def test_other_versions_are_warned_of(model: Path, tmp_path: Path, capfd: pytest
     """They can change the last digits and not the recipe."""
     Classifier.load(changed(model, tmp_path / "m", versions={"numpy": "1.0"}))
     assert "warning: the last digits of probabilities may differ: numpy 1.0 then, " in capfd.readouterr().err
+    if choose_device("auto") == "cpu":
+        Classifier.load(changed(model, tmp_path / "g", device="gpu"))
+        assert "warning: the last digits of probabilities may differ: gpu then, cpu here" in capfd.readouterr().err
 
 
 def test_weights_that_moved(here: Path, tmp_path: Path) -> None:
