@@ -17,11 +17,11 @@ CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JO
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare demo backbones test soak mutants lint bench clean
+.PHONY: help setup features classify compare predict demo backbones test soak mutants lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS PHOTOS | SEED OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 
@@ -35,6 +35,9 @@ classify: setup  ## stage two: MODEL=svm [SEARCH=1] [STACK=file] → its accurac
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
 		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+
+predict: setup  ## new photos: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
+	@$(RUN) -m classify predict "$(MODEL)" $(PHOTOS) $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
 
 backbones: setup  ## list the frozen conv bases
 	@$(RUN) -m extract --list

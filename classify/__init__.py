@@ -1,7 +1,9 @@
 """Stage two: rows of a feature stack → classifiers → one comparison on the same test rows."""
 
+from classify.classifier import Classifier
 from classify.compare import compare
 from classify.fit import fit
 from classify.models import MODELS
+from classify.predict import predict
 
-__all__ = ["MODELS", "compare", "fit"]
+__all__ = ["MODELS", "Classifier", "compare", "fit", "predict"]

@@ -1,4 +1,4 @@
-"""`python -m classify fit|compare STACK`."""
+"""`python -m classify fit|compare STACK`, `python -m classify predict MODEL PHOTOS`."""
 
 import argparse
 import json
@@ -7,22 +7,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from classify import MODELS, compare, fit
+from classify import MODELS, compare, fit, predict
 from classify.compare import table
-from features.cli import add_door, interrupted, run
+from features.cli import DONE_WITH_REJECTS, KEPT, add_door, interrupted, run
+from features.errors import shown
 from features.reader import POOLS
 
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m classify", description="Fit classifiers to a feature stack.")
-    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare")
+    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict")
     one = doors.add_parser("fit", help="one classifier")
     add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     several = doors.add_parser("compare", help="several classifiers on the same rows")
     add_door(several, compare, positional=("stack",), choices={"models": list(MODELS)})
+    add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
     given = vars(parser.parse_args())
-    if given.pop("door") == "compare":
+    door = given.pop("door")
+    if door == "predict":
+        return tell_rejects(predict(**given))
+    if door == "compare":
         report = compare(**given)
         print(f"{table(read(report.with_name('compare.json')))}\n{report}")
         return None
@@ -31,6 +36,15 @@ def main() -> int | None:
     result = read(folder / "result.json")
     print(json.dumps(result, ensure_ascii=False) if as_json else f"{table(beside_dense(result, folder))}\n{folder}")
     return interrupted() if result["params"].get("stopped_") == "interrupted" else 0
+
+
+def tell_rejects(rejects: list[tuple[str, str]]) -> int:
+    """List the first photos that could not be read on stderr; returns the exit code."""
+    for path, reason in rejects[:10]:
+        print(f"rejected {shown(path)}: {reason}", file=sys.stderr)
+    if rejects:
+        print(f"{len(rejects)} photos could not be read; the table lists them all", file=sys.stderr)
+    return DONE_WITH_REJECTS if rejects else 0
 
 
 def beside_dense(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
@@ -49,4 +63,4 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-run(main)
+run(main, "predict starts from the beginning again" if sys.argv[1:2] == ["predict"] else KEPT)

@@ -18,7 +18,7 @@ from extract.stage import extract_layer
 from extract.staleness import recipe_changes
 from extract.tail import cut_below, default_layers, tail_of
 from features import Failed, Refused, Stack, open_stack
-from features.schema import recipe
+from features.schema import made_by, recipe
 
 
 class Finetune(Network):
@@ -37,7 +37,7 @@ class Finetune(Network):
         random_state: seed of weights, validation rows, order and dropout.
 
     Attributes:
-        cut_: recipe of the rows that `model_` takes, (batch, width) flattened: backbone, layer, weights, …
+        cut_: what made the rows that `model_` takes, (batch, width) flattened: backbone, layer, weights, engine, …
         warmup_: how the head's own training went.
 
     Example:
@@ -85,7 +85,7 @@ class Finetune(Network):
         layer = cut_below(base, layers)
         print(f"training the last {layers} layers of {row.name}, from rows cut at {layer}", file=sys.stderr)
         rows = cut_rows(X, layer)
-        self.cut_ = recipe(rows.attrs)
+        self.cut_ = made_by(rows.attrs)
 
         self.classes_, y = np.unique(y, return_inverse=True)
         split = sides(X, y, self.random_state)
@@ -105,7 +105,7 @@ class Finetune(Network):
 
     def _inputs(self, X: Any) -> Any:
         rows = cut_rows(_stack(X), self.cut_["layer"])
-        if changes := recipe_changes(rows.attrs, self.cut_):
+        if changes := recipe_changes(rows.attrs, recipe(self.cut_)):
             raise Refused(f"{rows.path} does not fit this network:\n  " + "\n  ".join(changes))
         return rows
 

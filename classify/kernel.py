@@ -94,8 +94,12 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows (m, d)."""
-        codes = self._svc().predict(self._kernel(X))
-        return self.classes_[codes]
+        return self.decide(X)[0]
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d), from one kernel."""
+        svc, kernel = self._svc(), self._kernel(X)
+        return self.classes_[svc.predict(kernel)], np.asarray(svc.decision_function(kernel))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """(m,) or (m, classes) distances."""

@@ -30,17 +30,17 @@ def pooled(X: Any, pool: str) -> Any:
     if not isinstance(X, Stack) or pool == "flatten":
         return X
     rows = X.pooled(pool)
-    _check_finite(X, 0, rows)  # XGBoost would take NaN for a missing value, and say nothing
+    check_finite(X, 0, rows)  # XGBoost would take NaN for a missing value, and say nothing
     return rows
 
 
 def check_products(X: Any, squares: np.ndarray) -> None:
     """Raises Failed where the squared length (n,) of a stack's row is no number."""
     if isinstance(X, Stack) and not np.isfinite(squares).all():
-        _check_finite(X, 0, squares[:, None])
+        check_finite(X, 0, squares[:, None])
 
 
-def _check_finite(stack: Stack, first: int, rows: np.ndarray) -> None:
+def check_finite(stack: Stack, first: int, rows: np.ndarray) -> None:
     """Raises Failed, with the image's name, where one of a stack's rows, from index `first` on, is no number."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
@@ -65,7 +65,7 @@ def row_chunks(X: Any) -> Iterator[np.ndarray]:
     if isinstance(X, Stack):
         row = 0
         for piece in X.chunks():
-            _check_finite(X, row, piece)
+            check_finite(X, row, piece)
             row += len(piece)
             yield piece
         return

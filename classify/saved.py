@@ -1,4 +1,4 @@
-"""Models on disk, without pickle: loading one never runs code. A folder a model, `model.json` says what it takes."""
+"""Models on disk, without pickle: loading one never runs code. A folder a model, `model.json` says what it is of."""
 
 import json
 import zipfile
@@ -11,9 +11,12 @@ import numpy as np
 from classify.models import MODELS
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
+from features.check import file_sha256
 from features.errors import listed
-from features.schema import recipe
+from features.schema import made_by, recipe
 
+VERSION = 1  # of `model.json`
+MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
 # Parts of Keras that run code which a model file brings along. Its safe mode refuses some of them.
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 # What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
@@ -24,7 +27,7 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     """Write a fitted estimator and what it was trained on.
 
     XGBoost goes to `model.ubj`, a network to `model.keras`, scikit-learn to `model.skops`, and the rows that a kernel
-    machine needs to `support.h5`.
+    machine needs to `support.h5`. `model.json` comes last, and holds the SHA-256 of each.
 
     Args:
         estimator: fitted.
@@ -32,6 +35,8 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
         about: JSON, `model`, `pool`, `stack_key`, `recipes`, `label_names`, … of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("model.json", *MODEL_FILES):  # of another model perhaps
+        (folder / name).unlink(missing_ok=True)
     if hasattr(estimator, "get_booster"):
         estimator.save_model(folder / "model.ubj")
     elif hasattr(estimator, "facts"):
@@ -50,6 +55,8 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
                 for piece in row_chunks(support):
                     rows[row : row + len(piece)] = piece
                     row += len(piece)
+    files = {name: _sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
+    about = {"format_version": VERSION, **about, "files": files}
     (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -61,15 +68,16 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
         stack: rows that it is to predict; those of another base, layer, weights, … are refused.
 
     Raises:
-        Refused: there is no model in the folder, its file holds what no model here is made of, or the stack is not of
-            the kind that it was trained on.
-        Failed: a file of it is damaged.
+        Refused: there is no model in the folder, it is of a newer format, its file holds what no model here is made of,
+            or the stack is not of the kind that it was trained on.
+        Failed: a file of it is damaged, missing, or not the one that was saved.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise Refused(f"no model in {folder} (no model.json). Make one with: make classify MODEL=svm")
     try:
         about = json.loads((folder / "model.json").read_text())
+        _check_files(folder, about)
         if stack is not None:
             _check_recipes(folder, about, stack)
         return _load(folder, about), about
@@ -80,14 +88,29 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
         raise Failed(f"the model in {folder} is damaged ({reason}). Fit it again: {_command(folder)}") from None
 
 
+def _check_files(folder: Path, about: dict[str, Any]) -> None:
+    if (version := about.get("format_version", 1)) > VERSION:
+        raise Refused(f"the model in {folder} has format version {version}, newer than the {VERSION} that is read here")
+    if "files" not in about:
+        raise Refused(f"the model in {folder} was saved by an older version. Fit it again: {_command(folder)}")
+    for name, saved in about["files"].items():
+        if (now := _sha256(folder / name)) != saved:
+            what = f"has SHA-256 {now[:12]}…, and {saved[:12]}… was saved" if now else "is missing"
+            raise Failed(f"{folder / name} {what}. Copy the folder again, or fit the model again: {_command(folder)}")
+
+
+def _sha256(file: Path) -> str:
+    return (file_sha256(file) or b"").hex()
+
+
 def _load(folder: Path, about: dict[str, Any]) -> Any:
-    if (folder / "model.ubj").is_file():
+    if "model.ubj" in about["files"]:
         from xgboost import XGBClassifier
 
         estimator = XGBClassifier()
         estimator.load_model(folder / "model.ubj")
         return estimator
-    if (folder / "model.keras").is_file():
+    if "model.keras" in about["files"]:
         from extract.base import import_keras
 
         strange = _strange_parts(folder / "model.keras")
@@ -103,7 +126,7 @@ def _load(folder: Path, about: dict[str, Any]) -> Any:
     if unknown:
         raise Refused(f"{folder / 'model.skops'} holds types that no model here is made of: {', '.join(unknown)}")
     estimator = skops.io.load(folder / "model.skops", trusted=TRUSTED)
-    if (folder / "support.h5").is_file():
+    if "support.h5" in about["files"]:
         with h5py.File(folder / "support.h5", "r") as file:
             rows = file["rows"]
             estimator.support_rows_ = np.memmap(folder / "support.h5", "<f4", "r", rows.id.get_offset(), rows.shape)
@@ -111,8 +134,8 @@ def _load(folder: Path, about: dict[str, Any]) -> Any:
 
 
 def recipes(stack: Stack) -> list[dict[str, Any]]:
-    """What decided the numbers of a stack's rows, of each of its parts: what rows to predict must share."""
-    return [recipe(part.attrs) for part in getattr(stack, "parts", (stack,))]
+    """What made a stack's rows, each of its parts: what rows to predict must share, and what makes more of them."""
+    return [made_by(part.attrs) for part in getattr(stack, "parts", (stack,))]
 
 
 def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
@@ -123,7 +146,7 @@ def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
     differs = [
         f"{name}: {there.get(name)} for the model, {value} in the stack"
         for there, here in zip(trained_on, given, strict=True)
-        for name, value in here.items()
+        for name, value in recipe(here).items()
         if there.get(name) != value
     ]
     if differs:

@@ -10,11 +10,9 @@ from extract.engines import ENGINES, PRECISIONS
 from extract.image import FILTERS, RESIZES
 from extract.stage import DEVICES
 from features import Failed, Refused, open_stack
-from features.cli import add_door, run
+from features.cli import DONE_WITH_REJECTS, add_door, run
 from features.errors import shown
 from features.reader import STACKS
-
-DONE_WITH_REJECTS = 3
 
 
 def main() -> int:

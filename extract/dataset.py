@@ -8,31 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.digits import render_digits
+from extract.named import NAMED
 from features import Refused
 from features.errors import listed, shown
 from features.schema import SPLITS, UNLABELLED
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".avif",
-        ".heic",
-        ".heif",
-    ]
-)
+# fmt: off
+IMAGE_SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp",
+    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif",
+])
+# fmt: on
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -41,7 +27,6 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
-NAMED = {"digits": render_digits}  # datasets that have a name: name → function that makes them and returns their folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +146,21 @@ def _class_folders(place: Path, root: Path, split: str) -> list[_Image]:
     """Every image file below each folder of `place`, labelled with that folder's name."""
     images = []
     for folder in _folders(place):
-        for parent, names in _walk(folder):
-            for name in names:
-                if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                    path = (Path(parent) / name).relative_to(root).as_posix()
-                    images.append(_Image(SPLITS[split], path, folder.name))
+        files = image_files(folder)
+        images += [_Image(SPLITS[split], file.relative_to(root).as_posix(), folder.name) for file in files]
     return images
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Every image file in a folder and all below it, by its suffix; hidden ones are not looked at.
+
+    Raises:
+        Refused: a folder cannot be read.
+    """
+    for parent, names in _walk(folder):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield Path(parent) / name
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -178,8 +172,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield parent, names
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, sorted(name for name in names if not name.startswith("."))
 
 
 def _unreadable(error: OSError) -> None:

@@ -80,7 +80,10 @@ def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, pre
     speed = _images_per_second(best, base.input_shape[1:])
     while True:
         larger = compile_forward(base, backbone, 4 * best.batch, device, engine, precision)
-        faster = _images_per_second(larger, base.input_shape[1:])
+        try:
+            faster = _images_per_second(larger, base.input_shape[1:])
+        except Failed:  # all lanes together are too much for the memory
+            return best
         if larger.batch < 4 * best.batch or faster < 1.1 * speed:
             return best
         best, speed = larger, faster

@@ -50,7 +50,7 @@ def extract(
 
     Args:
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
-            layout; a CSV manifest (path,label[,split]); or the name of a dataset (digits).
+            layout; a CSV manifest (path,label[,split]); or the name of a dataset (digits, food101).
         backbone: the frozen conv base; python -m extract --list shows all.
         weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
             scattering, which has none to choose, its formula.

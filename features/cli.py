@@ -18,6 +18,7 @@ from typing import Any
 
 from features.errors import Failed
 
+DONE_WITH_REJECTS = 3
 KEPT = "what was finished is kept, and the same command goes on from there"
 _asked_by = signal.SIGINT  # or SIGTERM: the signal that ends this command
 
@@ -55,13 +56,19 @@ def add_door(
             continue
         how["type"] = kind
         if required or name in positional:
-            parser.add_argument(name, nargs=None if required else "*" if many else "?", **how)
+            nargs = ("+" if required else "*") if many else (None if required else "?")
+            parser.add_argument(name, nargs=nargs, **how)
         else:
             parser.add_argument(f"--{name.replace('_', '-')}", nargs="+" if many else None, **how)
 
 
-def run(main: Callable[[], int | None]) -> typing.NoReturn:
-    """Run a command: it returns its exit code, errors meant for people are one line, signals end it cleanly."""
+def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
+    """Run a command: it returns its exit code, errors meant for people are one line, signals end it cleanly.
+
+    Args:
+        main: the command.
+        kept: what becomes of its work where it is broken off.
+    """
     global _asked_by
     _asked_by = signal.SIGINT
     signal.signal(signal.SIGTERM, _terminate)
@@ -71,16 +78,16 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {KEPT}", file=sys.stderr)
+        print(f"\ninterrupted; {kept}", file=sys.stderr)
         code = interrupted()
     except BrokenPipeError:
         code = 1
     except MemoryError:
-        print(f"error: out of memory; {KEPT}", file=sys.stderr)
+        print(f"error: out of memory; {kept}", file=sys.stderr)
         code = 1
     except OSError as error:  # a full disk, a folder that went away: a fault of the machine, and not of the program
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{os.strerror(error.errno) if error.errno else error}; {KEPT}", file=sys.stderr)
+        print(f"error: {where}{os.strerror(error.errno) if error.errno else error}; {kept}", file=sys.stderr)
         code = 1
     sys.exit(code)
 

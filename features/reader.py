@@ -156,10 +156,16 @@ class Stack:
         out = np.empty((len(self), channels), "<f4")
         row = 0
         for piece in self.chunks():
-            positions = piece.reshape(len(piece), -1, channels)
-            out[row : row + len(piece)] = positions.mean(1) if pool == "avg" else positions.max(1)
+            out[row : row + len(piece)] = pool_rows(piece, channels, pool)
             row += len(piece)
         return out
+
+
+def pool_rows(rows: np.ndarray, channels: int, pool: str) -> np.ndarray:
+    """Average (`avg`) or max of flattened rows (n, positions · channels) over the positions, (n, channels)."""
+    positions = rows.reshape(len(rows), -1, channels)
+    pooled: np.ndarray = positions.mean(1) if pool == "avg" else positions.max(1)
+    return pooled
 
 
 def open_stack(path: str | os.PathLike[str]) -> Stack:

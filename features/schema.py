@@ -30,6 +30,8 @@ RECIPE = (
 )
 DECODE = "decode"  # … and, where it is not in full, how JPEGs were decoded
 VIEWS = ("views", "augment", "seed")  # … and, only where there are views, what decides theirs
+# … and what else it takes to see another photo as a stack saw its own: `extract.rebuild`.
+MADE_BY = ("weights", "weights_file", *VIEWS, "engine", "device", "batch", "feature_shape")
 REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
 
 
@@ -84,6 +86,12 @@ def recipe(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the root attributes that decides a row's numbers, as plain Python values."""
     optional = [DECODE] if DECODE in attrs else []
     return {name: plain(attrs[name]) for name in (*RECIPE, *optional)}
+
+
+def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipe, weights, engine, batch, versions, …: what it takes to compute rows of other photos alike, for JSON."""
+    found = recipe(attrs) | {name: plain(attrs[name]) for name in MADE_BY if name in attrs}
+    return found | {"versions": json.loads(attrs.get("versions", "{}"))}
 
 
 def key(attrs: Mapping[str, Any], dataset_fingerprint: str) -> str:

@@ -60,14 +60,16 @@ def help_of(*words: str, cwd: Path) -> str:
         (("features", "verify"), features.verify),
         (("classify", "fit"), classify.fit),
         (("classify", "compare"), classify.compare),
+        (("classify", "predict"), classify.predict),
     ],
 )
 def test_the_command_line_is_the_function(words: tuple[str, ...], door, tmp_path: Path) -> None:
     """Guards the doors: each parameter is on the command line with a help text and the signature's own default."""
     told = help_of(*words, cwd=tmp_path)
-    options = set(re.findall(r"^  --([a-z-]+)", told, re.M)) - {"help", "list", "json"}
     positional = set(re.findall(r"^  ([a-z]+)  +\S", told.split("options:")[0], re.M))
     parameters = inspect.signature(door).parameters
+    beside = {"help", "list", "json"} - set(parameters)  # of the command alone
+    options = set(re.findall(r"^  --([a-z-]+)", told, re.M)) - beside
     assert {name.replace("-", "_") for name in options} | positional == set(parameters)
     entries = re.findall(r"^  (?:--)?([a-z-]+)\b(.*?)(?=^  \S|\Z)", told, re.M | re.S)
     texts = {name.replace("-", "_"): " ".join(text.split()) for name, text in entries}

@@ -1,5 +1,6 @@
 """Faults 36–45: what is wrong with memory, devices, weights, numbers, and files that somebody else made."""
 
+import hashlib
 import json
 import pickle
 import zipfile
@@ -78,8 +79,8 @@ def test_out_of_memory_in_the_middle_of_a_run(tmp_path: Path) -> None:
     recipe = Recipe(listing, BACKBONES["efficientnetb0"], "random", "top", size=8, seed=0)
     lay_out(layout_path(tmp_path / "a.h5"), recipe.rows({}), listing.label_names, (8, 8, 3), attributes())
     publish(layout_path(tmp_path / "a.h5"), partial_path(tmp_path / "a.h5"))
-    forward, _ = compile_forward(greedy(1, white=2**44), recipe.backbone, 1, "cpu")
-    enough, _ = compile_forward(greedy(1), recipe.backbone, 1, "cpu")
+    forward = compile_forward(greedy(1, white=2**44), recipe.backbone, 1, "cpu")
+    enough = compile_forward(greedy(1), recipe.backbone, 1, "cpu")
     blocks = [np.array([row]) for row in range(6)]
     with (
         pytest.raises(Failed, match="^out of memory in a batch of 1 images that had fitted before. What was finished"),
@@ -258,7 +259,8 @@ def hostile_configuration(folder: Path) -> None:
 def test_a_model_file_that_would_run_code(tmp_path: Path, attack, kind: str, message: str) -> None:
     """43: refused, and nothing ran. (A hostile skops file: tests/test_classifiers.py.)"""
     attack(tmp_path)
-    about = {"model": kind, "seed": 0, "command": "make classify MODEL=svm", "network": {}}
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.glob("model.*")}
+    about = {"model": kind, "seed": 0, "command": "make classify MODEL=svm", "network": {}, "files": files}
     (tmp_path / "model.json").write_text(json.dumps(about))
     with pytest.raises(Failed) as caught:
         load_model(tmp_path)

@@ -1,0 +1,130 @@
+"""A saved model with stage one below it: photos in, labels and probabilities out."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from classify.head import Head
+from classify.saved import load_model
+from extract.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
+from features import Failed, Refused
+
+
+class Prediction(NamedTuple):
+    """What a model says of one photo."""
+
+    photo: Photo
+    label: str | None  # None where the photo could not be read
+    probabilities: np.ndarray | None  # (classes,) float64 in the order of `label_names`; None where there are none
+    reason: str = ""  # why it could not be read
+
+
+class Classifier:
+    """A saved model that takes photos, with the base, the weights, the preprocessing and the batch of its stack.
+
+    Everything is loaded and compiled once. Threads may share one: they wait for each other where it matters.
+
+    Attributes:
+        label_names: the classes, in the order of the probabilities.
+
+    Example:
+        Classifier.load("classify/runs/photos-vgg16/svm").predict(["new/1.jpg"])
+    """
+
+    def __init__(self, head: Head, stages: list[StageOne], label_names: list[str]) -> None:
+        self._head, self._stages, self.label_names = head, stages, label_names
+        self._one_at_a_time = Lock()
+
+    @classmethod
+    def load(cls, folder: str | Path, weights: str | Path | None = None) -> Self:
+        """A saved model, ready to predict.
+
+        Args:
+            folder: of the model, as `fit` returns it.
+            weights: where the backbone's weights file is now, if no longer where it was; or a folder of such files.
+
+        Raises:
+            Refused: there is no model, or the same stage one cannot be had here; the message says what is missing.
+            Failed: a file of the model is damaged.
+        """
+        estimator, about = load_model(folder)
+        if about["model"] == "scratch":
+            from classify.scratch import SIDE
+
+            stages = [only_pixels(SIDE)]
+        else:
+            below = [about["network"]["cut_"]] if about["model"] == "finetune" else about["recipes"]
+            stages = [rebuild(made, Path(weights) if weights else None) for made in below]
+        return cls(Head(estimator, about), stages, about["label_names"])
+
+    def predict(self, photos: Iterable[Photo]) -> list[str]:
+        """The label of each photo.
+
+        Args:
+            photos: files, or (h, w, 3) uint8 RGB arrays.
+
+        Raises:
+            Failed: one cannot be read. `stream` goes on past it.
+            Refused: an array of another shape or type.
+        """
+        return [str(each.label) for each in self._readable(photos)]
+
+    def predict_proba(self, photos: Iterable[Photo]) -> np.ndarray:
+        """(photos, classes) float64 probabilities, each row sums to one; see `predict`.
+
+        Raises:
+            Refused: the model has none, for a class had a single train image.
+        """
+        found = [each.probabilities for each in self._readable(photos)]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            raise Refused("this model has no probabilities: a class had a single train image. Use predict")
+        return np.array(known).reshape(-1, len(self.label_names))
+
+    def stream(self, photos: Iterable[Photo]) -> Iterator[Prediction]:
+        """Predictions one after the other, in order, of as many photos as there may be: few are in memory at a time."""
+        for block in self._blocks(compute(self._stages, map(_checked, photos))):
+            with self._one_at_a_time:
+                labels, probabilities = self._head(block.rows)
+            for i, photo in enumerate(block.photos):
+                if i in block.reasons:
+                    yield Prediction(photo, None, None, block.reasons[i])
+                else:
+                    given = None if probabilities is None else probabilities[i]
+                    yield Prediction(photo, self.label_names[labels[i]], given)
+
+    def _blocks(self, computed: Iterator[Computed]) -> Iterator[Computed]:
+        """As many of stage one's blocks together as fit one of the head's, whose shape is fixed."""
+        held: list[Computed] = []
+        for block in computed:
+            if held and sum(len(each.photos) for each in (*held, block)) > self._head.rows:
+                yield _together(held)
+                held = []
+            held.append(block)
+        if held:
+            yield _together(held)
+
+    def _readable(self, photos: Iterable[Photo]) -> Iterator[Prediction]:
+        for each in self.stream(photos):
+            if each.label is None:
+                raise Failed(f"{each.photo}: {each.reason}")
+            yield each
+
+
+def _together(blocks: list[Computed]) -> Computed:
+    photos: list[Photo] = []
+    reasons: dict[int, str] = {}
+    for block in blocks:
+        reasons |= {len(photos) + i: why for i, why in block.reasons.items()}
+        photos += block.photos
+    return Computed(photos, [np.concatenate(rows) for rows in zip(*(b.rows for b in blocks), strict=True)], reasons)
+
+
+def _checked(photo: Photo) -> Photo:
+    """Raises Refused for an array that is no photo: floats from 0 to 1 would be read as black."""
+    if isinstance(photo, np.ndarray) and (photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3):
+        raise Refused(f"expected an (h, w, 3) uint8 RGB array, got {photo.shape} {photo.dtype}")
+    return photo

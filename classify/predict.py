@@ -1,0 +1,112 @@
+"""Photos and a saved model → a table of what each photo is."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from classify.classifier import Classifier, Prediction
+from extract.dataset import image_files
+from features import Failed, Refused
+from features.lock import check_writable
+
+Write = Callable[[Prediction], object]
+
+
+def predict(
+    model: str, photos: list[str], json: bool = False, weights: str | None = None, out: str | None = None
+) -> list[tuple[str, str]]:
+    """Say what photos are, by a saved model and the very stage one that it was trained behind.
+
+    Prints CSV: path, label, probability, error, and a probability of each class. Photos come in the order given, those
+    of a folder by name; one that cannot be read has the reason for error, and nothing else.
+
+    Args:
+        model: folder of a saved model, classify/runs/<stack>/<model>.
+        photos: files, and folders that are searched for image files with all below them.
+        json: JSON lines instead of CSV, one object a photo.
+        weights: where the backbone's weights file is now, if it has moved, or a folder that it is in.
+        out: file to write instead of stdout; it gets its name when it is complete.
+
+    Returns:
+        (path, reason) of every photo that could not be read.
+
+    Raises:
+        Refused: there are no photos, or the model's stage one cannot be had here.
+        Failed: not one photo could be read, or a file of the model is damaged.
+    """
+    files = _files(photos)
+    if out:
+        check_writable(Path(out).resolve().parent)
+    classifier = Classifier.load(model, weights)
+    if not out:
+        return _predict(classifier, files, json, sys.stdout)
+    partial = Path(f"{out}.partial")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rejects = _predict(classifier, files, json, file)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return rejects
+
+
+def _files(photos: list[str]) -> Iterator[str]:
+    """The files, one after the other; whether there are any is known before the first is asked for."""
+    if missing := [name for name in photos if not Path(name).exists()]:
+        raise Refused(f"no photo or folder at {missing[0]}")
+    folders = [name for name in photos if Path(name).is_dir()]
+    if len(folders) == len(photos) and not any(True for name in folders for _ in image_files(Path(name))):
+        raise Refused(f"no photos {'in ' + ', '.join(folders) if folders else 'given'}: name image files, or folders")
+    return (str(file) for name in photos for file in (image_files(Path(name)) if name in folders else [name]))
+
+
+def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: IO[str]) -> list[tuple[str, str]]:
+    write = _json_lines(file, classifier.label_names) if as_json else _csv(file, classifier.label_names)
+    rejects, count, began = [], 0, time.perf_counter()
+    with tqdm(unit="images", disable=True if file.isatty() else None, dynamic_ncols=True) as bar:
+        for each in classifier.stream(files):
+            write(each)
+            count += 1
+            bar.update()
+            if each.label is None:
+                rejects.append((str(each.photo), each.reason))
+    file.flush()
+    seconds = time.perf_counter() - began
+    print(f"{count} photos in {seconds:.1f} s ({60 * count / seconds:.0f} images/minute)", file=sys.stderr)
+    if len(rejects) == count:
+        raise Failed(f"not one of {count} photos could be read, the first because: {rejects[0][1]}")
+    return rejects
+
+
+def _csv(file: IO[str], names: list[str]) -> Write:
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["path", "label", "probability", "error", *names])
+
+    def write(each: Prediction) -> None:
+        given = [] if each.probabilities is None else each.probabilities.tolist()
+        chosen = [repr(given[names.index(each.label)])] if given and each.label else [""]
+        row = [each.photo, each.label or "", *chosen, each.reason, *(map(repr, given) if given else [""] * len(names))]
+        table.writerow(row)
+
+    return write
+
+
+def _json_lines(file: IO[str], names: list[str]) -> Write:
+    def write(each: Prediction) -> None:
+        line: dict[str, Any] = {"path": each.photo}
+        if each.label is None:
+            line["error"] = each.reason
+        else:
+            line["label"] = each.label
+            if each.probabilities is not None:
+                known = dict(zip(names, each.probabilities.tolist(), strict=True))
+                line |= {"probability": known[each.label], "probabilities": known}
+        file.write(json.dumps(line) + "\n")
+
+    return write
