@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(25, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", "test_properties.py"),
     Mutant(26, "features/cli.py", "    _asked_by = signal.SIGTERM\n", "", STORAGE + "a_signal_ends"),
     Mutant(26, "classify/__main__.py", "return interrupted() if", "return 130 if", "test_checkpoint.py::test_a_signal_ends"),
-    Mutant(27, "features/layout.py", "_check_space(path.parent, data + HDF5_OWN)", "pass", STORAGE + "too_little_disk"),
+    Mutant(27, "features/layout.py", "check_space(path.parent, data + HDF5_OWN)", "pass", STORAGE + "too_little_disk"),
     Mutant(27, "features/cli.py", "except OSError as error:", "except EOFError as error:", STORAGE + "a_disk_that_fills"),
     Mutant(28, "features/lock.py", "raise _unwritable(path.parent, error) from None", "raise", STORAGE + "a_read_only"),
     Mutant(29, "features/lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", STORAGE + "a_second_writer"),
