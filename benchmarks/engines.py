@@ -98,7 +98,7 @@ def turns(data: Path, name: str, weights: str, count: int, way: Way, bars: dict[
     for precision, speeds in mine.items():
         ratio = median(a / b for a, b in zip(speeds[1:], theirs[1:], strict=True))
         figure = f"{median(speeds[1:]):.1f} against {median(theirs[1:]):.1f} images/s: {ratio:.2f}×"
-        row(f"{backbone.module} {precision}, {what}", figure, f"{bars[precision]}×" if bars[precision] else "")
+        row(f"{name} {precision}, {what}", figure, f"{bars[precision]}×" if bars[precision] else "")
 
 
 def enlarged(photos: Path, count: int, folder: Path) -> Path:

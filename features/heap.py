@@ -14,18 +14,29 @@ def heaps_are_sound(path: Path, features: h5py.Dataset | None) -> bool:
 
     Args:
         path: the file.
-        features: its rows, if it has any; where they lie in one piece, that is left out of the search.
+        features: its rows, if it has any; what they fill is left out of the search.
     """
-    offset = None if features is None else features.id.get_offset()
-    rows = (0, 0) if features is None or offset is None else (offset, offset + features.id.get_storage_size())
+    rows = sorted(_pieces(features)) if features is not None else []
+    starts, stops = [0, *(stop for _, stop in rows)], [start for start, _ in rows]
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for start, stop in ((0, rows[0]), (rows[1], len(data))):
+        for start, stop in zip(starts, [*stops, len(data)], strict=True):
             at = data.find(START, start, stop)
             while at >= 0:
                 if not _leads_on(data, at):
                     return False
                 at = data.find(START, at + 1, stop)
     return True
+
+
+def _pieces(features: h5py.Dataset) -> list[tuple[int, int]]:
+    """(first byte, byte after the last) of each piece that rows are stored in: one, or a chunk each."""
+    offset = features.id.get_offset()
+    if offset is not None:
+        return [(offset, offset + features.id.get_storage_size())]
+    found: list[tuple[int, int]] = []
+    if features.chunks:
+        features.id.chunk_iter(lambda chunk: found.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
+    return found
 
 
 def _leads_on(data: mmap.mmap, at: int) -> bool:
