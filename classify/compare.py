@@ -11,7 +11,7 @@ from typing import Any
 
 from classify.fit import RUNS, model_named, open_stacks
 from classify.judge import judge, paired_difference
-from classify.models import MODELS
+from classify.models import MODELS, Model
 from classify.task import Task
 from classify.wording import p_value, points
 from features import Failed, Stack
@@ -58,6 +58,7 @@ def compare(
     Raises:
         Refused: a model is unknown, or the stack has too few classes or views or no test rows.
         Failed: not one of the models could be fitted.
+        KeyboardInterrupt: interrupted; a network that was being trained has the result of its best weights.
     """
     from classify.report import write_report
 
@@ -74,10 +75,11 @@ def compare(
         about = {"model": name, "title": model.title, "command": command, "versions": versions()}
         try:
             options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
-            task.run(model, model.pool, seed, options, folder / name, about)
+            _run(task, model, seed, options, folder / name, about)
             if without and name != "scratch":  # which takes photos, and changes them anew each epoch
                 print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
-                plain[name] = without.run(model, model.pool, seed, options, folder / name / "without-views", about)
+                plain[name] = folder / name / "without-views"
+                _run(without, model, seed, options, plain[name], about)
         except Failed as error:
             print(f"{model.title} failed: {error}", file=sys.stderr)
             failed[name] = str(error)
@@ -93,6 +95,13 @@ def compare(
     ]
     (folder / "compare.json").write_text(json.dumps(rows + missing, indent=2, ensure_ascii=False) + "\n")
     return write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
+
+
+def _run(task: Task, model: Model, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
+    """Raises KeyboardInterrupt once a network that was interrupted has its result: the whole comparison is meant."""
+    task.run(model, model.pool, seed, options, folder, about)
+    if json.loads((folder / "result.json").read_text())["params"].get("stopped_") == "interrupted":
+        raise KeyboardInterrupt
 
 
 def versions() -> dict[str, str]:

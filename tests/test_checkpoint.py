@@ -29,10 +29,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def signalled(folder: Path, number: int, *more: str) -> tuple[int, str, str]:
+def signalled(folder: Path, number: int, command: list[str] = COMMAND) -> tuple[int, str, str]:
     """Exit code, stdout, stderr of the command, sent a signal when its first epoch is reported."""
     with subprocess.Popen(
-        [*COMMAND, *more], cwd=folder, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr
         head = ""
@@ -77,6 +77,14 @@ def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, numb
     result = json.loads((folder / RUNS / "result.json").read_text())
     assert result["params"]["stopped_"] == "interrupted"
     assert "going on after epoch" in tiny.run(*COMMAND[2:], cwd=folder).stderr
+
+
+def test_a_signal_ends_a_comparison(folder: Path) -> None:
+    """No other model is fitted after it; the network's result is there, and the same command goes on from it."""
+    code, out, err = signalled(folder, signal.SIGINT, [*COMMAND[:3], "compare", "s.h5", "--models", "dense", "logreg"])
+    assert (code, out) == (130, ""), err
+    assert "the same command goes on from there" in err and "logistic regression" not in err.lower()
+    assert (folder / RUNS / "result.json").is_file() and not (folder / RUNS.with_name("logreg")).exists()
 
 
 def test_what_another_training_left_is_not_used(folder: Path) -> None:
