@@ -1,9 +1,10 @@
 """All benchmarks, one after the other, each in a process of its own; their rows become benchmarks/RESULTS.md.
 
-    python -m benchmarks PHOTOS WEIGHTS
+    python -m benchmarks PHOTOS WEIGHTS [NAME …]
 
-PHOTOS: a folder with one folder of photos a class, or in Food-101's layout. WEIGHTS: MobileNetV2's, as a file. Nothing
-else should run meanwhile. A benchmark that fails is named in the table, and the exit code is 1.
+PHOTOS: a folder with one folder of photos a class, or in Food-101's layout. WEIGHTS: MobileNetV2's, as a file. NAME:
+run these alone, and keep the other rows that are there. Nothing else should run meanwhile. A benchmark that fails is
+named in the table, and the exit code is 1.
 """
 
 import os
@@ -17,6 +18,7 @@ from extract import extract
 from extract.engines import cores, versions
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+FAILED = "failed"
 # name → what it takes: photos, weights, or the stack of the two
 BENCHMARKS = {
     "engines": ("PHOTOS", "WEIGHTS"),
@@ -39,43 +41,60 @@ def machine() -> str:
     return f"{names[0] if names else 'unknown processor'}, {cores()} cores, {memory:.0f} GiB"
 
 
-def main(photos: str, weights: str) -> int:
-    rows: list[str] = []
-    failed = 0
+def busy_cores() -> float:
+    """How many cores are at work, over three seconds in which this process sleeps."""
+    before = os.times().elapsed, _work()
+    time.sleep(3)
+    return (_work() - before[1]) / os.sysconf("SC_CLK_TCK") / (os.times().elapsed - before[0])
+
+
+def _work() -> int:
+    """Clock ticks that all cores together have spent on work: user, nice, system, and interrupts."""
+    user, nice, system, _idle, _wait, *interrupts = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
+    return user + nice + system + sum(interrupts)
+
+
+def measured(name: str, given: dict[str, str]) -> list[str]:
+    """The rows that one benchmark printed, with its name, the day, and what went on beside it."""
+    words = [sys.executable, "-m", f"benchmarks.{name}", *(given[what] for what in BENCHMARKS[name])]
+    by = f" `{name}`, {time.strftime('%Y-%m-%d')}, {busy_cores():.1f} beside it |"
+    print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    if done.returncode:
+        rows.append(f"| {name} | {FAILED} | |")
+    print(*rows, sep="\n", flush=True)
+    return [row + by for row in rows]
+
+
+def main(photos: str, weights: str, *names: str) -> int:
+    before = RESULTS.read_text().splitlines() if names and RESULTS.exists() else []
+    rows = {name: [line for line in before if f"| `{name}`, " in line] for name in BENCHMARKS}
     with tempfile.TemporaryDirectory() as folder:
         stack = extract(photos, "mobilenetv2", weights=weights, out=f"{folder}/mobilenetv2.h5")
         given = {"PHOTOS": photos, "WEIGHTS": weights, "STACK": str(stack)}
-        began, load = time.strftime("%Y-%m-%d"), os.getloadavg()[0]
-        for name, takes in BENCHMARKS.items():
-            words = [sys.executable, "-m", f"benchmarks.{name}", *(given[what] for what in takes)]
-            print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
-            found = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-            if done.returncode:
-                failed += 1
-                found.append(f"| {name} | failed | |")
-            rows += [f"{line} `{name}` |" for line in found]
-            print(*found, sep="\n", flush=True)
+        rows |= {name: measured(name, given) for name in names or BENCHMARKS}
     commands = [f"- `{name}`: `python -m benchmarks.{name} {' '.join(takes)}`" for name, takes in BENCHMARKS.items()]
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     text = [
         "# Results",
         "",
-        "Written by `make bench DATA=PHOTOS WEIGHTS=WEIGHTS`. A bar is what was aimed at before measuring.",
+        "Written by `make bench DATA=PHOTOS WEIGHTS=WEIGHTS`, or of some alone by `python -m benchmarks PHOTOS WEIGHTS",
+        "NAME …`. STACK is MobileNetV2's, of both. A bar is what was aimed at before measuring. Beside it: how many",
+        "cores other work kept busy in the three seconds before.",
         "",
-        f"{machine()}; load {load:.1f} when it began; {began}; "
-        + ", ".join(f"{name} {version}" for name, version in versions().items())
-        + ".",
+        f"{machine()}; {packages}.",
         "",
         "| what | measured | bar | by |",
         "|---|---|---|---|",
-        *rows,
+        *(row for name in BENCHMARKS for row in rows[name]),
         "",
         *commands,
     ]
     RESULTS.write_text("\n".join(text) + "\n")
-    print(f"{RESULTS}", file=sys.stderr)
-    return 1 if failed else 0
+    print(RESULTS, file=sys.stderr)
+    return int(any(FAILED in row for found in rows.values() for row in found))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))

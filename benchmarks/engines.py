@@ -78,7 +78,7 @@ def hdf5_recipe(data: Path, base: Any, backbone: Backbone) -> None:
 def ours(data: Path, name: str, weights: str, precision: str) -> float:
     """Images a second of stage one, as it records them."""
     with tempfile.TemporaryDirectory() as folder:
-        path = extract(str(data), name, weights=weights, precision=precision, batch=BATCH, out=f"{folder}/a.h5")
+        path = extract(str(data), name, weights=weights, precision=precision, out=f"{folder}/a.h5")
         stack = open_stack(path)
         return len(stack) / stack.extract_seconds
 

@@ -30,7 +30,7 @@ from extract.pipeline import read_block
 from extract.recipe import Recipe
 from features import open_stack
 
-TURNS, BATCH = 3, 32
+TURNS = 3
 CASES = {"vgg16": 128, "mobilenetv2": 1024}  # backbone → images
 
 
@@ -41,10 +41,10 @@ def speeds(photos: Path, name: str, weights: str, folder: Path) -> tuple[float, 
     base, _ = load_base(backbone, weights, backbone.size, seed=0)
     device = choose_device("auto")
     engine, _ = choose_engine("auto", device, "f32")
-    forward = compile_forward(base, backbone, BATCH, device, engine.name)
+    forward = compile_forward(base, backbone, engine.batch, device, engine.name)
     recipe = Recipe(scan(str(data)), backbone, weights, backbone.layer, backbone.size, seed=0)
     paths = recipe.listing.paths
-    blocks = [np.arange(start, start + BATCH) for start in range(0, count, BATCH)]
+    blocks = [np.arange(start, start + engine.batch) for start in range(0, count, engine.batch)]
 
     def read(rows: np.ndarray) -> np.ndarray:
         return read_block(recipe, [paths[i] for i in rows], np.zeros(len(rows), int), rows).images
@@ -59,7 +59,7 @@ def speeds(photos: Path, name: str, weights: str, folder: Path) -> tuple[float, 
         with ThreadPoolExecutor(cores()) as readers:
             list(readers.map(read, blocks))
         clock.append(time.perf_counter())
-        stack = open_stack(extract(str(data), name, weights=weights, batch=BATCH, out=str(folder / f"{name}{turn}.h5")))
+        stack = open_stack(extract(str(data), name, weights=weights, out=str(folder / f"{name}{turn}.h5")))
         bare, decoding = (count / seconds for seconds in np.diff(clock))
         found.append((bare, decoding, count / stack.extract_seconds))
     bare, decoding, whole = (median(column) for column in zip(*found[1:], strict=True))
