@@ -1,5 +1,6 @@
 """A recipe → its stack: begun, resumed, brought up to date, or left alone."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -17,7 +18,7 @@ from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
 from extract.staleness import Recorded, image_changes, recipe_changes, refuse, start_again
-from extract.update import begin_update, carry_over, settled_split
+from extract.update import begin_update, carry_over, listing_as_begun, settled_split
 from features import Refused, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
 from features.errors import listed
@@ -47,6 +48,8 @@ def make_stack(
         Refused: what is there was made from something else.
         Failed: disk, network or memory.
     """
+    if begun_with := listing_as_begun(stack, recipe):
+        make_stack(stack, dataclasses.replace(recipe, listing=begun_with), device, engine, batch, command)
     wanted, listing = recipe.attrs(), recipe.listing
     made_now = {
         "dataset": listing.name,

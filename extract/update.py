@@ -4,11 +4,14 @@ Contiguous datasets cannot grow or shrink. The finished stack stays as it is, an
 complete and takes its name. A run that was killed in between goes on like any other.
 """
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from extract.dataset import Listing
 from extract.recipe import Recipe
 from extract.staleness import Recorded, image_changes, recipe_changes
 from features import Stack
@@ -26,6 +29,26 @@ def settled_split(finished: Stack | None) -> dict[bytes, int]:
     images = finished.take(finished.view == 0)
     digests = (digest.tobytes() for digest in images.field("sha256"))
     return dict(zip(digests, images.split.tolist(), strict=True))
+
+
+def listing_as_begun(stack: Path, recipe: Recipe) -> Listing | None:
+    """The images of a first run that was broken off, where others came or some went since; else None.
+
+    Its rows are worth keeping: it is finished with the images that it was begun with, and brought up to date then.
+    """
+    if stack.exists() or not partial_path(stack).exists():
+        return None
+    now = recipe.listing
+    with StackWriter(stack) as writer:
+        changes = image_changes(Recorded.of(writer), now)
+        others = changes.refused().lines() + recipe_changes(writer.attrs, recipe.as_begun(writer.attrs).attrs())
+        images = np.flatnonzero(writer.view == 0)
+        paths = [writer.paths[i] for i in images]
+        if others or not (changes.added or changes.removed) or set(paths) == set(changes.removed):
+            return None
+        split = None if now.split is None else writer.split[images]
+        print(f"{writer.partial}: {'; '.join(changes.lines())}; what was begun is finished first", file=sys.stderr)
+        return Listing(now.name, now.root, paths, writer.labels[images], writer.label_names, split, now.nameless)
 
 
 def begin_update(finished: Stack, recipe: Recipe, attrs: Mapping[str, Any]) -> None:

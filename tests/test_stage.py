@@ -249,14 +249,15 @@ def test_crop_pad_and_filter_reach_the_rows(mine: tuple[Path, Path, str], tmp_pa
 
 
 def test_resume_with_something_else_is_refused(mine: tuple[Path, Path, str]) -> None:
-    """Guards one file against two sources: other settings or added images do not go into a begun stack."""
+    """Guards one file against two sources: other settings or images do not go into a begun stack."""
     data, stack, _ = mine
     partial = killed_before_the_rename(stack)
     before = partial.read_bytes()
     with pytest.raises(Refused, match=r"a\.h5\.partial was made from something else:\n  layer: .*\nRemove"):
         again(mine, layer="block4_pool")
-    Image.new("RGB", (30, 30), "red").save(data / "class2" / "new.png")
-    with pytest.raises(Refused, match=r"1 images added: class2/new\.png"):
+    for folder in sorted(data.iterdir()):
+        folder.rename(data / f"other-{folder.name}")
+    with pytest.raises(Refused, match=r"18 images added: other-class0/0\.png"):
         again(mine)
     assert partial.read_bytes() == before
 

@@ -87,6 +87,23 @@ def test_only_what_is_new_is_computed(mine: tuple[Path, Path], capsys: pytest.Ca
     assert "up to date" in capsys.readouterr().err
 
 
+def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards what was computed before a kill, where images came, changed and went before the command ran again."""
+    data, stack = mine
+    partial = stack.rename(partial_path(stack))
+    flip(partial, offsets(partial)["row_crc32"])
+    meddle(data)
+    again(mine)
+    said = capsys.readouterr().err
+    assert "a.h5.partial: 3 images added: " in said and "; what was begun is finished first" in said
+    assert "resuming" in said and "16 rows were carried over" in said
+    fresh, got = rows_of(again((data, stack.with_name("fresh.h5")))), rows_of(stack)
+    for name in ("features", "paths", "labels", "label_names", "sha256", "size", "view", "row_state", "row_crc32"):
+        assert np.array_equal(fresh[name], got[name]), name
+    assert "rejects" not in got and verify(str(stack))["images"] == 19
+    assert [path.name for path in stack.parent.glob("a.h5*")] == ["a.h5"]
+
+
 def test_images_that_only_go_need_no_network(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Guards the cheap case: nothing is computed, and nothing built for it."""
     (mine[0] / "class1" / "4.png").unlink()
