@@ -21,3 +21,14 @@ def shared() -> Path:
     if not (folder / "data" / "food101-10").is_dir() or not (folder / "weights").is_dir():
         pytest.skip("the real photos and weights of ../shared are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stack of `make demo`, alone in the `features/stacks` of a folder to work in."""
+    from extract import extract
+
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder / extract("digits", backbone="scattering", size=32, layer="scale3")

@@ -1,6 +1,5 @@
-"""A file of every past format version is read for ever; and FORMAT.md's own snippet and tables tell the truth."""
+"""A file of every past format version is read for ever; and FORMAT.md's tables tell the truth."""
 
-import re
 from pathlib import Path
 
 import h5py
@@ -35,14 +34,3 @@ def test_the_specification_names_every_dataset_and_attribute():
         for name in [*file, *file.attrs, *row_fields(1, 1)]:
             assert f"`{name}`" in SPEC
     assert all(name in SPEC.split("The **recipe** is")[1].split(".")[0] for name in RECIPE)
-
-
-def test_the_snippet_of_the_specification_runs(tmp_path, monkeypatch):
-    """The five lines that FORMAT.md shows read a stack with h5py alone."""
-    (tmp_path / "pets-vgg16.h5").write_bytes(FILES[-1].read_bytes())
-    monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(re.search(r"```python\n(.*?)```", SPEC, re.S)[1], found)
-    assert found["maps"].shape == (5, 2, 2, 3)
-    assert found["names"][found["y"][0]] == "class0"
-    assert found["test"].sum() == 1

@@ -1,0 +1,209 @@
+"""What the docs show runs and prints what they say it does; and whatever can be asked for is in the docs."""
+
+import contextlib
+import importlib.util
+import io
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+from tiny import REPO, contents, environment, run, stack
+
+from features import open_stack
+
+REUSE = (REPO / "docs" / "reuse.md").read_text()
+OPENING, *SECTIONS = re.split(r"^## ", REUSE, flags=re.M)
+SPECIFICATION = (REPO / "features" / "FORMAT.md").read_text()
+README = (REPO / "README.md").read_text()
+MAKEFILE = (REPO / "Makefile").read_text()
+NUMBER = r"(-?\d+(?:\.\d+)?)"
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, code) of the fenced blocks of a page, in order; what a block prints has no language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)
+
+
+def missing(language: str, code: str) -> str:
+    """What a block needs and this machine lacks; only what `make setup` cannot bring."""
+    if language == "python":
+        return "torch" if "import torch" in code and not importlib.util.find_spec("torch") else ""
+    program = {"sh": shlex.split(code)[0], "r": "Rscript"}[language]
+    if program != "python" and not shutil.which(program):
+        return program
+    if language == "r" and subprocess.run(["Rscript", "-e", "loadNamespace('rhdf5')"], capture_output=True).returncode:
+        return "R's package rhdf5"
+    return ""
+
+
+def output(language: str, code: str, names: dict[str, Any]) -> str:
+    """What a block prints. Python blocks share their names."""
+    if language == "python":
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, names)
+        return printed.getvalue()
+    if language == "r":
+        command = ["Rscript", "-"]
+    else:
+        command = [sys.executable if word == "python" else word for word in shlex.split(code)]
+    done = subprocess.run(command, input=code, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_same(printed: str, shown: str) -> None:
+    """The same words and whole numbers; other numbers within a hundredth, as machines round differently."""
+    got, wanted = (re.split(NUMBER, " ".join(text.split())) for text in (printed, shown))
+    assert len(got) == len(wanted), printed
+    for a, b in zip(got, wanted, strict=True):
+        assert a == b or ("." in b and math.isclose(float(a), float(b), rel_tol=0.01)), printed
+
+
+def run_page(text: str, names: dict[str, Any]) -> str:
+    """Run the blocks of a page, each against the output shown below it; returns what could not be run here."""
+    lacking = ""
+    shown = blocks(text)
+    for (language, code), (after, expected) in zip(shown, [*shown[1:], ("end", "")], strict=True):
+        if not language:
+            continue
+        if lack := missing(language, code):
+            lacking = lack
+            continue
+        printed = output(language, code, names)
+        if not after:
+            assert_same(printed, expected)
+    return lacking
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split("\n")[0])
+def test_reuse(section: str, digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards docs/reuse.md: each section runs after the first one's lines, and prints what is shown."""
+    monkeypatch.chdir(digits_stack.parents[2])
+    names: dict[str, Any] = {}
+    if section is not SECTIONS[0]:
+        run_page(SECTIONS[0], names)
+    if lacking := run_page(section, names):
+        pytest.skip(f"blocks of docs/reuse.md that need {lacking} were not run: it is not installed here")
+
+
+def test_the_stack_that_the_page_is_about(digits_stack: Path) -> None:
+    """Guards the page's first command: it is the one that made the stack which the other blocks are run on."""
+    assert blocks(OPENING) == [("sh", open_stack(digits_stack).attrs["command"] + "\n")]
+
+
+def test_the_snippets_of_readme_and_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the lines that read a stack with h5py alone, and those with `open_stack`: they find what was written."""
+    held = contents(rows=40)
+    for name in ("features/stacks/photos-vgg16.h5", "pets-vgg16.h5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        stack(tmp_path / name, held)
+    monkeypatch.chdir(tmp_path)
+    section = README.split("## Read the stack without this project")[1].split("\n## ")[0]
+    plain, opened = (code for language, code in blocks(section) if language == "python")
+    (specified,) = (code for language, code in blocks(SPECIFICATION) if language == "python")
+    for code in (plain, specified):
+        names: dict[str, Any] = {}
+        output("python", code, names)
+        np.testing.assert_array_equal(names["X"], held["features"])
+        np.testing.assert_array_equal(names["y"], held["labels"])
+        assert names["names"].tolist() == held["label_names"]
+        assert names["test"].tolist() == (held["split"] == 2).tolist()
+        assert names.get("paths", np.array(held["paths"])).tolist() == held["paths"]
+    assert names["maps"].shape == (40, *held["shape"])
+    output("python", opened, names)
+    np.testing.assert_array_equal(names["train"].X, held["features"][held["split"] == 0])
+    assert len(names["test"]) == 10
+
+
+def test_groups_keep_views_and_copies_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the page's cross-validation: no fold holds out a row whose image it trains on, and folds are as many."""
+    held = contents(rows=80)
+    held["view"] = np.arange(80) % 2  # each image and a view of it, …
+    held["sha256"] = held["sha256"][np.arange(80) // 2 % 30]  # … and ten images that are there twice
+    held["labels"], held["split"] = np.arange(80) // 2 % 2, np.zeros(80, "u1")
+    held["split"][60:] = 2
+    name = re.search(r'STACK = "(.*)"', REUSE)[1]
+    (tmp_path / name).parent.mkdir(parents=True)
+    stack(tmp_path / name, held)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    python = [code for text in SECTIONS[:2] for language, code in blocks(text) if language == "python"]
+    output("python", python[0], names)
+    *imports, groups, folds = re.findall(
+        r"^(?:from sklearn.model_selection.*|groups = .*|folds = .*)$", python[-1], re.M
+    )
+    output("python", "\n".join([*imports, groups, folds]), names)
+    images = names["sha256"][names["train"]]
+    held_out = 0
+    for a, b in names["folds"].split(images, names["y"][names["train"]], names["groups"][names["train"]]):
+        assert not {row.tobytes() for row in images[a]} & {row.tobytes() for row in images[b]}
+        held_out += len(b)
+    assert held_out == 60
+
+
+def test_anndata_holds_the_rows(digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the .h5ad: read back, it has the pooled rows, each photo's own label and split, and the recipe."""
+    monkeypatch.chdir(digits_stack.parents[2])
+    names: dict[str, Any] = {}
+    for text in (SECTIONS[0], next(text for text in SECTIONS if text.startswith("pandas, and AnnData"))):
+        run_page(text, names)
+    read, digits = anndata.read_h5ad("digits.h5ad"), open_stack(digits_stack)
+    np.testing.assert_allclose(read.X, digits.pooled("avg"), rtol=1e-5, atol=1e-7)
+    assert read.obs["path"].tolist() == digits.paths
+    assert read.obs["label"].tolist() == [digits.label_names[label] for label in digits.y]
+    assert (read.obs["split"] == "test").tolist() == (digits.split == 2).tolist()
+    assert read.uns["recipe"]["backbone"] == "scattering"
+    assert read.uns["recipe"]["feature_shape"].tolist() == list(digits.feature_shape)
+
+
+COMMANDS = {  # the doors of a line in "The doors"
+    "extract": ["extract"],
+    "features info|verify": ["features info", "features verify"],
+    "features compress": ["features compress"],
+    "classify fit": ["classify fit"],
+    "classify predict": ["classify predict"],
+    "classify compare": ["classify compare"],
+}
+DOORS = README.split("## The doors")[1].split("\n## ")[0]
+
+
+def test_every_door_has_its_line() -> None:
+    """Guards the table above, and README's, against a door that is new: `--help` is asked which there are."""
+    there = ["extract"]
+    for package in ("features", "classify"):
+        told = run(package, "--help", cwd=REPO, COLUMNS="200").stdout
+        there += [f"{package} {name}" for name in re.search(rf"{package} \[-h\] ([a-z|]+)", told)[1].split("|")]
+    assert sorted(there) == sorted(door for doors in COMMANDS.values() for door in doors)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_option_is_in_the_doors(line: str) -> None:
+    """Guards README's "The doors": a door has all its options there, and none that it does not take."""
+    shown = "\n".join(re.findall(rf"^python -m {re.escape(line)} (.*)$", DOORS, re.M))
+    for words in COMMANDS[line]:
+        done = run(*words.split(), "--help", cwd=REPO, COLUMNS="200")
+        assert set(re.findall(r"--[a-z0-9-]+", shown)) == set(re.findall(r"^  (--[a-z0-9-]+)", done.stdout, re.M))
+
+
+def test_make_targets_and_variables() -> None:
+    """Guards `make help` and the docs: they name every target and variable that the Makefile has, and no other."""
+    told = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True).stdout
+    targets = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
+    assert set(re.findall(r"^  make ([a-z]+)", told, re.M)) == targets
+    used = {a or b for a, b in re.findall(r"\$\(call option,([A-Z]+),|\$\(([A-Z]+)\)", MAKEFILE)}
+    own = set(re.findall(r"^([A-Z_]+) *(?:[:?]?=)", MAKEFILE, re.M)) - {"DATA"}
+    variables = set(re.search(r"^Variables: (.*)$", told, re.M)[1].replace("|", " ").split())
+    assert variables == used - own
+    pages = [README, *(page.read_text() for page in [REPO / "CONTRIBUTING.md", *(REPO / "docs").glob("*.md")])]
+    code = "\n".join(found for page in pages for found in re.findall(r"`+[^`]+`+", page))
+    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= targets
+    assert set(re.findall(r"(?<![\w-])([A-Z]{3,})=", code)) <= variables
+    assert targets - {"clean", "bench"} <= set(re.findall(r"\bmake ([a-z]+)", "\n".join(pages)))
