@@ -9,6 +9,8 @@ from features.errors import Failed, Refused
 
 ANSWER, WORKERS = 5, 30  # seconds that a scheduler has to answer, and that its first worker has to come
 
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # a terminal's Ctrl-C is for the writer to act on
+
 
 @contextmanager
 def connect(where: str, cores: int) -> Iterator[Any]:
@@ -39,6 +41,7 @@ def connect(where: str, cores: int) -> Iterator[Any]:
                 processes=True,
                 memory_limit=None,  # blocks in flight are counted; Dask would end a worker for its network's size
                 dashboard_address=None,
+                preload=[DEAF],
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster, direct_to_workers=True) as client,
