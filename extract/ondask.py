@@ -75,8 +75,10 @@ class OnDask:
             nameless = listing.nameless.intersection(paths)
             return made, str(listing.root), paths, nameless, writer.view[rows], rows
 
-        depth = 2 * sum(self.client.nthreads().values())
-        found = computed(self.client, _block, map(told, blocks), depth)
+        threads = sum(self.client.nthreads().values())
+        # Every worker compiles before the clock starts, as one process does.
+        list(computed(self.client, _ready, [(made, str(listing.root))] * threads, threads))
+        found = computed(self.client, _block, map(told, blocks), 2 * threads)
         return write_all(writer, (_seen_alike(writer, listing.root, *each) for each in found), done)
 
 
@@ -103,9 +105,7 @@ def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[An
                 if not client.scheduler_info()["workers"]:
                     raise Failed(f"no workers are left. Start some; {GOES_ON}") from None
                 continue
-            for future in ready:
-                yield future.result()
-                future.release()
+            yield from client.gather(list(ready))  # all at once: a call for each is a round trip for each
     except KilledWorker as error:
         raise Failed(f"worker after worker died over the same photos, for want of memory perhaps ({error})") from None
     except CancelledError:
@@ -141,18 +141,27 @@ def _settle(recipe: Recipe, device: str, engine: str, batch: int | None, measure
         return settle(recipe, device, engine, batch, measure)[0]
 
 
+def _ready(made: str, root: str) -> None:
+    _compiled(made, root)
+
+
 def _block(
     made: str, root: str, paths: list[str], nameless: frozenset[str], view: np.ndarray, rows: np.ndarray
 ) -> tuple[Block, np.ndarray]:
     """A block as `read_block` gives it, but for its images, and its features, (k, width) float32."""
-    with _one_at_a_time:  # threads of one worker share one network
-        try:
-            stage = _stage(made, root)
-        except Failed as error:
-            raise type(error)(f"worker on {socket.gethostname()}: {error}") from None
+    stage = _compiled(made, root)
     listing = dataclasses.replace(NOWHERE, root=Path(root), nameless=nameless)
     block = read_block(dataclasses.replace(stage.recipe, listing=listing), paths, view, rows)
     return block._replace(images=block.images[:0]), stage.rows(block.images)
+
+
+def _compiled(made: str, root: str) -> StageOne:
+    """This worker's one network, which its threads share."""
+    with _one_at_a_time:
+        try:
+            return _stage(made, root)
+        except Failed as error:
+            raise type(error)(f"worker on {socket.gethostname()}: {error}") from None
 
 
 @lru_cache(maxsize=1)

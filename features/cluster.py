@@ -28,7 +28,8 @@ def connect(where: str, cores: int) -> Iterator[Any]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise Refused(f"--dask {where}: Dask is not installed; pip install -e '.[dask]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it becomes one line of ours
+    for name in ("distributed", "distributed.client"):  # what matters of it becomes one line of ours
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     kind, _, count = where.partition(":")
     if kind == "local":
         if not count.isdecimal() or int(count) < 1:
@@ -40,7 +41,7 @@ def connect(where: str, cores: int) -> Iterator[Any]:
                 threads_per_worker=threads,
                 processes=True,
                 memory_limit=None,  # blocks in flight are counted; Dask would end a worker for its network's size
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # None would be port 8787, and a warning where that is taken
                 preload=[DEAF],
                 silence_logs=logging.CRITICAL,
             ) as cluster,
