@@ -91,7 +91,7 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
     if weights == "random":
         keras.utils.set_random_seed(seed)
     try:
-        with _own_draws(seed):
+        with _own_draws(seed if weights == "random" else None):  # what a file leaves random must not be its own
             base = construct(weights=None, include_top=False, input_shape=(size, size, 3))
     except ValueError as error:
         raise Refused(f"{backbone.name} cannot take {size}×{size} images: {error}") from None
@@ -158,7 +158,7 @@ def _held_back_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _own_draws(seed: int) -> Iterator[None]:
+def _own_draws(seed: int | None) -> Iterator[None]:
     """Keras draws the seeds of its weights from Python's generator, which other threads (Dask's) draw from too."""
     draws: Any = importlib.import_module("keras.src.random.seed_generator")
     shared, draws.python_random = draws.python_random, random.Random(seed)

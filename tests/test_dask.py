@@ -134,7 +134,7 @@ def test_begun_here_and_finished_on_dask(client: Client, data: Path, alone: Path
 def test_interrupted_on_dask_and_finished_here(data: Path, alone: Path) -> None:
     """Guards Ctrl-C, which a terminal sends to the workers too: exit 130, one line, nothing left running; resumable."""
     out = data.parent / "interrupted.h5"
-    words = [sys.executable, "-m", "extract", str(data), *WORDS, "--dask", "local:2", "--out", str(out)]
+    words = [sys.executable, "-m", "extract", str(data), *WORDS, "--dask", "local:1", "--out", str(out)]
     with subprocess.Popen(
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -160,10 +160,12 @@ def test_a_worker_with_other_versions(client: Client, data: Path, tmp_path: Path
     with subprocess.Popen(
         [*words, "--no-dashboard"], env=environment(PYTHONPATH=path), stderr=subprocess.DEVNULL, cwd=tmp_path
     ) as worker:
-        client.wait_for_workers(3)
-        with pytest.raises(Refused, match=r"worker tcp://.*pillow \S+ here, 1\.2\.3 there"):
-            extract(str(data), **RECIPE, dask=client.scheduler.address, out=str(tmp_path / "a.h5"))
-        worker.terminate()
+        try:
+            client.wait_for_workers(3)
+            with pytest.raises(Refused, match=r"worker tcp://.*pillow \S+ here, 1\.2\.3 there"):
+                extract(str(data), **RECIPE, dask=client.scheduler.address, out=str(tmp_path / "a.h5"))
+        finally:
+            worker.terminate()
     assert not list(tmp_path.glob("a.h5*.partial"))
     while len(client.scheduler_info(n_workers=-1)["workers"]) > 2:
         time.sleep(0.05)
