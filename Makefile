@@ -12,8 +12,8 @@ EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call
 	$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
 	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) \
-	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(if $(NOLEAKAGE),--no-leakage)
-CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs)
+	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage)
+CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs) $(call option,DASK,dask)
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS PHOTOS | SEED OUT"
+	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS PHOTOS | SEED DASK OUT"
 
 setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
 

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "reading": ("STACK",),
     "accuracy": ("PHOTOS", "WEIGHTS"),
     "adding": ("PHOTOS",),
+    "scale": ("PHOTOS", "WEIGHTS"),
     "stage_two": ("STACK",),
     "neural": ("PHOTOS",),
     "without_weights": ("PHOTOS",),

@@ -65,6 +65,7 @@ def fit_classical(
     wanted: bool,
     balance: bool,
     jobs: int,
+    dask: str | None,
     rows: int,
 ) -> Fitted:
     """Fit, after a search where one is wanted.
@@ -80,6 +81,7 @@ def fit_classical(
         wanted: whether to search.
         balance: whether every class weighs the same.
         jobs: threads.
+        dask: where the search's fits run, as of `fit`; else here.
         rows: train and test rows, which bound the memory.
 
     Raises:
@@ -93,7 +95,7 @@ def fit_classical(
     facts: dict[str, Any] = {} if way is None else {"path": way}
     with threadpool_limits(jobs, "blas"):
         if model.takes == "array":
-            return _trees(model, estimator.set_params(n_jobs=jobs), train, X, y, splits, seed, wanted, balance)
+            return _trees(model, estimator.set_params(n_jobs=jobs), train, X, y, splits, seed, wanted, balance, dask)
         if way == "out of core":
             from sklearn.linear_model import SGDClassifier
 
@@ -107,7 +109,7 @@ def fit_classical(
         held_out = None
         whole = None if products is None else combined(products, weights) if weights else products[0]
         if wanted:
-            found = search(estimator, model.grid, X, y, splits, products, balance, jobs)
+            found = search(estimator, model.grid, X, y, splits, products, balance, jobs, dask)
             estimator.set_params(**found.params)
             held_out, whole, weights = found.held_out, found.products, found.weights
             facts |= {"search": found.table, "best": found.params}
@@ -136,13 +138,14 @@ def _trees(
     seed: int,
     wanted: bool,
     balance: bool,
+    dask: str | None,
 ) -> Fitted:
     from classify.trees import fit_trees, search_trees
     from classify.validation import sides
 
     facts: dict[str, Any] = {}
     if wanted:
-        best, table = search_trees(estimator, model.grid, X, y, splits, balance)
+        best, table = search_trees(estimator, model.grid, X, y, splits, balance, dask)
         estimator.set_params(**best)
         facts = {"search": table, "best": best}
     return Fitted(fit_trees(estimator, X, y, *sides(train, y, seed), balance), None, facts)

@@ -4,20 +4,17 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 from classify.fit import RUNS, model_named, open_stacks
 from classify.judge import judge, paired_difference
 from classify.models import MODELS, Model
 from classify.task import Task
+from classify.versions import versions
 from classify.wording import p_value, points
 from features import Failed, Stack
 from features.cli import command_line
-
-PACKAGES = ("numpy", "scikit-learn", "scipy", "xgboost", "xgboost-cpu", "keras", "tensorflow", "tensorflow-cpu")
 
 
 def compare(
@@ -28,6 +25,7 @@ def compare(
     search: bool = False,
     balance: bool = False,
     jobs: int | None = None,
+    dask: str | None = None,
     seed: int = 0,
     out: str | None = None,
     data: str | None = None,
@@ -46,6 +44,7 @@ def compare(
         search: choose the classical models' settings by cross-validation inside the train rows.
         balance: in the classical models, let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
+        dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
         seed: of everything random, in the fits and in the statistics.
         out: folder to write; by default classify/runs/<stack>.
         data: where the dataset's photos are now, if no longer where the stack was made from.
@@ -65,8 +64,8 @@ def compare(
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
     chosen = {name: model_named(name) for name in models or MODELS}
     opened = _moved(open_stacks(stack), dataset_root=data, weights_file=weights)
-    task = Task(opened, views, search, balance, jobs)
-    without = Task(opened, 0, search, balance, jobs) if task.views else None
+    task = Task(opened, views, search, balance, jobs, dask)
+    without = Task(opened, 0, search, balance, jobs, dask) if task.views else None
     folder = Path(out) if out else RUNS / task.name
     plain: dict[str, Path] = {}
     failed: dict[str, str] = {}
@@ -102,17 +101,6 @@ def _run(task: Task, model: Model, seed: int, options: dict[str, Any], folder: P
     task.run(model, model.pool, seed, options, folder, about)
     if json.loads((folder / "result.json").read_text())["params"].get("stopped_") == "interrupted":
         raise KeyboardInterrupt
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what decides a model's numbers."""
-    found = {"python": python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -1,7 +1,8 @@
 """Decisions about rows held out: what candidates are chosen by, and probabilities fitted on."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from classify.folds import Splits
+from classify.limits import cores
+from classify.versions import versions
+from features.cluster import all_fit, connect, other_versions
 
 
 class HeldOut(NamedTuple):
@@ -41,6 +45,7 @@ def cross_fit(
 
     Folds and estimators run side by side in threads: the solvers of scikit-learn release the interpreter. Each takes
     its rows out of one shared matrix, and several estimators share what was taken. BLAS gets the cores that are left.
+    On Dask (`over`) joblib sends the matrix to the workers once, and what was found comes back.
 
     Args:
         estimators: unfitted, alike but for their penalty `C`; those that can start warm walk along it.
@@ -48,7 +53,7 @@ def cross_fit(
         y: (n,) labels.
         splits: (train, held-out) indices of each fold, at least one.
         jobs: threads.
-        done: told how many fits were done, as they are.
+        done: told how many more fits were done, fold by fold.
 
     Returns:
         of each estimator.
@@ -62,9 +67,12 @@ def cross_fit(
     tasks = [(fold, part) for fold in splits for part in np.array_split(np.arange(len(estimators)), parts)]
     with threadpool_limits(max(1, jobs // len(tasks)), "blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        answers = Parallel(n_jobs=min(jobs, len(tasks)), prefer="threads")(
-            delayed(_fit_fold)([estimators[i] for i in part], space, y, *fold, walks, done) for fold, part in tasks
-        )
+        answers = []
+        for found in Parallel(n_jobs=min(jobs, len(tasks)), prefer="threads", return_as="generator")(
+            delayed(_fit_fold)([estimators[i] for i in part], space, y, *fold, walks) for fold, part in tasks
+        ):
+            answers.append(found)
+            done(len(found))
     found = []
     for i in range(len(estimators)):
         mine = [a[list(part).index(i)] for a, (_, part) in zip(answers, tasks, strict=True) if i in part]
@@ -77,6 +85,33 @@ def cross_fit(
     return found
 
 
+@contextmanager
+def over(dask: str | None, jobs: int) -> Iterator[int]:
+    """Have joblib run jobs in threads here, or on a Dask cluster; yields how many run at a time.
+
+    Args:
+        dask: as of `fit`.
+        jobs: threads here.
+
+    Raises:
+        Refused, Failed: there is no such cluster, or a worker of it has other versions; see `connect`.
+    """
+    from joblib import parallel_config
+
+    if dask is None:
+        with parallel_config("threading"):
+            yield jobs
+        return
+    with connect(dask, cores()) as client:
+        all_fit(client, _unfit, versions())
+        with parallel_config("dask", client=client):
+            yield sum(client.nthreads().values())
+
+
+def _unfit(here: dict[str, str]) -> str:
+    return other_versions(here, versions())
+
+
 def _fit_fold(
     estimators: Sequence[Any],
     space: np.ndarray,
@@ -84,7 +119,6 @@ def _fit_fold(
     train: np.ndarray,
     held: np.ndarray,
     walks: bool,
-    done: Callable[[int], object],
 ) -> list[tuple[np.ndarray, np.ndarray, bool]]:
     """(predicted, decisions, whether it converged) of each estimator on one fold's held-out rows."""
     pairwise = get_tags(estimators[0]).input_tags.pairwise
@@ -96,5 +130,4 @@ def _fit_fold(
         fitted.fit(seen, y[train])
         steps, most = np.max(getattr(fitted, "n_iter_", 0)), fitted.max_iter
         answers.append((fitted.predict(unseen), fitted.decision_function(unseen), bool(most < 0 or steps < most)))
-        done(1)
     return answers

@@ -22,6 +22,7 @@ def fit(
     search: bool = False,
     balance: bool = False,
     jobs: int | None = None,
+    dask: str | None = None,
     seed: int = 0,
     out: str | None = None,
 ) -> Path:
@@ -39,6 +40,7 @@ def fit(
         search: classical models only: choose the settings by cross-validation inside the train rows.
         balance: classical models only: let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
+        dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
         seed: of everything random in the fit.
         out: folder to write; by default classify/runs/<stack>/<model>.
 
@@ -59,7 +61,7 @@ def fit(
         raise Refused(f"{model} has no --{strange[0]}")
     if strange := [name for name, asked in (("search", search), ("balance", balance)) if asked and not row.grid]:
         raise Refused(f"{model} has no --{strange[0]}")
-    task = Task(open_stacks(stack), views, search, balance, jobs)
+    task = Task(open_stacks(stack), views, search, balance, jobs, dask)
     folder = Path(out) if out else RUNS / task.name / model
     return task.run(row, pool or row.pool, seed, options, folder, {"model": model, "command": command})
 

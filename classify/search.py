@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from classify.crossfit import HeldOut, cross_fit
+from classify.crossfit import HeldOut, cross_fit, over
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
 from classify.gram import unit_products
@@ -46,6 +46,7 @@ def search(
     products: Sequence[np.ndarray] | None = None,
     balance: bool = False,
     jobs: int = 1,
+    dask: str | None = None,
 ) -> Searched:
     """Score every combination of a grid, and of weights where rows are of several stacks, on the same folds.
 
@@ -58,6 +59,7 @@ def search(
         products: (n, n) `unit_products` of X, of each stack if there are several; by default computed where needed.
         balance: score balanced accuracy instead of accuracy.
         jobs: threads.
+        dask: where fits run, as of `fit`; else here.
     """
     penalty = next(name for name in grid if name in PENALTIES)
     others = [name for name in grid if name != penalty]
@@ -68,7 +70,7 @@ def search(
         products = [unit_products(part) for part in (X.parts if fused else [X])]
     table: list[dict[str, Any]] = []
     best: tuple[Any, ...] = ()
-    with Progress(total, len(splits)) as progress:
+    with over(dask, jobs) as jobs, Progress(total, len(splits)) as progress:
         for weights in weighting:
             rows = X.weighted(weights) if fused else X
             shared = None if products is None else combined(products, weights) if weights else products[0]

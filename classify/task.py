@@ -26,7 +26,7 @@ class Task:
     """The train and test rows of a stack, and what several models can share of them.
 
     Raises:
-        Refused: fewer than two classes in train, no labelled test rows, or fewer views than asked for.
+        Refused: fewer than two classes in train, no labelled test rows, fewer views than asked for, Dask and no search.
 
     Attributes:
         train, test: the labelled rows of either.
@@ -40,10 +40,13 @@ class Task:
         search: bool = False,
         balance: bool = False,
         jobs: int | None = None,
+        dask: str | None = None,
     ) -> None:
         if jobs is not None and jobs < 1:
             raise Refused(f"--jobs is {jobs}; it takes 1 or more")
-        self.search, self.balance, self.jobs = search, balance, jobs or cores()
+        if dask is not None and not search:
+            raise Refused(f"--dask {dask} runs the fits of a search on a cluster: give --search too")
+        self.search, self.balance, self.jobs, self.dask = search, balance, jobs or cores(), dask
         there = int(stack.view.max(initial=0))
         self.views = there if views is None else views
         if not 0 <= self.views <= there:
@@ -110,6 +113,7 @@ class Task:
                 wanted=self.search,
                 balance=self.balance,
                 jobs=self.jobs,
+                dask=self.dask,
                 rows=len(self.train) + len(self.test),
             )
             if weights:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.class_weight import compute_sample_weight
 
+from classify.crossfit import over
 from classify.folds import Splits
 from classify.search import settings
 
@@ -49,6 +50,7 @@ def search_trees(
     y: np.ndarray,
     splits: Splits,
     balance: bool,
+    dask: str | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The best settings by successive halving: all with few trees, the best third with three times as many, and so on.
 
@@ -56,12 +58,12 @@ def search_trees(
         estimator, X, y, balance: as of `fit_trees`.
         grid: settings → values.
         splits: (train, held-out) indices of each fold.
+        dask: where fits run, as of `fit`; else here.
 
     Returns:
         the best settings, and `params`, `mean` and `scores` (of each fold) of every candidate in every round.
     """
     began = time.perf_counter()
-    from joblib import parallel_config
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
     from sklearn.model_selection import HalvingGridSearchCV
 
@@ -76,10 +78,11 @@ def search_trees(
         cv=splits,
         scoring="balanced_accuracy" if balance else "accuracy",
         refit=False,
-        n_jobs=estimator.n_jobs,
     )
-    with parallel_config("threading"):
-        halving.fit(X, y, sample_weight=compute_sample_weight("balanced", y) if balance else np.ones(len(y)))
+    with over(dask, estimator.n_jobs) as jobs:
+        halving.set_params(n_jobs=jobs).fit(
+            X, y, sample_weight=compute_sample_weight("balanced", y) if balance else np.ones(len(y))
+        )
     found = halving.cv_results_
     table = [
         {

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import os
+import random
 import sys
 import tempfile
 import warnings
@@ -90,7 +91,8 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
     if weights == "random":
         keras.utils.set_random_seed(seed)
     try:
-        base = construct(weights=None, include_top=False, input_shape=(size, size, 3))
+        with _own_draws(seed if weights == "random" else None):  # what a file leaves random must not be its own
+            base = construct(weights=None, include_top=False, input_shape=(size, size, 3))
     except ValueError as error:
         raise Refused(f"{backbone.name} cannot take {size}×{size} images: {error}") from None
     if weights == "random":
@@ -153,6 +155,17 @@ def _held_back_stderr() -> Iterator[None]:
         finally:
             os.dup2(shown, 2)
             os.close(shown)
+
+
+@contextmanager
+def _own_draws(seed: int | None) -> Iterator[None]:
+    """Keras draws the seeds of its weights from Python's generator, which other threads (Dask's) draw from too."""
+    draws: Any = importlib.import_module("keras.src.random.seed_generator")
+    shared, draws.python_random = draws.python_random, random.Random(seed)
+    try:
+        yield
+    finally:
+        draws.python_random = shared
 
 
 def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:

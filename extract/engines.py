@@ -17,6 +17,7 @@ from features import Refused
 
 # --precision → (Keras's policy, OpenVINO's hint); the stored rows are float32 whatever the arithmetic was.
 PRECISIONS = {"f32": ("float32", "f32"), "bf16": ("mixed_bfloat16", "bf16"), "f16": ("mixed_float16", "f16")}
+_most_cores = sys.maxsize  # as of `use_only`
 STREAMS = 4  # batches in flight at most: each holds its own activations, 0.8 GB in VGG16 at 32 images
 
 Run = Callable[[np.ndarray], Any]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32, as any array
@@ -71,8 +72,9 @@ def choose_engine(engine: str, device: str, precision: str) -> tuple[Engine, str
 
 
 def cores() -> int:
-    """CPU cores that this process may really use: its affinity, and the quota of its control group (containers)."""
+    """CPU cores that this process may really use: its affinity, the quota of its control group, and `use_only`."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(count, _most_cores)
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(count, int(quota) // int(period)))
@@ -80,10 +82,19 @@ def cores() -> int:
         return count
 
 
+def use_only(count: int) -> None:
+    """Leave the other cores to others, from here on. To be said before Keras is imported: TensorFlow asks once."""
+    global _most_cores
+    _most_cores = count
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(count)
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the packages that take part in a row."""
     names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
-    installed = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in metadata.distributions()}
+    installed: dict[str, str] = {}
+    for dist in metadata.distributions():  # the first on the path is the one that is imported
+        installed.setdefault(dist.metadata["Name"].lower().replace("_", "-"), dist.version)
     return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from extract.base import cut, load_base
 from extract.concerns import LEAKED, leakage_changes, leaked
-from extract.engines import choose_engine, cores, versions
-from extract.forward import Forward, choose_device, compile_forward, fastest_forward
-from extract.pipeline import fill
+from extract.engines import versions
+from extract.ondask import OnDask, place
 from extract.recipe import Recipe
+from extract.settle import Here
 from extract.split import seeded_split
 from extract.staleness import Recorded, image_changes, recipe_changes, refuse, start_again
 from extract.update import begin_update, carry_over, listing_as_begun, settled_split
@@ -30,7 +29,14 @@ MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take 
 
 
 def make_stack(
-    stack: Path, recipe: Recipe, device: str, engine: str, batch: int | None, command: str, no_leakage: bool = False
+    stack: Path,
+    recipe: Recipe,
+    device: str,
+    engine: str,
+    batch: int | None,
+    command: str,
+    no_leakage: bool = False,
+    dask: str | None = None,
 ) -> Path:
     """Make a stack, or do what is missing of it.
 
@@ -40,6 +46,7 @@ def make_stack(
         device, engine, batch: as of `extract`; a file that is begun keeps its own.
         command: to be recorded.
         no_leakage: leave out train images that are in test too.
+        dask: where rows are computed, as of `extract`; else here.
 
     Returns:
         stack.
@@ -49,7 +56,8 @@ def make_stack(
         Failed: disk, network or memory.
     """
     if begun_with := listing_as_begun(stack, recipe):
-        make_stack(stack, dataclasses.replace(recipe, listing=begun_with), device, engine, batch, command)
+        begun = dataclasses.replace(recipe, listing=begun_with)
+        make_stack(stack, begun, device, engine, batch, command, dask=dask)
     wanted, listing = recipe.attrs(), recipe.listing
     made_now = {
         "dataset": listing.name,
@@ -93,41 +101,34 @@ def make_stack(
                     good = writer.check()
                     if good.all():  # images only went: the network isn't needed
                         return _finish(writer, recipe, {}, finished, no_leakage)
-        device = choose_device(device)
-        chosen, why = choose_engine(engine, device, recipe.precision)
-        base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
-        base = cut(base, recipe.layer)
-        if batch is None and len(listing.paths) >= MEASURED_FROM:
-            forward = fastest_forward(base, recipe.backbone, device, chosen.name, recipe.precision)
-        else:
-            forward = compile_forward(
-                base, recipe.backbone, batch or chosen.batch, device, chosen.name, recipe.precision
-            )
-        if engine == "auto":
-            print(f"engine: {chosen.recorded} ({why}), {forward.batch} images a batch", file=sys.stderr)
-        if not begun:
-            named = recipe.weights in ("imagenet", "random", "formula")
-            made_by = {
-                "weights": Path(recipe.weights).name,
-                "weights_file": "" if named else str(Path(recipe.weights).resolve()),
-                "weights_sha256": weights_sha256,
-                "engine": chosen.recorded,
-                "device": device,
-                "batch": forward.batch,
-                "seed": recipe.seed,
-            }
-            attrs = _there(wanted) | made_by | made_now
-            lay_out(layout_path(stack), recipe.rows({}), listing.label_names, base.output_shape[1:], attrs)
-            publish(layout_path(stack), partial_path(stack))
-        with StackWriter(stack) as writer:
-            if writer.attrs["weights_sha256"] != weights_sha256:
-                raise Refused(f"{writer.partial} was begun with other weights: {start_again(writer.partial)}")
-            # Another engine or batch, halved for want of memory, could give the rest of the rows other last bits.
-            refuse(writer.partial, recipe_changes(writer.attrs, {"engine": chosen.recorded, "batch": forward.batch}))
-            return _finish(writer, recipe, _compute(writer, recipe, forward), finished, no_leakage)
+        with place(dask, listing.root) as at:
+            settled = at.settle(recipe, device, engine, batch, len(listing.paths) >= MEASURED_FROM)
+            if engine == "auto":
+                print(f"engine: {settled.engine} ({settled.why}), {settled.batch} images a batch", file=sys.stderr)
+            if not begun:
+                named = recipe.weights in ("imagenet", "random", "formula")
+                made_by = {
+                    "weights": Path(recipe.weights).name,
+                    "weights_file": "" if named else str(Path(recipe.weights).resolve()),
+                    "weights_sha256": settled.weights_sha256,
+                    "engine": settled.engine,
+                    "device": settled.device,
+                    "batch": settled.batch,
+                    "seed": recipe.seed,
+                }
+                attrs = _there(wanted) | made_by | made_now
+                lay_out(layout_path(stack), recipe.rows({}), listing.label_names, settled.feature_shape, attrs)
+                publish(layout_path(stack), partial_path(stack))
+            with StackWriter(stack) as writer:
+                if writer.attrs["weights_sha256"] != settled.weights_sha256:
+                    raise Refused(f"{writer.partial} was begun with other weights: {start_again(writer.partial)}")
+                # Another engine or batch, halved for want of memory, could give the other rows other last bits.
+                same = {"engine": settled.engine, "batch": settled.batch}
+                refuse(writer.partial, recipe_changes(writer.attrs, same))
+                return _finish(writer, recipe, _compute(writer, recipe, at, settled.batch), finished, no_leakage)
 
 
-def _compute(writer: StackWriter, recipe: Recipe, forward: Forward) -> dict[int, str]:
+def _compute(writer: StackWriter, recipe: Recipe, at: Here | OnDask, batch: int) -> dict[int, str]:
     """Compute the rows that are still missing; returns row → reason, of the rows rejected."""
     good = writer.check()
     missing = np.flatnonzero(~good)
@@ -135,16 +136,14 @@ def _compute(writer: StackWriter, recipe: Recipe, forward: Forward) -> dict[int,
         print(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done", file=sys.stderr)
     began = time.perf_counter()
     with tqdm(total=len(good), initial=int(good.sum()), unit="images", disable=None, dynamic_ncols=True) as bar:
-        blocks = _blocks(missing, forward.batch)
-        reasons = fill(writer, recipe, blocks, forward, cores(), bar.update, forward.lanes)
+        reasons = at.fill(writer, recipe, _blocks(missing, batch), bar.update)
         if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
             paths = listed(changed)
             print(f"{len(changed)} images changed during the run and are read again: {paths}", file=sys.stderr)
             writer.forget(changed)
             again = np.flatnonzero(np.isin(writer.paths, changed))
             reasons = {row: why for row, why in reasons.items() if row not in again}
-            blocks = _blocks(again, forward.batch)
-            reasons |= fill(writer, recipe, blocks, forward, cores(), lambda rows: None, forward.lanes)
+            reasons |= at.fill(writer, recipe, _blocks(again, batch), lambda rows: None)
     seconds = time.perf_counter() - began
     print(f"{len(missing)} rows in {seconds:.1f} s ({len(missing) / seconds:.1f} images/s)", file=sys.stderr)
     return reasons

@@ -17,6 +17,7 @@ from features.writer import StackWriter, consecutive
 
 R = TypeVar("R")
 Rows = Callable[[np.ndarray], np.ndarray]  # (k, side, side, 3) uint8 → (k, width) float32
+Done = Callable[[int], object]  # told the number of rows of each block once it is written
 
 
 class Block(NamedTuple):
@@ -35,7 +36,7 @@ def fill(
     blocks: Iterable[np.ndarray],
     forward: Rows,
     cores: int,
-    done: Callable[[int], object],
+    done: Done,
     lanes: int = 1,
 ) -> dict[int, str]:
     """Compute blocks of rows and write them.
@@ -54,12 +55,32 @@ def fill(
     Returns:
         row → reason, of the rows rejected.
     """
-    rejected: dict[int, str] = {}
-    animated: list[str] = []
-    clock = time.perf_counter()
 
     def read(rows: np.ndarray) -> Block:
         return read_block(recipe, [writer.paths[row] for row in rows], writer.view[rows], rows)
+
+    def compute(block: Block) -> tuple[Block, np.ndarray]:
+        return block, forward(block.images)
+
+    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(lanes) as lane:
+        decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores + 1)
+        return write_all(writer, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
+
+
+def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]], done: Done) -> dict[int, str]:
+    """Write blocks, in whatever order they come, while the next ones are computed.
+
+    Args:
+        writer: the unfinished stack.
+        computed: blocks and their features, (k, width) float32.
+        done: as of `fill`.
+
+    Returns:
+        row → reason, of the rows rejected.
+    """
+    rejected: dict[int, str] = {}
+    animated: list[str] = []
+    clock = time.perf_counter()
 
     def write(block: Block, features: np.ndarray) -> int:
         nonlocal clock
@@ -75,12 +96,7 @@ def fill(
         animated.extend(block.animated)
         return len(features)
 
-    def compute(block: Block) -> tuple[Block, np.ndarray]:
-        return block, forward(block.images)
-
-    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(lanes) as lane, ThreadPoolExecutor(1) as writers:
-        decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores + 1)
-        computed = ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1)
+    with ThreadPoolExecutor(1) as writers:
         for rows in ahead(writers, write, computed, depth=2):
             done(rows)
     if animated:

@@ -75,7 +75,7 @@ def only_pixels(side: int) -> StageOne:
     return StageOne(recipe, lambda images: images, batch=64)
 
 
-def rebuild(made: Mapping[str, Any], weights: Path | None = None) -> StageOne:
+def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool = False) -> StageOne:
     """Stage one from what `made_by` kept of a stack.
 
     What only touches the last bits (versions, a GPU that is not here, a batch that does not fit) is warned of.
@@ -83,6 +83,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None) -> StageOne:
     Args:
         made: the attributes.
         weights: where the weights file is now, or a folder that it is in.
+        exactly: refuse what touches the last bits, for rows of one stack.
 
     Raises:
         Refused: the same recipe cannot be had: weights, engine or backbone are missing, or are others now.
@@ -128,6 +129,8 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None) -> StageOne:
             differs.append(f"{name} {then} then, {here.get(name, 'none')} here")
     if device != made["device"]:
         differs.append(f"{made['device']} then, {device} here")
+    if differs and exactly:
+        raise Refused(f"its rows would differ in their last bits: {'; '.join(differs)}")
     if differs:
         print(f"warning: the last digits of probabilities may differ: {'; '.join(differs)}", file=sys.stderr)
     return StageOne(recipe, forward, forward.batch, forward.lanes)

@@ -41,6 +41,7 @@ def extract(
     seed: int = 0,
     no_leakage: bool = False,
     max_bad: float = 1.0,
+    dask: str | None = None,
     out: str | None = None,
 ) -> Path:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
@@ -69,6 +70,7 @@ def extract(
         seed: of random weights, of views, and of the split where the dataset has none.
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
         max_bad: percent of images that may be unreadable; with more, the stack is finished, but the command has failed.
+        dask: compute on a Dask cluster: a scheduler's address, or local:N for N processes here; this one writes.
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
 
     Returns:
@@ -76,7 +78,7 @@ def extract(
 
     Raises:
         Refused: an argument is unknown, or the stack that is there belongs to something else.
-        Failed: disk, network or memory; or too many images could not be read.
+        Failed: disk, network, cluster or memory; or too many images could not be read.
     """
     command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
     for name, value, least in (("batch", batch, 1), ("size", size, 1), ("views", views, 0), ("seed", seed, 0)):
@@ -108,7 +110,7 @@ def extract(
         filter=filter,
     )
     place = Path(out) if out else STACKS / recipe.file_name
-    stack = make_stack(place, recipe, device, engine, batch, command, no_leakage)
+    stack = make_stack(place, recipe, device, engine, batch, command, no_leakage, dask)
     made = open_stack(stack)
     for line in concerns(Recorded.of(made)):
         print(f"warning: {line}", file=sys.stderr)

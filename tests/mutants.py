@@ -28,7 +28,9 @@ class Mutant(NamedTuple):
 IMAGES, DATASETS, STORAGE, MODELS = (
     f"faults/test_{name}.py::test_" for name in ("images", "datasets", "storage", "models")
 )
-DECODED, LISTED, STAGE, READ = (f"test_{name}.py::test_" for name in ("image", "dataset", "stage", "reader"))
+DECODED, LISTED, STAGE, READ, DASK = (
+    f"test_{name}.py::test_" for name in ("image", "dataset", "stage", "reader", "dask")
+)
 # fmt: off
 MUTANTS = (
     Mutant(1, "extract/image.py", "if not data:", "if data is None:", IMAGES + "bad_files"),
@@ -63,6 +65,7 @@ MUTANTS = (
     Mutant(25, "features/writer.py", 'good: np.ndarray = self.row_state == STATES["done"]', "good: np.ndarray = self.row_state >= 0", STORAGE + "a_kill_at_every"),
     Mutant(25, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", "test_properties.py"),
     Mutant(26, "features/cli.py", "    _asked_by = signal.SIGTERM\n", "", STORAGE + "a_signal_ends"),
+    Mutant(26, "features/cluster.py", "preload=[DEAF],", "", DASK + "interrupted"),
     Mutant(26, "classify/__main__.py", "return interrupted() if", "return 130 if", "test_checkpoint.py::test_a_signal_ends"),
     Mutant(27, "features/layout.py", "check_space(path.parent, data + HDF5_OWN)", "pass", STORAGE + "too_little_disk"),
     Mutant(27, "features/cli.py", "except OSError as error:", "except EOFError as error:", STORAGE + "a_disk_that_fills"),
@@ -100,6 +103,11 @@ MUTANTS = (
     Mutant(45, "features/fields.py", "data.external or data.is_virtual or ", "", MODELS + "hostile"),
     Mutant(45, "features/fields.py", "if stored > size or needed > UNPACKED * stored:", "if False:", MODELS + "hostile"),
     Mutant(45, "features/heap.py", "if not 0 < step <= end - at:", "if False:", MODELS + "hostile"),
+    Mutant(51, "features/cluster.py", "except (OSError, ValueError, TypeError) as error:", "except EOFError as error:", DASK + "no_scheduler"),
+    Mutant(52, "extract/ondask.py", "return other_versions(writers, versions())", 'return ""', DASK + "a_worker_with_other"),
+    Mutant(53, "extract/ondask.py", 'return_when="FIRST_COMPLETED")', 'return_when="FIRST_COMPLETED").done, set()', DASK + "a_killed_worker"),
+    Mutant(54, "extract/ondask.py", "if Path(root).is_dir():", "if True:", DASK + "workers_that_see"),
+    Mutant(54, "extract/ondask.py", "if reason == ABSENT and path.exists():", "if False:", DASK + "workers_that_see"),
 )
 # fmt: on
 
