@@ -56,8 +56,8 @@ def make_stack(
         Failed: disk, network or memory.
     """
     if begun_with := listing_as_begun(stack, recipe):
-        begun = dataclasses.replace(recipe, listing=begun_with)
-        make_stack(stack, begun, device, engine, batch, command, dask=dask)
+        first = dataclasses.replace(recipe, listing=begun_with)
+        make_stack(stack, first, device, engine, batch, command, dask=dask)
     wanted, listing = recipe.attrs(), recipe.listing
     made_now = {
         "dataset": listing.name,
