@@ -102,19 +102,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         raise Refused(_other_weights(made, source, found))
     device = _device(made["device"])
     engine = _engine(made, device)
-    recipe = Recipe(
-        NOWHERE,
-        row,
-        source,
-        made["layer"],
-        made["input_size"],
-        made["seed"],
-        views=made.get("views", 0),
-        augment=made.get("augment", "photo"),
-        precision=made["precision"],
-        resize=made["resize"],
-        filter=made["resize_filter"],
-    ).as_begun(made)
+    recipe = Recipe.recorded(made, NOWHERE, source, made["layer"])
     base, found = load_base(row, source, recipe.size, recipe.seed)
     if found != wanted:
         raise Refused(_other_weights(made, source, found))

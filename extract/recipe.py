@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from extract.augment import LEAST_SIDE, view_of
-from extract.backbones import Backbone
+from extract.backbones import Backbone, backbone_named
 from extract.base import weights_identity
 from extract.dataset import Listing
 from extract.image import decode, framed
@@ -50,6 +50,23 @@ class Recipe:
     resize: str = "squash"
     filter: str = "bilinear"
     decode: str = "scaled"
+
+    @classmethod
+    def recorded(cls, attrs: Mapping[str, Any], listing: Listing, weights: str, layer: str) -> "Recipe":
+        """How the rows of a stack with these root attributes were made, for other images or another layer."""
+        return cls(
+            listing,
+            backbone_named(attrs["backbone"]),
+            weights,
+            layer,
+            attrs["input_size"],
+            attrs["seed"],
+            views=attrs.get("views", 0),
+            augment=attrs.get("augment", "photo"),
+            precision=attrs["precision"],
+            resize=attrs["resize"],
+            filter=attrs["resize_filter"],
+        ).as_begun(attrs)
 
     @property
     def file_name(self) -> str:

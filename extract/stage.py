@@ -143,19 +143,7 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
     listing = Listing(
         attrs["dataset"], Path(attrs["dataset_root"]), images.paths, images.y, images.label_names, images.split
     )
-    recipe = Recipe(
-        listing,
-        backbone_named(attrs["backbone"]),
-        attrs["weights_file"] or attrs["weights"],
-        layer,
-        attrs["input_size"],
-        attrs["seed"],
-        views=attrs.get("views", 0),
-        augment=attrs.get("augment", "photo"),
-        precision=attrs["precision"],
-        resize=attrs["resize"],
-        filter=attrs["resize_filter"],
-    ).as_begun(attrs)
+    recipe = Recipe.recorded(attrs, listing, attrs["weights_file"] or attrs["weights"], layer)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
     refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
     make_stack(out, recipe, "auto", "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
