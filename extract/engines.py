@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
@@ -96,6 +96,12 @@ def versions() -> dict[str, str]:
     for dist in metadata.distributions():  # the first on the path is the one that is imported
         installed.setdefault(dist.metadata["Name"].lower().replace("_", "-"), dist.version)
     return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}
+
+
+def changed_versions(then: Mapping[str, str]) -> list[str]:
+    """`numpy 2.3 then, 2.4 here` of each package that is another version than was recorded."""
+    here = versions()
+    return [f"{name} {was} then, {here.get(name, 'none')} here" for name, was in then.items() if here.get(name) != was]
 
 
 def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:

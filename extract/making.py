@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.concerns import LEAKED, leakage_changes, leaked
-from extract.engines import versions
+from extract.engines import changed_versions, versions
 from extract.ondask import OnDask, place
 from extract.recipe import Recipe
 from extract.settle import Here
@@ -92,6 +92,8 @@ def make_stack(
                 changes = image_changes(Recorded.of(writer), listing)
                 refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
                 writer.forget(changes.changed)
+                if newer := changed_versions(json.loads(writer.attrs.get("versions", "{}"))):
+                    print(f"warning: the other rows may differ in their last bits: {'; '.join(newer)}", file=sys.stderr)
                 batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
                 if engine == "auto":
                     engine = str(writer.attrs["engine"]).split()[0]

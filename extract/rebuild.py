@@ -15,7 +15,7 @@ from PIL import Image
 from extract.backbones import backbone_named
 from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing
-from extract.engines import ENGINES, cores, versions
+from extract.engines import ENGINES, changed_versions, cores
 from extract.forward import choose_device, compile_forward
 from extract.image import framed
 from extract.pipeline import Rows, ahead, read_block
@@ -111,10 +111,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         raise Refused(f"{row.name} gives rows of {shape} here, and {made['feature_shape']} then; fit again")
     forward = compile_forward(base, row, made["batch"], device, engine, recipe.precision)
     differs = [f"batch {made['batch']} then, {forward.batch} here"] if forward.batch != made["batch"] else []
-    here = versions()
-    for name, then in made["versions"].items():
-        if here.get(name) != then:
-            differs.append(f"{name} {then} then, {here.get(name, 'none')} here")
+    differs += changed_versions(made["versions"])
     if device != made["device"]:
         differs.append(f"{made['device']} then, {device} here")
     if differs and exactly:

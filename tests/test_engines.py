@@ -93,16 +93,20 @@ def test_precision_is_recorded_and_drifts_a_little(tmp_path: Path, engine: str) 
         extract(str(data), engine=engine, out=str(tmp_path / "bf16.h5"), **SETTINGS)
 
 
-def test_the_engine_stays_with_a_begun_stack(tmp_path: Path) -> None:
-    """Guards one file against two engines: `auto` goes on with the recorded one, another is refused."""
+def test_the_engine_stays_with_a_begun_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards one file against two engines: `auto` goes on with the recorded one, another is refused; versions warn."""
     data, stack = photos(tmp_path / "photos"), tmp_path / "a.h5"
     extract(str(data), engine="keras", out=str(stack), **SETTINGS)
     before = open_stack(stack).X[:].copy()
     partial = stack.rename(partial_path(stack))
     flip(partial, offsets(partial)["row_crc32"])
+    with h5py.File(partial, "r+") as file:
+        file.attrs["versions"] = '{"numpy": "1.0"}'
     with pytest.raises(Refused, match="engine: keras on tensorflow in the stack, openvino asked for"):
         extract(str(data), engine="openvino", out=str(stack), **SETTINGS)
     extract(str(data), out=str(stack), **SETTINGS)
+    said = capsys.readouterr().err
+    assert f"warning: the other rows may differ in their last bits: numpy 1.0 then, {np.__version__} here" in said
     with h5py.File(stack, "r") as file:
         assert file.attrs["engine"] == "keras on tensorflow"
         assert np.array_equal(file["features"][:], before)

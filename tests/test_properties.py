@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from test_kill import rows_of
 from tiny import flip
 
-from extract import making
+from extract import making, settle
 from extract.stage import extract
 from features import Failed, Refused, open_stack, verify
 from features.check import damaged_rows
@@ -32,8 +32,11 @@ SETTINGS: dict[str, Any] = {
     **{"backbone": "scattering", "size": 8, "layer": "scale1", "batch": 2, "device": "cpu", "engine": "keras"},
     "max_bad": 100,
 }
-SLOW = ("load_base", "cut", "compile_forward", "versions")  # of no interest here, and the same every time
-ONCE = {name: functools.cache(getattr(making, name)) for name in SLOW}
+# Of no interest here, and the same every time.
+ONCE = {
+    (module, name): functools.cache(getattr(module, name))
+    for module, name in ((settle, "load_base"), (settle, "cut"), (settle, "compile_forward"), (making, "versions"))
+}
 IMAGES = st.sampled_from([f"{folder}/{name}.ppm" for folder in ("train/a", "train/b", "test/a") for name in "01"])
 ROWS = ("features", "row_crc32", "row_state", "size")  # fields in which a flipped bit can be mended
 
@@ -100,8 +103,8 @@ class Disturbed(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        for name, once in ONCE.items():
-            self.patch.setattr(making, name, once)
+        for (module, name), once in ONCE.items():
+            self.patch.setattr(module, name, once)
         self.folder = Path(tempfile.mkdtemp())
         self.data, self.stack = self.folder / "photos", self.folder / "a.h5"
         self.clock, self.rotten, self.current = 10**18, set[tuple[str, int, int]](), False

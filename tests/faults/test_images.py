@@ -222,10 +222,10 @@ def test_files_that_this_user_may_not_read(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypatch: pytest.MonkeyPatch) -> None:
     """17: replaced after it was read: read again, so that its row is of the file that is there. Deleted: rejected."""
-    import extract.making
+    import extract.settle
 
     data = photos(tmp_path / "photos", classes=2, each=8)
-    fill = extract.making.fill
+    fill = extract.settle.fill
 
     def disturbed(*arguments):
         found = fill(*arguments)
@@ -235,7 +235,7 @@ def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypat
             (data / "class1" / "4.png").unlink()
         return found
 
-    monkeypatch.setattr(extract.making, "fill", disturbed)
+    monkeypatch.setattr(extract.settle, "fill", disturbed)
     told = extracted(data, "--max-bad", "50")
     assert "2 images changed during the run and are read again: class0/2.png, class1/4.png\n" in told.err
     assert told.code == 3
