@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from extract import extract
-from extract.engines import cores, versions
+from extract.engines import versions
+from features.cores import cores
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 FAILED = "failed"

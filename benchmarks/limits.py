@@ -24,11 +24,12 @@ from extract import extract
 from extract.backbones import backbone_named
 from extract.base import load_base
 from extract.dataset import scan
-from extract.engines import choose_engine, cores
+from extract.engines import choose_engine
 from extract.forward import choose_device, compile_forward
 from extract.pipeline import read_block
 from extract.recipe import Recipe
 from features import open_stack
+from features.cores import cores
 
 TURNS = 3
 CASES = {"vgg16": 128, "mobilenetv2": 1024}  # backbone → images

@@ -23,9 +23,9 @@ from sklearn.svm import SVC
 from benchmarks.results import row
 from classify.folds import folds
 from classify.kernel import KernelSVC
-from classify.limits import cores
 from classify.search import search
 from features import open_stack
+from features.cores import cores
 
 SIZES = (250,)
 BARS = {"svm": 60, "logreg": 120}  # model → seconds

@@ -10,9 +10,9 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from classify.folds import Splits
-from classify.limits import cores
 from classify.versions import versions
 from features.cluster import all_fit, connect, other_versions
+from features.cores import cores
 
 
 class HeldOut(NamedTuple):

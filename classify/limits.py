@@ -89,11 +89,6 @@ def memory() -> int:
     return max(free, 0)
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _machine() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

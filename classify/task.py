@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from classify.checkpoint import Checkpoint
 from classify.fusion import SideBySide
-from classify.limits import cores
 from classify.models import Model
 from classify.rows import check_finite, pooled
 from classify.scores import scores
 from features import Refused, Stack
+from features.cores import cores
 from features.errors import listed
 from features.lock import check_writable
 from features.schema import UNLABELLED

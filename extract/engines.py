@@ -2,11 +2,9 @@
 
 import dataclasses
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -14,10 +12,10 @@ import numpy as np
 
 from extract.base import import_keras
 from features import Refused
+from features.cores import cores
 
 # --precision → (Keras's policy, OpenVINO's hint); the stored rows are float32 whatever the arithmetic was.
 PRECISIONS = {"f32": ("float32", "f32"), "bf16": ("mixed_bfloat16", "bf16"), "f16": ("mixed_float16", "f16")}
-_most_cores = sys.maxsize  # as of `use_only`
 STREAMS = 4  # batches in flight at most: each holds its own activations, 0.8 GB in VGG16 at 32 images
 
 Run = Callable[[np.ndarray], Any]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32, as any array
@@ -69,24 +67,6 @@ def choose_engine(engine: str, device: str, precision: str) -> tuple[Engine, str
     if why_not := ENGINES[engine].unfit(device, precision):
         raise Refused(f"--engine {engine}: {why_not}, or use --engine auto or keras")
     return ENGINES[engine], "as asked for"
-
-
-def cores() -> int:
-    """CPU cores that this process may really use: its affinity, the quota of its control group, and `use_only`."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(count, _most_cores)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control group, or no quota ("max")
-        return count
-
-
-def use_only(count: int) -> None:
-    """Leave the other cores to others, from here on. To be said before Keras is imported: TensorFlow asks once."""
-    global _most_cores
-    _most_cores = count
-    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(count)
 
 
 def versions() -> dict[str, str]:

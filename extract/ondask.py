@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from extract.engines import cores, use_only, versions
+from extract.engines import versions
 from extract.pipeline import Block, Done, read_block, write_all
 from extract.rebuild import NOWHERE, StageOne, rebuild
 from extract.recipe import Recipe
 from extract.settle import Here, Settled, settle
 from features import Failed, Refused
 from features.cluster import all_fit, connect, other_versions
+from features.cores import cores, use_only
 from features.schema import made_by
 from features.writer import StackWriter
 
@@ -174,6 +175,9 @@ def _stage(made: str, root: str) -> StageOne:
 
 
 def _use_own_threads() -> None:
+    """Said before Keras is imported: TensorFlow asks once."""
     from distributed import get_worker
 
-    use_only(get_worker().state.nthreads)
+    threads = get_worker().state.nthreads
+    use_only(threads)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)

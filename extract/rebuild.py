@@ -15,12 +15,13 @@ from PIL import Image
 from extract.backbones import backbone_named
 from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing
-from extract.engines import ENGINES, changed_versions, cores
+from extract.engines import ENGINES, changed_versions
 from extract.forward import choose_device, compile_forward
 from extract.image import framed
 from extract.pipeline import Rows, ahead, read_block
 from extract.recipe import Recipe
 from features import Refused
+from features.cores import cores
 
 Photo = str | os.PathLike[str] | np.ndarray  # a file, or its pixels, (h, w, 3) uint8 RGB
 NOWHERE = Listing("photos", Path(), [], np.empty(0, "i8"), [], None)  # photos have paths of their own

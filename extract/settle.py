@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.base import cut, load_base
-from extract.engines import choose_engine, cores
+from extract.engines import choose_engine
 from extract.forward import Forward, choose_device, compile_forward, fastest_forward
 from extract.pipeline import Done, fill
 from extract.recipe import Recipe
+from features.cores import cores
 from features.writer import StackWriter
 
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from features.check import damaged_rows
+from features.cores import cores
 from features.errors import Failed, Refused, shown
 from features.fields import FEW
 from features.layout import ALIGNMENT, HDF5_OWN, check_space
@@ -75,7 +76,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
     with (
         h5py.File(source.path, "r") as old,
         h5py.File(target, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as new,
-        ThreadPoolExecutor() as threads,
+        ThreadPoolExecutor(cores()) as threads,
     ):
         rows, width = old["features"].shape
         stored = np.dtype("<f2") if float16 else old["features"].dtype

@@ -105,8 +105,7 @@ def check_space(folder: Path, size: int) -> None:
 
 def _reserve(path: Path) -> None:
     """Give the file its disk blocks now, so that a full disk is met before the work and not in the middle of it."""
-    if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
-        with open(path, "r+b") as file:
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            os.fsync(file.fileno())  # so that a power loss after the rename finds a file that opens
-            os.fsync(file.fileno())
+        os.fsync(file.fileno())  # so that a power loss after the rename finds a file that opens
