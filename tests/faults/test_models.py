@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def test_half_of_the_imagenet_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path))
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # else this proxy stays with all later tests, or theirs here
     base = getattr(keras.applications, row.keras_name)(
         weights=None, include_top=False, input_shape=(row.size, row.size, 3)
     )
