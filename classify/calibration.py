@@ -9,6 +9,10 @@ from classify.crossfit import HeldOut, cross_fit
 from classify.folds import Splits
 
 
+class NoProbabilities(ValueError):
+    """A class had too few train images to calibrate a classifier on."""
+
+
 def temperature(decisions: np.ndarray, y: np.ndarray) -> float:
     """T that makes softmax(decision / T) likeliest, as scikit-learn's `CalibratedClassifierCV(method="temperature")`.
 
@@ -56,13 +60,13 @@ def tempered(classifier: Any, decisions: np.ndarray) -> np.ndarray:
     """(m, classes) probabilities of a fitted classifier's decisions, by its `temperature_`.
 
     Raises:
-        ValueError: it has none, for some class had too few images to fit it on.
+        NoProbabilities: it has no temperature.
     """
     from scipy.special import softmax
 
     check_is_fitted(classifier)
     if classifier.temperature_ is None:
-        raise ValueError("no probabilities: a class has a single train image, too few to calibrate on")
+        raise NoProbabilities("no probabilities: a class has a single train image, too few to calibrate on")
     return np.asarray(softmax(_logits(decisions) / classifier.temperature_, axis=1))
 
 

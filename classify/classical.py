@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from classify import limits
 from classify.folds import folds
-from classify.fusion import SideBySide, combined
+from classify.fusion import SideBySide, combined, parts
 from classify.models import Model
 from classify.rows import shape
 from classify.search import search
@@ -38,11 +38,12 @@ def choose_path(model: Model, train: Stack, pool: str) -> str | None:
     Raises:
         Refused: a kernel machine's matrices, or the rows that trees take, do not fit into memory.
     """
-    width = train.feature_shape[-1] if pool != "flatten" else shape(train)[1]
+    stacks = parts(train)
+    width = shape(train)[1] if pool == "flatten" else sum(part.feature_shape[-1] for part in stacks)
     if model.takes != "products":
         limits.check_trees(len(train), width, limits.memory())
         return None
-    way = limits.path(len(train), width, "gamma" in model.grid, limits.memory())
+    way = limits.path(len(train), width, "gamma" in model.grid, limits.memory(), len(stacks))
     told = {
         "span": "fewer rows than columns: fitted in the rows' span",
         "primal": "no fewer rows than columns: fitted to the rows as they are",
@@ -104,8 +105,7 @@ def fit_classical(
             weighed = "balanced" if balance else None
             sgd = SGDClassifier(loss=model.loss, average=True, class_weight=weighed, random_state=seed)
             return Fitted(OutOfCore(sgd, estimator.c).fit(X, y), weights, facts)
-        parts = len(train.parts) if isinstance(train, SideBySide) else 1
-        jobs = limits.threads(jobs, *shape(X), rows, limits.memory(), parts)
+        jobs = limits.threads(jobs, *shape(X), rows, limits.memory(), len(parts(train)))
         held_out = None
         whole = None if products is None else combined(products, weights) if weights else products[0]
         if wanted:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from classify.fit import RUNS, model_named, open_stacks
 from classify.judge import judge, paired_difference
 from classify.models import MODELS, Model
+from classify.progress import Progress
+from classify.saved import write_json
 from classify.task import Task
 from classify.versions import versions
 from classify.wording import p_value, points
 from features import Failed, Stack
 from features.cli import command_line
+from features.errors import at_least
 
 
 def compare(
@@ -33,8 +37,9 @@ def compare(
 ) -> Path:
     """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
 
-    A model that fails is listed with its reason and costs the others nothing. Where train images have augmented views,
-    each model is also fitted without them, to tell what they bring.
+    A model that fails is listed with its reason and costs the others nothing. A comparison that was interrupted goes on
+    with the model it was at. Where train images have augmented views, each model is also fitted without them, to tell
+    what they bring.
 
     Args:
         stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
@@ -62,26 +67,37 @@ def compare(
     from classify.report import write_report
 
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
+    at_least(0, seed=seed)
+    at_least(1, epochs=epochs, jobs=jobs)
     chosen = {name: model_named(name) for name in models or MODELS}
     opened = _moved(open_stacks(stack), dataset_root=data, weights_file=weights)
     task = Task(opened, views, search, balance, jobs, dask)
     without = Task(opened, 0, search, balance, jobs, dask) if task.views else None
     folder = Path(out) if out else RUNS / task.name
+    by = {"command": command, "versions": versions()}
+    progress = Progress(folder / "unfinished.json", {**by, "stack_key": opened.key})
     plain: dict[str, Path] = {}
     failed: dict[str, str] = {}
     for name, model in chosen.items():
+        if without and name != "scratch":  # which takes photos, and changes them anew each epoch
+            plain[name] = folder / name / "without-views"
+        if name in progress.done:
+            print(f"{model.title} was fitted before the interruption", file=sys.stderr)
+            continue
         print(f"fitting {model.title} to {len(task.train)} rows …", file=sys.stderr)
-        about = {"model": name, "title": model.title, "command": command, "versions": versions()}
+        about = {"model": name, "title": model.title, **by}
         try:
             options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
             _run(task, model, seed, options, folder / name, about)
-            if without and name != "scratch":  # which takes photos, and changes them anew each epoch
+            if without and name in plain:
                 print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
-                plain[name] = folder / name / "without-views"
                 _run(without, model, seed, options, plain[name], about)
-        except Failed as error:
-            print(f"{model.title} failed: {error}", file=sys.stderr)
-            failed[name] = str(error)
+            progress.add(name)
+        except Exception as error:  # of each library its own, where memory runs out for example
+            if not isinstance(error, Failed):
+                traceback.print_exc()
+            failed[name] = str(error) or type(error).__name__
+            print(f"{model.title} failed: {failed[name]}", file=sys.stderr)
     if len(failed) == len(chosen):
         raise Failed("no model could be fitted:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
     rows, predictions = judge({name: folder / name for name in chosen if name not in failed}, seed)
@@ -92,8 +108,10 @@ def compare(
     missing = [
         {"model": name, "title": chosen[name].title, "accuracy": None, "failed": why} for name, why in failed.items()
     ]
-    (folder / "compare.json").write_text(json.dumps(rows + missing, indent=2, ensure_ascii=False) + "\n")
-    return write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
+    write_json(folder / "compare.json", rows + missing)
+    report = write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
+    progress.remove()
+    return report
 
 
 def _run(task: Task, model: Model, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:

@@ -85,12 +85,12 @@ def curves(train: Sequence[float], validation: Sequence[float], best: int, what:
     """One metric by epoch: dashed over the rows trained on, solid over those held out, if any were.
 
     Args:
-        train, validation: (epochs,); all NaN where no rows were held out.
+        train, validation: (epochs,); no validation where no rows were held out.
         best: index of the epoch to mark.
         what: the metric.
     """
     lines = {"train": train, "validation": validation}
-    lines = {kind: values for kind, values in lines.items() if np.isfinite(values).all()}
+    lines = {kind: values for kind, values in lines.items() if len(values)}
     marks = ticks(min(map(min, lines.values())), max(map(max, lines.values())), 4)
     right = WIDTH - 62
     x, y = linear(1, max(len(train), 2), 34, right), linear(marks[0], marks[-1], 150, 10)

@@ -1,6 +1,7 @@
 """The fine-tuned network: the top of the backbone and the head, trained from a stack cut below them."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +40,8 @@ class Finetune(Network):
     Attributes:
         cut_: what made the rows that `model_` takes, (batch, width) flattened: backbone, layer, weights, engine, …
         warmup_: how the head's own training went.
+        extract_seconds_: that stage one worked on the second stack, whenever that was.
+        cut_seconds_: of `fit` that went into having it.
 
     Example:
         Finetune(layers=2).fit(train, train.y).predict(test)
@@ -84,7 +87,10 @@ class Finetune(Network):
         layers = self.layers or row.trained or default_layers(base)
         layer = cut_below(base, layers)
         print(f"training the last {layers} layers of {row.name}, from rows cut at {layer}", file=sys.stderr)
+        began = time.perf_counter()
         rows = cut_rows(X, layer)
+        self.cut_seconds_ = time.perf_counter() - began
+        self.extract_seconds_ = rows.extract_seconds if rows.path != X.path else 0.0
         self.cut_ = made_by(rows.attrs)
 
         self.classes_, y = np.unique(y, return_inverse=True)

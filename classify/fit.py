@@ -6,7 +6,7 @@ from classify.models import MODELS, Model
 from classify.task import Task
 from features import Refused, Stack, open_stack
 from features.cli import command_line
-from features.errors import nearest
+from features.errors import at_least, nearest
 from features.reader import POOLS, only_stack
 
 RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
@@ -51,6 +51,8 @@ def fit(
         Refused: an argument is unknown, or the stack has too few classes or views or no test rows.
     """
     command = command_line(["python", "-m", "classify", "fit"], fit, dict(locals()), positional=("stack",))
+    at_least(0, seed=seed)
+    at_least(1, epochs=epochs, layers=layers, jobs=jobs)
     row = model_named(model)
     if pool is not None and pool not in POOLS:
         raise Refused(f"no pooling is called {pool!r}; there are {', '.join(POOLS)}")

@@ -92,6 +92,11 @@ class SideBySide(Stack):
         ]
 
 
+def parts(stack: Stack) -> tuple[Stack, ...]:
+    """The stacks that a stack is fused of; alone, the one itself."""
+    return stack.parts if isinstance(stack, SideBySide) else (stack,)
+
+
 def side_by_side(stacks: Sequence[Stack]) -> SideBySide:
     """Stacks of the same rows as one, under equal weights.
 

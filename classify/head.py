@@ -89,13 +89,13 @@ class Head:
 
 def _answers(estimator: Any, X: np.ndarray) -> Answers:
     """Labels (k,) 0…k−1 and probabilities of a classical model, None where it has none."""
-    if hasattr(estimator, "decide"):  # a kernel, which is all the work, serves both
-        from classify.calibration import tempered
+    from classify.calibration import NoProbabilities, tempered
 
+    if hasattr(estimator, "decide"):  # a kernel, which is all the work, serves both
         labels, decisions = estimator.decide(X)
         return labels, None if estimator.temperature_ is None else tempered(estimator, decisions)
     labels = np.asarray(estimator.predict(X))
     try:
         return labels, np.asarray(estimator.predict_proba(X), np.float64)
-    except ValueError:  # no temperature
+    except NoProbabilities:
         return labels, None

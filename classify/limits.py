@@ -12,21 +12,23 @@ EACH = 2  # matrices that each thread fills at most: a fold's part, and the same
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def path(rows: int, width: int, kernel: bool, free: int) -> str:
+def path(rows: int, width: int, kernel: bool, free: int, stacks: int = 1) -> str:
     """How a model is fitted: `kernel`, `span`, `primal` or `out of core`.
 
     Args:
         rows, width: of the train rows.
         kernel: whether the model takes a kernel, which has no other way.
         free: bytes of `memory`.
+        stacks: as of `threads`.
 
     Raises:
         Refused: the kernel does not fit.
     """
-    needed = matrix_bytes(rows, rows if kernel else width) * (SHARED + EACH) + ROOM
+    matrices = SHARED + EACH + _kept(stacks)
+    needed = matrix_bytes(rows, rows if kernel else width) * matrices + ROOM
     if kernel:
         if needed > free:
-            most = int((max(free - ROOM, 0) / (FLOAT * (SHARED + EACH))) ** 0.5)
+            most = int((max(free - ROOM, 0) / (FLOAT * matrices)) ** 0.5)
             raise Refused(
                 f"a kernel SVM of {rows:,} rows needs {needed / 1e9:.1f} GB of memory for its (rows, rows) matrices, "
                 f"and {free / 1e9:.1f} GB are free, enough for {most:,} rows. --model linearsvm and logreg fit any "
@@ -64,8 +66,13 @@ def threads(jobs: int, rows: int, width: int, all_rows: int, free: int, stacks: 
         stacks: that are fused; the inner products of each are kept beside their sum.
     """
     matrix = matrix_bytes(rows, width)
-    budget = min(free, 3 * FLOAT * all_rows**2 + ROOM) - (SHARED + (stacks if stacks > 1 else 0)) * matrix - ROOM // 2
+    budget = min(free, 3 * FLOAT * all_rows**2 + ROOM) - (SHARED + _kept(stacks)) * matrix - ROOM // 2
     return max(1, min(jobs, budget // (EACH * matrix)))
+
+
+def _kept(stacks: int) -> int:
+    """Matrices beside the sum of all stacks' inner products; of a single stack they are that sum."""
+    return stacks if stacks > 1 else 0
 
 
 def matrix_bytes(rows: int, width: int) -> int:

@@ -11,11 +11,13 @@ import jinja2
 import numpy as np
 
 from classify import figures
+from classify.fusion import parts
 from classify.rows import unit_rows
 from classify.scores import Predictions
 from classify.search import PENALTIES
 from classify.statistics import ROUNDS, confused_pairs, reliability
 from classify.wording import FORMATS, THIN, verdict
+from extract.image import Unreadable, decode, framed, read_file
 from features import Stack
 from features.schema import recipe
 
@@ -49,17 +51,17 @@ def write_report(
     names = test.label_names
     best = rows[0]
     said = predictions[best["model"]]
-    root = Path(test.attrs.get("dataset_root", ""))
-    pairs = pairs_with_photos(best, predictions, names, root)
+    pairs = pairs_with_photos(best, predictions, test)
     top = heat_top(rows)
     context = {
         "rows": rows,
         "failed": failed,
         "verdict": verdict(rows),
         "names": names,
-        "stack": test,
+        "parts": parts(test),
+        "recipe": recipe,
+        "key": test.key,
         "seed": seed,
-        "recipe": recipe(test.attrs),
         "versions": {
             "Versions, features": json.loads(test.attrs.get("versions", "{}")),
             "Versions, models": best.get("versions", {}),
@@ -70,12 +72,12 @@ def write_report(
         "difference_axis": axis([0.0, *(end for row in rows for end in row["difference_interval"] or ())], kept=0.0),
         "pairs": pairs,
         "photos": any(pair["photos"] for pair in pairs),
-        "root": root,
+        "root": test.attrs.get("dataset_root", ""),
         "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
         "heat_top": top,
         "heat_maps": [(row, figures.heat(np.array(row["confusion"]), names, top)) for row in rows],
         "searches": [(row, searched(row)) for row in rows if row.get("search")],
-        "histories": [(row, *learning(row["history"])) for row in rows if row.get("history")],
+        "histories": [(row, *learning(row["history"])) for row in rows if row.get("history", {}).get("loss")],
         "reliability": [
             (row, figures.reliability_curve(reliability(p.y, p.proba)))
             for row in rows
@@ -121,9 +123,8 @@ def heat_top(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def learning(history: Mapping[str, Sequence[float]]) -> tuple[Any, Any, int]:
-    """Curves of loss and accuracy, and the index of the least validation loss, or train loss where none is known."""
-    watched = history["val_loss"] if np.isfinite(history["val_loss"]).all() else history["loss"]
-    best = int(np.argmin(watched))
+    """Curves of loss and accuracy, and the index of the least validation loss; of train loss, if none was held out."""
+    best = int(np.argmin(history["val_loss"] or history["loss"]))
     loss = figures.curves(history["loss"], history["val_loss"], best, "Loss")
     return loss, figures.curves(history["accuracy"], history["val_accuracy"], best, "Accuracy"), best
 
@@ -147,15 +148,18 @@ def searched(row: Mapping[str, Any]) -> Any:
 
 
 def pairs_with_photos(
-    best: dict[str, Any], predictions: Mapping[str, Predictions], names: Sequence[str], root: Path
+    best: dict[str, Any], predictions: Mapping[str, Predictions], test: Stack
 ) -> list[dict[str, Any]]:
     """The best model's most confused pairs; of each the photos that most models take for the same wrong class.
+
+    A photo is shown only if its bytes are still those that its row was made of.
 
     Returns:
         `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`: `image` (a data URI),
         `path`, `agreed` (how many models say so) and `confidence` (None without probabilities).
     """
-    said = predictions[best["model"]]
+    said, names, sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
+    root = Path(test.attrs.get("dataset_root", ""))
     shown = []
     for true, predicted, count in confused_pairs(np.array(best["confusion"]), PAIRS):
         rows = np.flatnonzero((said.y == true) & (said.predicted == predicted))
@@ -163,7 +167,7 @@ def pairs_with_photos(
         confidence = np.zeros(len(rows)) if said.proba is None else said.proba[rows, predicted]
         photos = []
         for i in np.lexsort((-confidence, -agreed))[:PHOTOS]:
-            image = thumbnail(root / said.paths[rows[i]])
+            image = thumbnail(root / said.paths[rows[i]], sha256[rows[i]])
             sure = None if said.proba is None else float(confidence[i])
             if image:
                 photos.append(
@@ -174,18 +178,25 @@ def pairs_with_photos(
     return shown
 
 
-def thumbnail(path: Path) -> str | None:
-    """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG; None where it cannot be read."""
-    from PIL import Image, ImageOps
+def thumbnail(path: Path, sha256: np.ndarray) -> str | None:
+    """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG.
 
+    Args:
+        path: the photo.
+        sha256: (32,) uint8, of the file that is meant.
+
+    Returns:
+        None where it cannot be read, or is another file now.
+    """
     try:
-        with Image.open(path) as photo:
-            photo.draft("RGB", (2 * PHOTO_SIDE, 2 * PHOTO_SIDE))
-            upright = ImageOps.exif_transpose(photo).convert("RGB")
-    except OSError:
+        photo = read_file(path)
+        if not np.array_equal(photo.sha256, sha256):
+            return None
+        square = framed(decode(photo.data, PHOTO_SIDE), "crop").resize((PHOTO_SIDE, PHOTO_SIDE))
+    except Unreadable:
         return None
     file = io.BytesIO()
-    ImageOps.fit(upright, (PHOTO_SIDE, PHOTO_SIDE)).save(file, "JPEG", quality=72, optimize=True)
+    square.save(file, "JPEG", quality=72, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
@@ -204,7 +215,9 @@ def placed(test: Stack, said: Predictions, seed: int) -> Any:
         return None
     chosen = np.sort(np.random.default_rng(seed).permutation(n)[:MAPPED])
     some = test.take(chosen)
-    rows = unit_rows(some.pooled("avg") if len(test.feature_shape) > 1 else np.asarray(some.X))
+    rows = np.hstack(
+        [unit_rows(part.pooled("avg") if len(part.feature_shape) > 1 else np.asarray(part.X)) for part in parts(some)]
+    )
     components = PCA(min(50, *rows.shape), random_state=seed).fit_transform(rows)
     # Its threads wait for each other by spinning: on a busy machine 300 rows took two of them 60 s, and one alone 3 s.
     with threadpool_limits(1):

@@ -1,6 +1,7 @@
 """Models on disk, without pickle: loading one never runs code. A folder a model, `model.json` says what it is of."""
 
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,18 @@ from typing import Any
 import h5py
 import numpy as np
 
+from classify.fusion import parts
 from classify.models import MODELS
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
 from features.check import file_sha256
 from features.errors import listed
+from features.layout import HDF5_OWN, check_space
 from features.schema import made_by, recipe
 
 VERSION = 1  # of `model.json`
 MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
+SCORES = ("result.json", "predictions.csv")  # what `fit` writes of a model once it is saved
 # Parts of Keras that run code which a model file brings along. Its safe mode refuses some of them.
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 # What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
@@ -31,11 +35,17 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
 
     Args:
         estimator: fitted.
-        folder: where; made if need be.
+        folder: where; made if need be. What another model left there goes, its scores too.
         about: JSON, `model`, `pool`, `stack_key`, `recipes`, `label_names`, … of it.
+
+    Raises:
+        Failed: the disk has no room for a kernel machine's rows; the model that was there stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("model.json", *MODEL_FILES):  # of another model perhaps
+    support = estimator.__dict__.pop("support_rows_", None)
+    if support is not None:
+        _check_room(folder, 4 * math.prod(shape(support)))
+    for name in ("model.json", *SCORES, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
         (folder / name).unlink(missing_ok=True)
     if hasattr(estimator, "get_booster"):
         estimator.save_model(folder / "model.ubj")
@@ -45,7 +55,6 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     else:
         import skops.io
 
-        support = estimator.__dict__.pop("support_rows_", None)
         skops.io.dump(estimator, folder / "model.skops")
         if support is not None:
             estimator.support_rows_ = support
@@ -57,7 +66,14 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
                     row += len(piece)
     files = {name: _sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
     about = {"format_version": VERSION, **about, "files": files}
-    (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / "model.json", about)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file as a whole or not at all: half a file would be read as damage where the disk was full."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    partial.replace(path)
 
 
 def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dict[str, Any]]:
@@ -99,6 +115,16 @@ def _check_files(folder: Path, about: dict[str, Any]) -> None:
             raise Failed(f"{folder / name} {what}. Copy the folder again, or fit the model again: {_command(folder)}")
 
 
+def _check_room(folder: Path, size: int) -> None:
+    """Before HDF5 begins, which can crash the process where it meets a full disk while closing."""
+    try:
+        check_space(folder, size + HDF5_OWN)
+    except OSError as error:
+        raise Failed(
+            f"cannot save the model in {folder}: {error.strerror}. Free some space or choose another --out."
+        ) from None
+
+
 def _sha256(file: Path) -> str:
     return (file_sha256(file) or b"").hex()
 
@@ -135,7 +161,7 @@ def _load(folder: Path, about: dict[str, Any]) -> Any:
 
 def recipes(stack: Stack) -> list[dict[str, Any]]:
     """What made a stack's rows, each of its parts: what rows to predict must share, and what makes more of them."""
-    return [made_by(part.attrs) for part in getattr(stack, "parts", (stack,))]
+    return [made_by(part.attrs) for part in parts(stack)]
 
 
 def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:

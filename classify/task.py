@@ -1,7 +1,6 @@
 """The train and test rows of one comparison: fit a model to the ones, score it on the others, write it all down."""
 
 import csv
-import json
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from classify.checkpoint import Checkpoint
-from classify.fusion import SideBySide
+from classify.fusion import SideBySide, parts
 from classify.models import Model
 from classify.rows import check_finite, pooled
 from classify.scores import scores
@@ -42,8 +41,6 @@ class Task:
         jobs: int | None = None,
         dask: str | None = None,
     ) -> None:
-        if jobs is not None and jobs < 1:
-            raise Refused(f"--jobs is {jobs}; it takes 1 or more")
         if dask is not None and not search:
             raise Refused(f"--dask {dask} runs the fits of a search on a cluster: give --search too")
         self.search, self.balance, self.jobs, self.dask = search, balance, jobs or cores(), dask
@@ -66,8 +63,7 @@ class Task:
         if strange := [stack.label_names[label] for label in np.setdiff1d(self.test.y, self.classes)]:
             known = "no model can be right about these test rows"
             print(f"warning: classes without train rows, {known}: {listed(strange)}", file=sys.stderr)
-        self.parts = stack.parts if isinstance(stack, SideBySide) else (stack,)
-        self.name = "+".join(part.path.stem for part in self.parts)
+        self.name = "+".join(part.path.stem for part in parts(stack))
         self._products: list[np.ndarray] | None = None
         self._products_seconds = 0.0
 
@@ -77,9 +73,8 @@ class Task:
 
         if self._products is None:
             began = time.perf_counter()
-            train = self.train.parts if isinstance(self.train, SideBySide) else (self.train,)
             with threadpool_limits(self.jobs, "blas"):
-                self._products = [unit_products(part) for part in train]
+                self._products = [unit_products(part) for part in parts(self.train)]
             self._products_seconds = time.perf_counter() - began
         return self._products
 
@@ -89,7 +84,7 @@ class Task:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
         from classify.classical import choose_path, fit_classical
         from classify.judge import leading_score
-        from classify.saved import MODEL_FILES, load_model, recipes, save_model
+        from classify.saved import MODEL_FILES, load_model, recipes, save_model, write_json
 
         if not model.grid and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
@@ -134,9 +129,9 @@ class Task:
         about = {
             **about,
             "pool": pool,
-            "stack": " ".join(str(part.path) for part in self.parts),
+            "stack": " ".join(str(part.path) for part in parts(self.stack)),
             "stack_key": self.stack.key,
-            "stack_keys": [part.key for part in self.parts],
+            "stack_keys": [part.key for part in parts(self.stack)],
             "recipes": recipes(self.stack),
             "label_names": names,
             "classes": self.classes.tolist(),
@@ -157,16 +152,20 @@ class Task:
             "leads_by": leading_score(self.y_train),
             "n_train": len(self.train),
             "n_test": len(self.test),
-            "extract_seconds": self.stack.extract_seconds,
-            # Each model is charged for the inner products that several share: what it would have cost alone.
-            "fit_seconds": fitted - started + (self._products_seconds if uses_products else 0),
+            # Each model is charged what it would have cost alone: the inner products that several share, and not for
+            # the stack of its own that a fine-tuned network finds there or not.
+            "extract_seconds": self.stack.extract_seconds + getattr(estimator, "extract_seconds_", 0.0),
+            "fit_seconds": fitted
+            - started
+            - getattr(estimator, "cut_seconds_", 0.0)
+            + (self._products_seconds if uses_products else 0.0),
             "predict_seconds": predicted_at - loaded,
             "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
         }
         if hasattr(estimator, "history_"):
             result["history"] = estimator.history_
         _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
-        (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_json(folder / "result.json", result)
         if checkpoint and estimator.stopped_ != "interrupted":
             checkpoint.remove()
         return folder
@@ -186,12 +185,11 @@ class Task:
             given[:, self.classes] = estimator.predict_proba(self.test)
             return given.argmax(axis=1), given
         head = Head(estimator, about)
-        parts = self.test.parts if isinstance(self.test, SideBySide) else (self.test,)
         labels, probabilities = [], []
         for start in range(0, len(self.test), head.rows):
             block = np.arange(start, min(start + head.rows, len(self.test)))
-            rows = [np.asarray(part.take(block).X, "<f4") for part in parts]
-            for part, X in zip(parts, rows, strict=True):
+            rows = [np.asarray(part.take(block).X, "<f4") for part in parts(self.test)]
+            for part, X in zip(parts(self.test), rows, strict=True):
                 check_finite(part, start, X)
             answers = head(rows)
             labels.append(answers[0])

@@ -27,6 +27,8 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
     if len(rows) == 1:
         return ["It was compared with no other model."]
     base = best["baseline"]
+    # Where balanced accuracy leads, this is another score than the headline's: the tests count every image alike.
+    among = "" if best["leads_by"] == "accuracy" else "in plain accuracy, "
     said = []
     if best["difference"] is None:
         said.append("It is also the baseline that the others are tested against.")
@@ -34,7 +36,9 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
         low, high = best["difference_interval"]
         chance = "a significant difference" if best["mcnemar_holm_p"] < ALPHA else "not a significant difference"
         gain = f"{points(best['difference'])} points (interval {points(low)} to {points(high)})"
-        said.append(f"Against {base} that is {gain}, {chance} (p{THIN}{equals(best['mcnemar_holm_p'])}).")
+        said.append(
+            f"{capital(among + 'against')} {base} that is {gain}, {chance} (p{THIN}{equals(best['mcnemar_holm_p'])})."
+        )
     others = [row for row in rows[1:] if row["difference"] is not None]
     apart = [row for row in others if row["mcnemar_holm_p"] < ALPHA]
     groups = [
@@ -44,7 +48,7 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     found = [f"{joined(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in groups if names]
     if found:
-        said.append(f"Of the others, {'; '.join(found)}.")
+        said.append(f"{capital(among + 'of')} the others, {'; '.join(found)}.")
     return said
 
 

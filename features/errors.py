@@ -16,6 +16,13 @@ class Refused(Failed):
     exit_code = 2
 
 
+def at_least(least: int, **given: int | None) -> None:
+    """Raises Refused for the first of these options whose number is below `least`, or no seed of NumPy's could be."""
+    for name, value in given.items():
+        if value is not None and not least <= value < 2**32:
+            raise Refused(f"--{name} {value}: give a number from {least} up")
+
+
 def nearest(name: str, names: list[str]) -> str:
     """`did you mean …?` for a mistyped name, or the empty string."""
     from difflib import get_close_matches

@@ -80,11 +80,21 @@ def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, numb
 
 
 def test_a_signal_ends_a_comparison(folder: Path) -> None:
-    """No other model is fitted after it; the network's result is there, and the same command goes on from it."""
-    code, out, err = signalled(folder, signal.SIGINT, [*COMMAND[:3], "compare", "s.h5", "--models", "dense", "logreg"])
+    """No other model is fitted after it; the same command fits none again that was, and goes on with the network."""
+    words = ["classify", "compare", "s.h5", "--models", "logreg", "dense", "linearsvm"]
+    code, out, err = signalled(folder, signal.SIGINT, [*COMMAND[:2], *words])
     assert (code, out) == (130, ""), err
-    assert "the same command goes on from there" in err and "logistic regression" not in err.lower()
-    assert (folder / RUNS / "result.json").is_file() and not (folder / RUNS.with_name("logreg")).exists()
+    assert "the same command goes on from there" in err and "linear SVM" not in err
+    fitted = (folder / RUNS.with_name("logreg") / "model.skops").stat()
+    assert (folder / RUNS / "result.json").is_file() and not (folder / RUNS.with_name("linearsvm")).exists()
+    again = tiny.run(*words, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "logistic regression was fitted before the interruption" in again.stderr
+    assert "going on after epoch" in again.stderr and "fitting linear SVM" in again.stderr
+    assert (folder / RUNS.with_name("logreg") / "model.skops").stat() == fitted
+    assert {line.split()[0] for line in again.stdout.splitlines()[1:4]} == {"logreg", "dense", "linearsvm"}
+    anew = tiny.run(*words[:-1], cwd=folder)  # finished, or another command: all is done again
+    assert "fitting logistic regression" in anew.stderr and not list(folder.rglob("unfinished.json"))
 
 
 def test_what_another_training_left_is_not_used(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.datasets import load_digits
-from tiny import contents, run, stack
+from tiny import contents, environment, run, stack
 
 from classify import compare, fit
 from classify.compare import table
@@ -86,6 +86,29 @@ def test_a_model_that_fails_costs_the_others_nothing(compared):
     assert "flat already" in rows[-1]["failed"]
     assert "xgboost failed: " in table(rows)
     assert "flat already" in (compared / "report.html").read_text()
+
+
+def test_an_error_that_nobody_foresaw_costs_the_others_nothing(tmp_path):
+    """A library that breaks: its traceback is on stderr, its message in the table, and the report is written."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "xgboost.py").write_text("raise RuntimeError('built for another processor')")
+    path = f"{tmp_path / 'broken'}:{environment()['PYTHONPATH']}"
+    words = ("classify", "compare", digits(tmp_path / "a.h5", rows=60), "--models", "xgboost", "logreg")
+    done = run(*words, cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "xgboost failed: built for another processor" in done.stdout and "Traceback" in done.stderr
+    assert "built for another processor" in (tmp_path / "classify/runs/a/report.html").read_text()
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"epochs": 0}, {"jobs": 0}])
+def test_numbers_that_mean_nothing_are_refused(tmp_path, wrong):
+    """Before anything is fitted: seed -1 would end in NumPy, after all fits, and 0 epochs in an untrained network."""
+    (name, value), path = *wrong.items(), digits(tmp_path / "a.h5", rows=60)
+    with pytest.raises(Refused, match=rf"--{name} {value}: give a number from \d up"):
+        compare(str(path), ["dense"], **wrong, out=str(tmp_path / "out"))
+    with pytest.raises(Refused, match=rf"--{name} {value}: give a number from \d up"):
+        fit(str(path), "dense", **wrong, out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_but_failures_is_a_failure(tmp_path):

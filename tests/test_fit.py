@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from tiny import contents, run, stack
 
 from classify import MODELS, fit
-from features import Refused, open_stack
+from classify.saved import load_model, save_model
+from features import Failed, Refused, open_stack
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +128,20 @@ def test_classical_models_need_no_keras(digits, tmp_path):
 def test_the_table_has_the_classical_models():
     """The names people type."""
     assert {"logreg", "linearsvm", "svm", "xgboost"} <= set(MODELS)
+
+
+def test_a_model_never_stands_beside_another_ones_scores(digits, tmp_path):
+    """Broken off between saving and scoring: what is there is the new model alone, not the old one's result."""
+    folder = fit(str(digits), model="logreg", out=str(tmp_path / "m"))
+    estimator, about = load_model(folder)
+    save_model(estimator, folder, about)
+    assert sorted(file.name for file in folder.iterdir()) == ["model.json", "model.skops"]
+
+
+def test_a_disk_too_small_for_the_support_rows_leaves_the_model_that_was_there(digits, small_disk):
+    """Said with both sizes before anything of the old model goes; HDF5 could crash where it meets a full disk."""
+    folder = fit(str(digits), model="logreg", out=str(small_disk / "m"))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(Failed, match=r"cannot save the model in .*m: it needs 1\.\d MB and \d\.\d MB are free"):
+        fit(str(digits), model="svm", out=str(folder))
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

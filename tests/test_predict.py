@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import flip, photos, run
+from tiny import environment, flip, photos, run
 
 from classify import Classifier, fit, predict
 from classify.saved import load_model
@@ -197,6 +199,8 @@ def test_no_photos(here: Path, model: Path, tmp_path: Path) -> None:
         predict(str(model), [str(tmp_path / "empty")])
     with pytest.raises(Refused, match=r"no photos given"):
         predict(str(model), [])
+    with pytest.raises(Refused, match=r"--out .*empty is a folder: name the file to write"):
+        predict(str(model), [str(here / "photos")], out=str(tmp_path / "empty"))
     with pytest.raises(Failed, match=r"not one of 1 photos could be read, .* not an image in any known format"):
         predict(str(model), [str(tmp_path / "text.txt")])
     with pytest.raises(Failed, match=r"text.txt: not an image in any known format"):
@@ -210,6 +214,10 @@ def test_odd_names(here: Path, model: Path, tmp_path: Path) -> None:
     done = run("classify", "predict", model, ".", "--out", "out.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.csv").read_bytes().splitlines()[1].startswith(name + b",class")
+    words = [sys.executable, "-m", "classify", "predict", model, "."]
+    strict = subprocess.run(words, cwd=tmp_path, env=environment(PYTHONIOENCODING="utf-8:strict"), capture_output=True)
+    assert strict.returncode == 0, strict.stderr
+    assert strict.stdout == (tmp_path / "out.csv").read_bytes()
     printed = run("classify", "predict", model, ".", "--json", cwd=tmp_path)
     assert json.loads(printed.stdout)["path"] == "caf\udce9.png"
 

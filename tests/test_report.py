@@ -1,5 +1,8 @@
 """The report: one HTML file that needs nothing else, whatever was compared."""
 
+import base64
+import hashlib
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -73,6 +76,10 @@ def written(folder, opened, folders, failed=()):
     return Page(path.read_text()), path
 
 
+def sha256(path):
+    return np.frombuffer(hashlib.sha256(path.read_bytes()).digest(), "u1")
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """A stack of 120 rows in three classes, one of them with a name to escape, and its photos."""
@@ -83,6 +90,7 @@ def opened(tmp_path_factory):
     for path in held["paths"]:
         (root / path).parent.mkdir(exist_ok=True)
         Image.fromarray(random.integers(0, 256, (50, 300, 3), "u1")).save(root / path)
+    held["sha256"] = np.stack([sha256(root / path) for path in held["paths"]])
     return open_stack(stack(root / "a.h5", held, dataset_root=str(root), versions='{"keras": "3"}'))
 
 
@@ -147,12 +155,29 @@ def test_a_hundred_classes_and_seven_models_stay_small(tmp_path):
     assert path.stat().st_size < 1e6
 
 
-def test_thumbnails_are_small_squares_and_bad_files_none(tmp_path):
-    """A transparent palette image and a file that is no image, beside the photos of the other tests."""
+def test_thumbnails_show_what_the_base_saw(tmp_path):
+    """Whatever stage one reads: alpha on white, 16-bit grey not clipped, EXIF data that cannot be written anew."""
     Image.new("P", (40, 400)).save(tmp_path / "a.gif", transparency=0)
-    assert thumbnail(tmp_path / "a.gif").startswith("data:image/jpeg;base64,")
+    Image.fromarray(np.full((40, 60), 30_000, "u2")).save(tmp_path / "b.png")
+    odd = Image.Exif()
+    odd[0x0112], odd[0x010F] = 6, "maker"
+    Image.new("RGB", (60, 40), "gray").save(tmp_path / "c.jpg", exif=odd)
+    data = (tmp_path / "c.jpg").read_bytes()
+    (tmp_path / "c.jpg").write_bytes(data.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02"))  # a text for the width
+    for name, grey in (("a.gif", 255), ("b.png", 117), ("c.jpg", 128)):
+        image = thumbnail(tmp_path / name, sha256(tmp_path / name))
+        square = Image.open(io.BytesIO(base64.b64decode(image.removeprefix("data:image/jpeg;base64,"))))
+        assert (square.size, square.getpixel((80, 80))) == ((160, 160), (grey,) * 3), name
+
+
+def test_no_thumbnail_of_what_is_no_photo_or_no_longer_the_one(tmp_path):
+    """A page that is sent around shows the photos of its stack, and not whatever lies at their paths now."""
     (tmp_path / "b.jpg").write_bytes(b"no image")
-    assert thumbnail(tmp_path / "b.jpg") is thumbnail(tmp_path / "c.jpg") is None
+    assert thumbnail(tmp_path / "b.jpg", sha256(tmp_path / "b.jpg")) is None
+    assert thumbnail(tmp_path / "c.jpg", np.zeros(32, "u1")) is None
+    Image.new("RGB", (60, 40)).save(tmp_path / "d.png")
+    assert thumbnail(tmp_path / "d.png", sha256(tmp_path / "d.png"))
+    assert thumbnail(tmp_path / "d.png", np.zeros(32, "u1")) is None
 
 
 def row(model, accuracy, difference=None, p=None):
@@ -175,6 +200,16 @@ def test_the_verdict_says_what_is_significant():
     assert (headline, around) == ("Svm model is right on 81.0 % of 1,250 test images", "95 % interval 79.0 % to 83.0 %")
     assert "Against dense that is +3.0 points (interval +2.0 to +4.0), a significant difference (p = 0.002)." in rest
     assert "Of the others, cnn is significantly worse; logreg is not significantly different." in rest
+
+
+def test_the_verdict_of_uneven_classes_says_which_score_the_tests_are_of():
+    """Best by balanced accuracy may be worse image by image: the difference is not of the headline's score."""
+    best = row("svm", 0.75, -0.05, 0.002) | {"balanced_accuracy": 0.8, "balanced_accuracy_interval": [0.7, 0.9]}
+    rows = [each | {"leads_by": "balanced_accuracy"} for each in (best, row("dense", 0.8), row("cnn", 0.5, -0.3, 0))]
+    headline, _, rest = (text.replace("\u202f", " ") for text in verdict(rows))
+    assert headline == "Svm model is right on 80.0 % of a class’s test images, averaged over classes"
+    assert rest.startswith("In plain accuracy, against dense that is −5.0 points")
+    assert "In plain accuracy, of the others, cnn is significantly worse." in rest
 
 
 def test_the_verdict_when_the_baseline_is_best():
@@ -200,8 +235,8 @@ def test_an_axis_is_not_squashed_by_one_model_far_off():
 
 
 def test_learning_curves_without_validation_rows():
-    """A network that held nothing out has NaN there; the curve of its train rows remains."""
-    history = {"loss": [2.0, 1.0], "accuracy": [0.5, 0.6], "val_loss": [np.nan] * 2, "val_accuracy": [np.nan] * 2}
+    """A network that held nothing out, of too few images, has empty lists there; its train curve remains."""
+    history = {"loss": [2.0, 1.0], "accuracy": [0.5, 0.6], "val_loss": [], "val_accuracy": []}
     loss, _, best = learning(history)
     assert best == 1
     assert "train" in loss

@@ -169,7 +169,7 @@ def test_networks_have_no_search(pair):
     for option in ("search", "balance"):
         with pytest.raises(Refused, match=f"dense has no --{option}"):
             fit(str(pair[0]), model="dense", **{option: True})
-    with pytest.raises(Refused, match="--jobs is 0; it takes 1 or more"):
+    with pytest.raises(Refused, match="--jobs 0: give a number from 1 up"):
         fit(str(pair[0]), jobs=0)
 
 
