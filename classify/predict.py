@@ -1,6 +1,7 @@
 """Photos and a saved model → a table of what each photo is."""
 
 import csv
+import io
 import json
 import sys
 import time
@@ -41,10 +42,14 @@ def predict(
         Failed: not one photo could be read, or a file of the model is damaged.
     """
     files = _files(photos)
+    if out and Path(out).is_dir():
+        raise Refused(f"--out {out} is a folder: name the file to write")
     if out:
         check_writable(Path(out).resolve().parent)
     classifier = Classifier.load(model, weights)
     if not out:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes, and not all of them UTF-8
         return _predict(classifier, files, json, sys.stdout)
     partial = Path(f"{out}.partial")
     try:
