@@ -46,7 +46,7 @@ demo: setup  ## the whole path on handwritten digits, offline: features, five cl
 	@$(RUN) -m extract digits --backbone scattering --size 32 --layer scale3 >/dev/null
 	@$(RUN) -m classify compare features/stacks/digits-scattering-scale3-32px.h5 --models dense logreg linearsvm svm xgboost
 	@echo "Open that page in a browser. Now your own photos, one folder a class:"
-	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
+	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm STACK=features/stacks/photos-vgg16.h5"
 	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 
 test: $(VENV)/.ready-dev  ## run the tests, a file at a time on each core
@@ -61,7 +61,8 @@ mutants: $(VENV)/.ready-dev  ## take the guard of each fault out of a copy: its 
 lint: $(VENV)/.ready-dev  ## check style and types
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
 
-bench: setup  ## run all benchmarks on DATA=folder of photos, WEIGHTS=MobileNetV2's → benchmarks/RESULTS.md
+bench: $(VENV)/.ready-dev  ## run all benchmarks on DATA=folder of photos, WEIGHTS=MobileNetV2's → benchmarks/RESULTS.md
+	@test -d "$(DATA)" -a -f "$(WEIGHTS)" || { echo "make bench wants DATA=folder of photos and WEIGHTS=file of MobileNetV2's weights" >&2; exit 2; }
 	@$(RUN) -m benchmarks "$(DATA)" "$(WEIGHTS)"
 
 clean:  ## remove .venv and caches; stacks, runs and data stay

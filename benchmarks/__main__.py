@@ -43,6 +43,14 @@ def machine() -> str:
     return f"{names[0] if names else 'unknown processor'}, {cores()} cores, {memory:.0f} GiB"
 
 
+def lettered(machine: str, before: list[str]) -> dict[str, str]:
+    """Letter → machine, of those that the rows of a table were measured on, this one's letter last."""
+    known = dict(line.removeprefix("- **").split("**: ", 1) for line in before if line.startswith("- **"))
+    letter = next((each for each, there in known.items() if there == machine), chr(ord("A") + len(known)))
+    known.pop(letter, None)
+    return {**known, letter: machine}
+
+
 def busy_cores() -> float:
     """How many cores are at work, over three seconds in which this process sleeps."""
     before = os.times().elapsed, _work()
@@ -56,10 +64,10 @@ def _work() -> int:
     return user + nice + system + sum(interrupts)
 
 
-def measured(name: str, given: dict[str, str]) -> list[str]:
-    """The rows that one benchmark printed, with its name, the day, and what went on beside it."""
+def measured(name: str, given: dict[str, str], letter: str) -> list[str]:
+    """The rows that one benchmark printed, with its name, the day, the machine, and what went on beside it."""
     words = [sys.executable, "-m", f"benchmarks.{name}", *(given[what] for what in BENCHMARKS[name])]
-    by = f" `{name}`, {time.strftime('%Y-%m-%d')}, {busy_cores():.1f} beside it |"
+    by = f" `{name}`, {time.strftime('%Y-%m-%d')}, {letter}, {busy_cores():.1f} beside it |"
     print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
@@ -71,21 +79,23 @@ def measured(name: str, given: dict[str, str]) -> list[str]:
 
 def main(photos: str, weights: str, *names: str) -> int:
     before = RESULTS.read_text().splitlines() if names and RESULTS.exists() else []
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    machines = lettered(f"{machine()}; {packages}", before)
+    letter = list(machines)[-1]
     rows = {name: [line for line in before if f"| `{name}`, " in line] for name in BENCHMARKS}
     with tempfile.TemporaryDirectory() as folder:
         stack = extract(photos, "mobilenetv2", weights=weights, out=f"{folder}/mobilenetv2.h5")
         given = {"PHOTOS": photos, "WEIGHTS": weights, "STACK": str(stack)}
-        rows |= {name: measured(name, given) for name in names or BENCHMARKS}
+        rows |= {name: measured(name, given, letter) for name in names or BENCHMARKS}
     commands = [f"- `{name}`: `python -m benchmarks.{name} {' '.join(takes)}`" for name, takes in BENCHMARKS.items()]
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     text = [
         "# Results",
         "",
         "Written by `make bench DATA=PHOTOS WEIGHTS=WEIGHTS`, or of some alone by `python -m benchmarks PHOTOS WEIGHTS",
         "NAME …`. STACK is MobileNetV2's, of both. A bar is what was aimed at before measuring. Beside it: how many",
-        "cores other work kept busy in the three seconds before.",
+        "cores other work kept busy in the three seconds before. The machines:",
         "",
-        f"{machine()}; {packages}.",
+        *(f"- **{letter}**: {there}" for letter, there in sorted(machines.items())),
         "",
         "| what | measured | bar | by |",
         "|---|---|---|---|",

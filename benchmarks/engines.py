@@ -24,11 +24,12 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from benchmarks.results import drawn, linked, row
+from benchmarks.results import drawn, linked, row, speed
 from extract import extract
 from extract.backbones import Backbone, backbone_named
 from extract.base import import_keras, load_base
-from features import open_stack
+from extract.engines import choose_engine
+from extract.forward import choose_device
 
 TURNS, BATCH, LARGE = 3, 32, 96
 # backbone → images, and --precision → how many times the peer's images/s it should reach
@@ -78,13 +79,23 @@ def hdf5_recipe(data: Path, base: Any, backbone: Backbone) -> None:
 def ours(data: Path, name: str, weights: str, precision: str) -> float:
     """Images a second of stage one, as it records them."""
     with tempfile.TemporaryDirectory() as folder:
-        path = extract(str(data), name, weights=weights, precision=precision, out=f"{folder}/a.h5")
-        stack = open_stack(path)
-        return len(stack) / stack.extract_seconds
+        return speed(extract(str(data), name, weights=weights, precision=precision, out=f"{folder}/a.h5"))
+
+
+def is_computed_here(precision: str) -> bool:
+    """Whether the machine has this arithmetic; on a CPU without, Keras would emulate it, which nobody wants to time."""
+    device = choose_device("auto")
+    return precision == "f32" or device == "gpu" or choose_engine("auto", device, precision)[0].name == "openvino"
 
 
 def turns(data: Path, name: str, weights: str, count: int, way: Way, bars: dict[str, float], what: str) -> None:
     """Print a row for each precision: our images/s, the peer's, and the ratio."""
+    for precision in bars:
+        if not is_computed_here(precision):
+            row(
+                f"{name} {precision}, {what}", "not tried: this processor has no such arithmetic", f"{bars[precision]}×"
+            )
+    bars = {precision: bar for precision, bar in bars.items() if is_computed_here(precision)}
     backbone = backbone_named(name)
     base, _ = load_base(backbone, weights, backbone.size, seed=0)
     theirs: list[float] = []

@@ -19,7 +19,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.results import linked, row
+from benchmarks.results import linked, row, speed
 from extract import extract
 from extract.backbones import backbone_named
 from extract.base import load_base
@@ -28,7 +28,6 @@ from extract.engines import choose_engine
 from extract.forward import choose_device, compile_forward
 from extract.pipeline import read_block
 from extract.recipe import Recipe
-from features import open_stack
 from features.cores import cores
 
 TURNS = 3
@@ -60,9 +59,9 @@ def speeds(photos: Path, name: str, weights: str, folder: Path) -> tuple[float, 
         with ThreadPoolExecutor(cores()) as readers:
             list(readers.map(read, blocks))
         clock.append(time.perf_counter())
-        stack = open_stack(extract(str(data), name, weights=weights, out=str(folder / f"{name}{turn}.h5")))
+        stack = extract(str(data), name, weights=weights, out=str(folder / f"{name}{turn}.h5"))
         bare, decoding = (count / seconds for seconds in np.diff(clock))
-        found.append((bare, decoding, count / stack.extract_seconds))
+        found.append((bare, decoding, speed(stack)))
     bare, decoding, whole = (median(column) for column in zip(*found[1:], strict=True))
     return bare, decoding, whole, median(w * (1 / b + 1 / d) for b, d, w in found[1:])
 

@@ -4,10 +4,18 @@ import csv
 import random
 from pathlib import Path
 
+from features import open_stack
+
 
 def row(what: str, figure: str, bar: str = "") -> None:
     """Print `| what | figure | bar |`; `python -m benchmarks` gathers these lines into one table."""
     print(f"| {what} | {figure} | {bar} |", flush=True)
+
+
+def speed(stack: Path) -> float:
+    """Images a second of stage one, as a stack records it: from the first image to the last, the network built."""
+    made = open_stack(stack)
+    return len(made) / made.extract_seconds
 
 
 def drawn(photos: Path, count: int) -> list[Path]:
