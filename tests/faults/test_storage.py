@@ -19,7 +19,6 @@ from test_kill import rows_of
 from test_lock import HOLD
 from tiny import REPO, begin, contents, environment, flip, photos, put, stack
 
-import features
 from features import Failed, compress, open_stack, verify
 from features.layout import offsets
 from features.lock import writer_lock
@@ -126,25 +125,31 @@ def test_a_kill_at_every_write_step(tmp_path: Path) -> None:
     assert int(done.stdout) > 30
 
 
-def test_a_signal_ends_a_command_with_its_code_and_a_hint(command, monkeypatch: pytest.MonkeyPatch) -> None:
+SIGNALLED = """
+import os, runpy, sys
+import features
+
+def info(stack: str) -> None:
+    '''Be asked to end, in the middle of it.
+
+    Args:
+        stack: the signal's number.
+    '''
+    os.kill(os.getpid(), int(stack))
+
+features.info = info
+sys.argv[1:1] = ["info"]
+runpy.run_module("features", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_code_and_a_hint(tmp_path: Path, number: int, code: int) -> None:
     """26: SIGINT 130, SIGTERM 143, no traceback; what the same command does next is said."""
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        monkeypatch.setattr(features, "info", _door(number))
-        told = command("features", "info", "a.h5")
-        assert (told.code, told.out) == (code, "")
-        assert told.err == "\ninterrupted; what was finished is kept, and the same command goes on from there\n"
-
-
-def _door(number: int):
-    def info(stack: str) -> None:
-        """Die.
-
-        Args:
-            stack: of no use.
-        """
-        os.kill(os.getpid(), number)
-
-    return info
+    words = [sys.executable, "-c", SIGNALLED, str(int(number))]
+    told = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (code, "")
+    assert told.stderr == "\ninterrupted; what was finished is kept, and the same command goes on from there\n"
 
 
 def test_too_little_disk_leaves_nothing_behind(small_disk: Path) -> None:
