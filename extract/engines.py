@@ -142,13 +142,9 @@ def _compile_openvino(model: Any, batch: int, device: str, precision: str) -> tu
     the CPU has it.
     """
     openvino = _openvino()
-    import tensorflow as tf
-
-    shape = tf.TensorSpec((batch, *model.input_shape[1:]), tf.uint8)
-    function = tf.function(lambda pixels: model(pixels, training=False), input_signature=[shape])
     threads = cores()
     compiled = openvino.Core().compile_model(
-        openvino.convert_model(function.get_concrete_function()),
+        _converted(model, batch),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision][1],
@@ -170,6 +166,24 @@ def _compile_openvino(model: Any, batch: int, device: str, precision: str) -> tu
             requests.put(request)
 
     return run, lanes
+
+
+def _converted(model: Any, batch: int) -> Any:
+    """A Keras model as OpenVINO's, with the one output that it has.
+
+    OpenVINO takes for outputs also what TensorFlow keeps for gradients, such as each swish of an EfficientNet: 49
+    feature maps turned and copied for nobody, and B0 at 35 images/s on one core instead of 94.
+    """
+    openvino = _openvino()
+    import tensorflow as tf
+
+    shape = tf.TensorSpec((batch, *model.input_shape[1:]), tf.uint8)
+    function = tf.function(
+        lambda pixels: model(pixels, training=False), input_signature=[shape]
+    ).get_concrete_function()
+    whole = openvino.convert_model(function)
+    (wanted,) = function.outputs
+    return openvino.Model([whole.output(wanted.name)], whole.get_parameters())
 
 
 ENGINES = {

@@ -13,7 +13,7 @@ from tiny import environment, flip, photos
 
 from extract import BACKBONES, extract
 from extract.base import cut, import_keras, load_base
-from extract.engines import ENGINES, PRECISIONS, choose_engine
+from extract.engines import ENGINES, PRECISIONS, _converted, choose_engine
 from extract.forward import compile_forward
 from features import Refused, open_stack
 from features.layout import offsets
@@ -58,6 +58,16 @@ def test_the_engines_agree_on_real_photos(shared: Path) -> None:
     pixels = np.stack([np.asarray(Image.open(file).convert("RGB").resize((224, 224))) for file in files])
     forwards = [compile_forward(base, BACKBONES["mobilenetv2"], 16, "cpu", engine) for engine in ("keras", "openvino")]
     close(forwards[1](pixels), forwards[0](pixels))
+
+
+def test_only_the_rows_are_put_out() -> None:
+    """Guards the speed of networks with swish: what TensorFlow keeps for gradients is no output."""
+    keras = import_keras()
+    pixels = keras.Input((32, 32, 3), dtype="uint8")
+    values = keras.layers.Conv2D(4, 3)(keras.ops.silu(keras.ops.cast(pixels, "float32")))
+    model = keras.Model(pixels, keras.layers.Flatten()(keras.ops.silu(values)))
+    (rows,) = _converted(model, 2).outputs
+    assert list(rows.shape) == [2, 30 * 30 * 4]
 
 
 def test_a_row_is_the_same_whatever_runs_beside_it() -> None:
