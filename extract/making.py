@@ -20,10 +20,11 @@ from extract.staleness import Recorded, image_changes, recipe_changes, refuse, s
 from extract.update import begin_update, carry_over, listing_as_begun, settled_split
 from features import Refused, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
+from features.disk import publish
 from features.errors import listed
 from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 
 MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take longer than it saves
 

@@ -15,9 +15,10 @@ from extract.dataset import Listing
 from extract.recipe import Recipe
 from extract.staleness import Recorded, image_changes, recipe_changes
 from features import Stack
+from features.disk import publish
 from features.layout import lay_out
 from features.schema import STATES, row_crc32
-from features.writer import StackWriter, consecutive, layout_path, partial_path, publish
+from features.writer import StackWriter, consecutive, layout_path, partial_path
 
 MADE_BY = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # kept from the old file
 

@@ -1,6 +1,5 @@
 """A stack rewritten to take less room: `features` in checked, compressed chunks that any HDF5 library unpacks."""
 
-import os
 import sys
 import time
 import zlib
@@ -13,13 +12,14 @@ import numpy as np
 
 from features.check import damaged_rows
 from features.cores import cores
+from features.disk import publish, sync
 from features.errors import Failed, Refused, shown
 from features.fields import FEW
 from features.layout import ALIGNMENT, HDF5_OWN, check_space
 from features.lock import writer_lock
 from features.reader import Stack, open_stack
 from features.schema import row_crc32, row_fields
-from features.writer import layout_path, publish
+from features.writer import layout_path
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
 
@@ -109,7 +109,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
         new["row_crc32"][:] = crc
         new.flush()
     with open(target, "rb") as file:
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def _packed_dataset(

@@ -10,6 +10,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from features.disk import pread_all, publish, pwrite_all, sync
 from features.errors import Failed
 from features.layout import lay_out, offsets
 from features.schema import STATES, fingerprint, row_crc32
@@ -59,7 +60,7 @@ class StackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:  # interrupted, or a full disk: what was written until now survives a power loss too
-            os.fsync(self._fd)
+            sync(self._fd)
         os.close(self._fd)
 
     def check(self) -> np.ndarray:
@@ -132,7 +133,7 @@ class StackWriter:
             return self._finish_without(done, split, identity, reasons)
         self._put("split", 0, split.astype("u1"))
         self._put("fingerprint", 0, np.frombuffer(identity.encode(), "u1"))
-        os.fsync(self._fd)
+        sync(self._fd)
         return publish(self.partial, self.stack)
 
     def _finish_without(self, done: np.ndarray, split: np.ndarray, identity: str, reasons: dict[int, str]) -> Path:
@@ -162,7 +163,7 @@ class StackWriter:
                 row += len(good)
             pwrite_all(fd, np.frombuffer(identity.encode(), "u1"), base["fingerprint"])
             pwrite_all(fd, np.array(self.extract_seconds, "<f8"), base["extract_seconds"])
-            os.fsync(fd)
+            sync(fd)
         publish(target, self.stack)
         self.partial.unlink()
         return self.stack
@@ -188,42 +189,7 @@ def layout_path(stack: Path) -> Path:
     return stack.with_name(stack.name + ".layout")
 
 
-def publish(source: Path, target: Path) -> Path:
-    """Rename a synced file and sync the folder, so that the new name survives a power loss too."""
-    os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return target
-
-
 def consecutive(rows: np.ndarray) -> list[slice]:
     """Where increasing row numbers follow each other without a gap: [3, 4, 7] → [slice(0, 2), slice(2, 3)]."""
     edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
-
-
-def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:
-    """`os.pwrite` until every byte is written; one call stops short at 2 GiB."""
-    view = np.ascontiguousarray(values).reshape(-1).view("u1").data
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def pread_all(fd: int, count: int, offset: int) -> bytearray:
-    """`os.preadv` until `count` bytes are there.
-
-    Raises:
-        Failed: the file ends before.
-    """
-    buffer = bytearray(count)
-    view = memoryview(buffer)
-    while view:
-        got = os.preadv(fd, [view], offset)
-        if not got:
-            raise Failed(f"the stack's file ends {len(view)} bytes early")
-        view, offset = view[got:], offset + got
-    return buffer

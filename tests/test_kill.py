@@ -25,9 +25,10 @@ from extract.dataset import scan
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
+from features.disk import publish
 from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 from tiny import attributes
 
 left, whole_pwrite = int(sys.argv[3]), os.pwrite

@@ -25,8 +25,9 @@ from extract.forward import compile_forward
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from features import Failed, Refused, open_stack
+from features.disk import publish
 from features.layout import lay_out
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 
 
 @pytest.fixture

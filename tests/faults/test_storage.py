@@ -38,9 +38,10 @@ from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
 from features import open_stack
+from features.disk import publish
 from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 from test_kill import rows_of
 from tiny import attributes
 
