@@ -17,7 +17,7 @@ from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing
 from extract.engines import ENGINES, changed_versions
 from extract.forward import choose_device, compile_forward
-from extract.image import framed
+from extract.image import Unreadable, framed
 from extract.pipeline import Rows, ahead, read_block
 from extract.recipe import Recipe
 from features import Refused
@@ -57,8 +57,12 @@ class StageOne:
         block = read_block(self.recipe, paths, np.zeros(len(files), "i4"), np.array(files, "i8"))
         images[files], sha256[files] = block.images, block.stats["sha256"]
         for i, photo in enumerate(photos):
-            if isinstance(photo, np.ndarray):
+            if not isinstance(photo, np.ndarray):
+                continue
+            try:
                 images[i] = self.recipe.pixels(framed(Image.fromarray(photo), self.recipe.resize), sha256[i], 0)
+            except Unreadable as error:
+                block.reasons[i] = str(error)
         return images, block.reasons, sha256
 
     def rows(self, images: np.ndarray) -> np.ndarray:

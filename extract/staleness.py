@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from extract.dataset import Listing
+from extract.image import HEIC, Unreadable, read_file
 from features import Refused, Stack
 from features.check import file_sha256
 from features.errors import listed
@@ -24,7 +26,7 @@ class Recorded(NamedTuple):
     size: np.ndarray
     mtime_ns: np.ndarray
     sha256: np.ndarray
-    rejects: Mapping[str, tuple[int, int]]  # path → size and mtime_ns of a rejected image
+    rejects: Mapping[str, tuple[str, int, int]]  # path → why it was rejected, and its size and mtime_ns
 
     @classmethod
     def of(cls, stack: Stack | StackWriter) -> "Recorded":
@@ -35,7 +37,7 @@ class Recorded(NamedTuple):
             return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={})
         originals = stack.take(stack.view == 0)
         fields = {name: originals.field(name) for name in names}
-        rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
+        rejects = {path: (reason, size, mtime) for path, reason, size, mtime in stack.rejects}
         return cls(originals.paths, stack.label_names, **fields, rejects=rejects)
 
 
@@ -76,7 +78,7 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
     names_now = [*listing.label_names, ""]
     for i, (path, size, mtime_ns) in enumerate(zip(listing.paths, *listing.stats(), strict=True)):
         if path in rejects:
-            if rejects.pop(path) != (size, mtime_ns):
+            if _is_worth_trying(rejects.pop(path), (size, mtime_ns), listing.root / path):
                 changes.changed.append(path)
             continue
         row = at.pop(path, None)
@@ -93,6 +95,20 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
             changes.changed.append(path)
     changes.removed.extend([*at, *rejects])
     return changes
+
+
+def _is_worth_trying(reject: tuple[str, int, int], now: tuple[int, int], file: Path) -> bool:
+    """Whether a rejected image may be read by now."""
+    reason, *then = reject
+    if reason == HEIC and "HEIF" in Image.OPEN:  # pillow-heif has come
+        return True
+    if then[0] >= 0:
+        return (*then,) != now
+    try:  # nothing of it could be read, so that there is nothing to compare
+        read_file(file)
+    except Unreadable:
+        return False
+    return True
 
 
 def refuse(path: Path, changes: list[str]) -> None:

@@ -1,7 +1,10 @@
 """What reaches the disk, and what is read from it."""
 
+import errno
 import fcntl
 import os
+import stat
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,18 @@ def sync(fd: int) -> None:
     except OSError:  # a file system that does not have it
         pass
     os.fsync(fd)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a file for reading.
+
+    Raises:
+        OSError: there is none, or it is a pipe or a device, which may never begin or never end.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, `open` says it
+        raise OSError(errno.EINVAL, "a pipe, device or socket, and no file", str(path))
+    return open(path, "rb")
 
 
 def publish(source: Path, target: Path) -> Path:

@@ -1,11 +1,27 @@
 """Fixtures that several test files share."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny import REPO, photos
 
 import classify  # noqa: F401  (before scikit-learn: it says how OpenMP's threads wait)
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Whoever waits for ten seconds waits for ever."""
+
+    def late(number: int, frame: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

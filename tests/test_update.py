@@ -1,6 +1,8 @@
+import io
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from tiny import REPO, environment, flip, photos
 
 from extract import extract
@@ -149,6 +152,45 @@ def test_a_reject_that_was_mended_enters(mine: tuple[Path, Path]) -> None:
     assert [reject[:2] for reject in now.rejects] == [("class2/1.jpg", "the file is empty")]
     assert "class0/2.png" in now.paths
     assert verify(str(stack))["rows"] == 17
+
+
+def test_a_reject_that_cannot_be_opened_is_left_alone(
+    mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a stack laid out anew each time for a file that only has a time; once it opens, it enters."""
+    data, stack = mine
+    monkeypatch.chdir(data / "class0")
+    with socket.socket(socket.AF_UNIX) as shut:  # root, too, cannot open it
+        shut.bind("shut.png")
+    again(mine, max_bad=10)
+    assert [reject[0] for reject in open_stack(stack).rejects] == ["class0/shut.png"]
+    before = stack.stat().st_ino
+    capsys.readouterr()
+    again(mine, max_bad=10)
+    assert "is up to date" in capsys.readouterr().err and stack.stat().st_ino == before
+    (data / "class0" / "shut.png").unlink()
+    noise(data / "class0" / "shut.png", 7)
+    again(mine)
+    assert "class0/shut.png" in open_stack(stack).paths
+
+
+@pytest.mark.skipif("HEIF" in Image.OPEN, reason="pillow-heif is here already")
+def test_a_photo_enters_once_its_decoder_is_there(mine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards what the reason promises: a HEIC photo is tried again after `pip install pillow-heif`, and only then."""
+    data, stack = mine
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (data / "class0" / "phone.heic").write_bytes(heic + (data / "class0" / "0.png").read_bytes())
+    again(mine, max_bad=10)
+    before = stack.stat().st_ino
+    again(mine, max_bad=10)
+    assert open_stack(stack).rejects[0][0] == "class0/phone.heic" and stack.stat().st_ino == before
+    # Stands in for pillow-heif, which is not here: the photo is the PNG behind the header.
+    opened = lambda file, name: PngImageFile(io.BytesIO(file.read()[len(heic) :]))  # noqa: E731
+    monkeypatch.setitem(Image.OPEN, "HEIF", (opened, lambda start: start[4:8] == b"ftyp"))
+    now = open_stack(again(mine))
+    assert now.rejects == []
+    one, other = (now.paths.index(f"class0/{name}") for name in ("0.png", "phone.heic"))
+    assert np.array_equal(now.X[one], now.X[other])
 
 
 def test_a_rotten_row_is_computed_again(mine: tuple[Path, Path], made: tuple[Path, Path]) -> None:
