@@ -47,6 +47,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AV
 
 
 HEIC = "a HEIC photo: pip install pillow-heif, or convert it to JPEG"
+CHANGING = "it changed while it was read"
 TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
 
 
@@ -78,8 +79,17 @@ def read_file(path: Path) -> File:
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
     if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
-        raise Unreadable("it changed while it was read")
+        raise Unreadable(CHANGING)
     return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
+
+
+def is_readable(path: Path) -> bool:
+    """Whether `read_file` has something to give."""
+    try:
+        read_file(path)
+    except Unreadable:
+        return False
+    return True
 
 
 def decode(data: bytes, side: int | None = None) -> Image.Image:

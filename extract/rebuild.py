@@ -17,7 +17,7 @@ from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing
 from extract.engines import ENGINES, changed_versions
 from extract.forward import choose_device, compile_forward
-from extract.image import Unreadable, framed
+from extract.image import CHANGING, Unreadable, framed
 from extract.pipeline import Rows, ahead, read_block
 from extract.recipe import Recipe
 from features import Refused
@@ -138,7 +138,7 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
         images, reasons, sha256 = zip(*(stage.pixels(block) for stage in stages), strict=True)
         merged = {i: why for each in reasons for i, why in each.items()}
         changed = np.flatnonzero((np.stack(sha256) != sha256[0]).any(axis=(0, 2)))
-        return block, list(images), {int(i): "it changed while it was read" for i in changed} | merged
+        return block, list(images), {int(i): CHANGING for i in changed} | merged
 
     def forward(block: list[Photo], images: list[np.ndarray], reasons: dict[int, str]) -> Computed:
         rows = [stage.rows(pixels) for stage, pixels in zip(stages, images, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from extract.dataset import Listing
-from extract.image import HEIC, Unreadable, read_file
+from extract.image import HEIC, is_readable
 from features import Refused, Stack
 from features.check import file_sha256
 from features.errors import listed
@@ -102,28 +102,29 @@ def _is_worth_trying(reject: tuple[str, int, int], now: tuple[int, int], file: P
     reason, *then = reject
     if reason == HEIC and "HEIF" in Image.OPEN:  # pillow-heif has come
         return True
-    if then[0] >= 0:
-        return (*then,) != now
-    try:  # nothing of it could be read, so that there is nothing to compare
-        read_file(file)
-    except Unreadable:
-        return False
-    return True
+    return (*then,) != now if then[0] >= 0 else is_readable(file)  # where no byte was read there is nothing to compare
 
 
-def refuse(path: Path, changes: list[str]) -> None:
+def refuse(path: Path, changes: list[str], *also: Path) -> None:
     """Refuse a file that was made from something else.
+
+    Args:
+        path: the file.
+        changes: what else, a line each.
+        also: other files to remove before one can start again.
 
     Raises:
         Refused: there are changes.
     """
     if changes:
-        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{start_again(path)}")
+        way = start_again(path, *also)
+        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{way}")
 
 
-def start_again(path: Path) -> str:
-    """The way on for a file that cannot be gone on with."""
-    return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
+def start_again(*paths: Path) -> str:
+    """The way on for files that cannot be gone on with."""
+    files = " and ".join(map(str, paths))
+    return f"Remove {files} to start again, or have python -m extract write elsewhere with --out FILE."
 
 
 def _shown(value: Any) -> Any:

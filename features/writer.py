@@ -64,19 +64,27 @@ class StackWriter:
         os.close(self._fd)
 
     def check(self) -> np.ndarray:
-        """Trust no row that a killed run left: where the CRC does not fit it is empty. Returns (rows,) bool, good."""
+        """Trust no row that a killed run left: where the CRC does not fit it is empty, on disk too.
+
+        Returns:
+            (rows,) bool, as of `done`.
+        """
         for start, stop, rows in self._chunks(np.flatnonzero(self.row_state == STATES["done"])):
             crc = row_crc32(rows, self.labels[start:stop], self.sha256[start:stop], self.view[start:stop])
             bad = (crc != self.row_crc32[start:stop]) & (self.row_state[start:stop] == STATES["done"])
-            self.row_state[start:stop][bad] = STATES["empty"]
+            self._empty(start + np.flatnonzero(bad))
+        return self.done
+
+    @property
+    def done(self) -> np.ndarray:
+        """(rows,) bool, which rows are written; whether they are whole, `check` says."""
         good: np.ndarray = self.row_state == STATES["done"]
         return good
 
     def forget(self, paths: list[str]) -> None:
         """Make the rows of these images empty again, because the images changed since."""
-        for row in np.flatnonzero(np.isin(self.paths, paths)).tolist() if paths else []:
-            self.row_state[row] = STATES["empty"]
-            self._put("row_state", row, self.row_state[row : row + 1])
+        if paths:
+            self._empty(np.flatnonzero(np.isin(self.paths, paths)))
 
     def write(
         self, start: int, features: np.ndarray, stats: dict[str, np.ndarray], rejected: np.ndarray, seconds: float
@@ -178,6 +186,11 @@ class StackWriter:
                     self._fd, 4 * self.width * (stop - start), self._offsets["features"] + 4 * self.width * start
                 )
                 yield start, stop, np.frombuffer(raw, "<f4").reshape(-1, self.width)
+
+    def _empty(self, rows: np.ndarray) -> None:
+        for row in rows.tolist():
+            self.row_state[row] = STATES["empty"]
+            self._put("row_state", row, self.row_state[row : row + 1])
 
     def _put(self, name: str, start: int, values: np.ndarray) -> None:
         row_bytes = values.nbytes // max(1, len(values)) if values.ndim else 0

@@ -1,4 +1,5 @@
 import io
+import os
 import random
 import shutil
 import signal
@@ -16,9 +17,11 @@ from PIL.PngImagePlugin import PngImageFile
 from tiny import REPO, environment, flip, photos
 
 from extract import extract
+from extract.base import import_keras
 from extract.split import seeded_split
 from features import Refused, open_stack, verify
 from features.layout import offsets
+from features.lock import writer_lock
 from features.schema import SPLITS
 from features.writer import consecutive, partial_path
 
@@ -105,6 +108,85 @@ def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsy
         assert np.array_equal(fresh[name], got[name]), name
     assert "rejects" not in got and verify(str(stack))["images"] == 19
     assert [path.name for path in stack.parent.glob("a.h5*")] == ["a.h5"]
+
+
+def test_a_killed_first_run_without_leakage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--no-leakage` after a kill: the stack that is finished first is of the same command, and gone on from."""
+    for split, seed in (("train", 0), ("test", 1)):
+        photos(tmp_path / "photos" / split, classes=2, each=3, seed=seed)
+    shutil.copy(tmp_path / "photos" / "test" / "class0" / "0.png", tmp_path / "photos" / "train" / "class0" / "z.png")
+    mine = tmp_path / "photos", tmp_path / "a.h5"
+    partial = again(mine).rename(partial_path(mine[1]))
+    flip(partial, offsets(partial)["row_crc32"])
+    noise(tmp_path / "photos" / "train" / "class1" / "new.png", 1)
+    again(mine, no_leakage=True)
+    assert "what was begun is finished first" in capsys.readouterr().err
+    now = open_stack(mine[1])
+    assert len(now) == 13 and [reject[0] for reject in now.rejects] == ["train/class0/z.png"]
+
+
+def test_a_file_that_another_process_writes_is_not_looked_at(
+    mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards the order: the lock first, then what is begun; else half of another's layout may be met."""
+    data, stack = mine
+    stack.rename(partial_path(stack))
+    meddle(data)
+    with writer_lock(stack), pytest.raises(Refused, match="is being written by"):
+        again(mine)
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_are_read_once_on_a_resume(mine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the time to begin: of 100 GB that are there, each row is checked once, and twice where it is carried."""
+    data, stack = mine
+    size = open_stack(stack).X.nbytes
+    partial = Path(shutil.copy2(stack, partial_path(stack)))
+    flip(partial, offsets(partial)["row_crc32"])
+    stack = stack.rename(stack.with_name("whole.h5"))
+    read, whole = [0], os.preadv
+
+    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
+        read[0] += (got := whole(fd, buffers, offset))
+        return got
+
+    monkeypatch.setattr(os, "preadv", counted)
+    again(mine)
+    assert read[0] == size
+    noise(data / "class0" / "new.png", 1)
+    read[0] = 0
+    again(mine)
+    assert read[0] == 0  # of the new file; those of the old one are mapped, checked, and carried over
+    assert verify(str(mine[1]))["images"] == 19
+
+
+def test_another_engine_names_the_finished_stack(mine: tuple[Path, Path]) -> None:
+    """Guards the way on: the second file would be begun with the old one's engine again, so both have to go."""
+    pytest.importorskip("openvino")
+    data, stack = mine
+    noise(data / "class0" / "new.png", 1)
+    then = open_stack(stack).attrs["engine"]
+    other = "keras" if then == "openvino" else "openvino"
+    with pytest.raises(Refused) as caught:
+        again(mine, engine=other)
+    assert str(caught.value).startswith(
+        f"{stack} was made from something else:\n  engine: {then} in the stack, {other}"
+    )
+    assert f"\nRemove {stack} and {partial_path(stack)} to start again, or have" in str(caught.value)
+    stack.unlink()
+    partial_path(stack).unlink()
+    assert open_stack(again(mine, engine=other)).attrs["engine"].split()[0] == other
+
+
+def test_a_device_that_is_gone(mine: tuple[Path, Path]) -> None:
+    """Guards the way on: with a stack that was begun on a GPU, `--device cpu` is no way out on a machine without."""
+    if import_keras().distribution.list_devices("gpu"):
+        pytest.skip("there is a GPU here")
+    partial = mine[1].rename(partial_path(mine[1]))
+    with h5py.File(partial, "r+") as file:
+        file.attrs["device"] = "gpu"
+    with pytest.raises(Refused, match=rf"--device gpu: .*\n{partial} was begun with just that\. Remove {partial} to"):
+        again(mine, device="cpu")
 
 
 def test_images_that_only_go_need_no_network(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def work(stack):
             good = writer.check()
             missing = np.flatnonzero(~good)
             blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
-            reasons = fill(writer, recipe, blocks, forward, 2, lambda rows: None)
+            reasons = fill(writer, recipe, blocks, forward, lambda rows: None)
             writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
 
 def killed_at(step):
