@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from extract.backbones import backbone_named
+from extract.backbones import Backbone, backbone_named
 from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing
 from extract.engines import ENGINES, changed_versions
@@ -101,7 +101,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         raise Refused(
             f"{row.name}: preprocessing was {made['preprocessing']} and is {row.preprocessing} here; fit again"
         )
-    source = _weights(made, weights)
+    source = _weights(made, row, weights)
     wanted = made["weights_sha256"]
     if (found := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
         raise Refused(_other_weights(made, source, found))
@@ -156,13 +156,16 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
         yield from ahead(lane, forward, decoded, depth=lanes + 1)
 
 
-def _weights(made: Mapping[str, Any], moved: Path | None) -> str:
-    """What `load_base` takes for the recorded weights."""
-    if not made["weights_file"]:
+def _weights(made: Mapping[str, Any], row: Backbone, moved: Path | None) -> str:
+    """What `load_base` takes for the recorded weights: the file that they are in now, before where they were."""
+    cached = not made["weights_file"]
+    if cached and made["weights"] != "imagenet":
         return str(made["weights"])
-    file = Path(made["weights_file"])
+    file = Path(made["weights_file"] or row.weights_file)
     if moved is not None:
         file = moved / file.name if moved.is_dir() else moved
+    if cached and (moved is None or (moved.is_dir() and not file.is_file())):  # a folder may be for another base
+        return "imagenet"
     if not file.is_file():
         raise Refused(
             f"no weights file at {file}, which the model's rows were made with (SHA-256 {made['weights_sha256']}). "
