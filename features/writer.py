@@ -12,6 +12,7 @@ import numpy as np
 
 from features.disk import pread_all, publish, pwrite_all, sync
 from features.errors import Failed
+from features.fields import check_fields, check_root
 from features.layout import lay_out, offsets
 from features.schema import STATES, fingerprint, row_crc32
 
@@ -42,7 +43,8 @@ class StackWriter:
         except OSError as error:
             raise Failed(f"{self.partial} cannot be opened ({error}). Remove it to start again.") from None
         with file:
-            self.attrs: dict[str, Any] = dict(file.attrs)
+            self.attrs: dict[str, Any] = check_root(self.partial, file)
+            check_fields(self.partial, file, tuple(self.attrs["feature_shape"]))
             self.label_names: list[str] = list(file["label_names"].asstr()[:])
             self.paths: list[str] = list(file["paths"].asstr()[:])
             self.labels, self.view, self.split = (file[name][:] for name in ("labels", "view", "split"))
