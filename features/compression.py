@@ -45,12 +45,13 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
     """
     if level not in range(1, 10):
         raise Refused(f"--level {level}: gzip takes 1 to 9")
-    source, target = open_stack(stack), Path(out or stack)
+    target, began = Path(out or stack), time.perf_counter()
+    fresh, source = layout_path(target), open_stack(stack)
     if float16 and (target.exists() and target.samefile(source.path)):
         raise Refused(f"--float16 drops digits, which {stack} would lose for good: name another file with --out FILE")
-    began, before = time.perf_counter(), source.path.stat().st_size
-    fresh = layout_path(target)
     with writer_lock(target):
+        source = open_stack(stack)  # again: until now it may have been replaced
+        before = source.path.stat().st_size
         try:
             _write(source, fresh, float16, level)
             if bad := damaged_rows(open_stack(fresh)):
