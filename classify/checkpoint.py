@@ -1,7 +1,6 @@
 """The best weights of a training so far, on disk, so that not even a kill loses them."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from features.disk import publish, sync
 from features.errors import listed
 
 WRITING_SHARE = 0.05  # of the time; 400 MB are a second, so a small head is written each epoch, a large one less often
@@ -43,11 +43,13 @@ class Checkpoint:
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
         self.path = path
         self.run = json.loads(json.dumps(run, default=str))
+        self._parts: list[Checkpoint] = []
         self._not_before = 0.0
 
     def part(self, name: str) -> "Checkpoint":
         """That of a training that is part of this one."""
-        return Checkpoint(self.path.with_stem(f"{self.path.stem}-{name}"), self.run)
+        self._parts.append(Checkpoint(self.path.with_stem(f"{self.path.stem}-{name}"), self.run))
+        return self._parts[-1]
 
     def load(self, weights: list[np.ndarray]) -> tuple[Trained, list[np.ndarray]] | None:
         """What the same training left behind when it was interrupted; stderr says what was found.
@@ -61,17 +63,18 @@ class Checkpoint:
             with h5py.File(self.path, "r") as file:
                 about = json.loads(file["about"].asstr()[()])
                 found = [file[f"weights/{i}"][()] for i in range(len(file["weights"]))]
-        except (OSError, KeyError, ValueError) as error:
+            run = dict(about.pop("run"))
+            trained = Trained(**about)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # damaged, or not ours
             print(f"{self.path} is damaged, so training begins anew ({error})", file=sys.stderr)
             return None
-        run = about.pop("run")
         differ = sorted(name for name in {*run, *self.run} if run.get(name) != self.run.get(name))
         if not differ and [array.shape for array in found] != [array.shape for array in weights]:
             differ = ["shapes of the weights"]
         if differ:
             print(f"{self.path} is of another training (other {listed(differ)}); this one begins anew", file=sys.stderr)
             return None
-        trained, anew = Trained(**about), f"to begin anew, remove {self.path}"
+        anew = f"to begin anew, remove {self.path}"
         if trained.stopped != "interrupted":
             print(f"an interrupted run had trained this to its end, so that is not done again; {anew}", file=sys.stderr)
             return trained, found
@@ -85,17 +88,24 @@ class Checkpoint:
         if began < self._not_before and not at_once:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(self.path.name + ".partial")
+        unfinished = self._unfinished
         with h5py.File(unfinished, "w") as file:
             file["about"] = json.dumps({"run": self.run, **trained._asdict()})
             group = file.create_group("weights")
             for i, array in enumerate(weights):
                 group[str(i)] = array
-        os.replace(unfinished, self.path)
+        with open(unfinished, "rb") as file:
+            sync(file.fileno())
+        publish(unfinished, self.path)
         ended = time.monotonic()
         self._not_before = ended + (ended - began) / WRITING_SHARE
 
     def remove(self) -> None:
-        """Once all that it was kept for is written."""
-        for file in self.path.parent.glob(f"{self.path.stem}*{self.path.suffix}*"):
-            file.unlink()
+        """Once all that it was kept for is written. Other files there are somebody's own."""
+        for each in (self, *self._parts):
+            each.path.unlink(missing_ok=True)
+            each._unfinished.unlink(missing_ok=True)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.path.with_name(self.path.name + ".partial")

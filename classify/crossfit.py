@@ -12,7 +12,6 @@ from sklearn.utils import get_tags
 from classify.folds import Splits
 from classify.versions import versions
 from features.cluster import all_fit, connect, other_versions
-from features.cores import cores
 
 
 class HeldOut(NamedTuple):
@@ -102,7 +101,7 @@ def over(dask: str | None, jobs: int) -> Iterator[int]:
         with parallel_config("threading"):
             yield jobs
         return
-    with connect(dask, cores()) as client:
+    with connect(dask) as client:
         all_fit(client, _unfit, versions())
         with parallel_config("dask", client=client):
             yield sum(client.nthreads().values())

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from features import Refused
+
 # Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
 # cores with one other busy process 450 rows took 90 s; asleep instead of spinning, 1.6 s. Read when scikit-learn's
 # OpenMP, which XGBoost shares, is loaded: so before anything here imports either.
@@ -62,7 +64,10 @@ def _svm(seed: int) -> Any:
 
 
 def _xgboost(seed: int) -> Any:
-    from xgboost import XGBClassifier
+    try:
+        from xgboost import XGBClassifier
+    except ImportError:
+        raise Refused("--model xgboost: XGBoost is not installed; pip install -e '.[cpu]' (or '.[gpu]')") from None
 
     from classify.trees import device
 

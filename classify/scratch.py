@@ -15,6 +15,7 @@ from extract.augment import rotate_and_darken
 from extract.base import import_keras
 from extract.image import Unreadable, decode, read_file, squash
 from features import Failed, Refused, Stack
+from features.cores import cores
 
 SIDE = 128
 
@@ -101,7 +102,7 @@ def read_pixels(stack: Stack) -> np.ndarray:
             raise Failed(f"{path}, a row of {stack.path}, cannot be read: {error}") from None
 
     print(f"reading {len(stack)} photos from {root} …", file=sys.stderr)
-    with ThreadPoolExecutor() as readers:
+    with ThreadPoolExecutor(cores()) as readers:
         list(readers.map(read, range(len(stack))))
     return pixels
 

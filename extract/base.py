@@ -128,11 +128,22 @@ def imagenet_file(backbone: Backbone) -> Path:
 
 
 def import_keras() -> Any:
-    """Keras on its backend (`KERAS_BACKEND`)."""
+    """Keras on its backend (`KERAS_BACKEND`).
+
+    Raises:
+        Refused: the backend is not installed, or there is none of that name.
+    """
     if "keras" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _held_back_stderr():
-            importlib.import_module("keras")
+        try:
+            with _held_back_stderr():
+                importlib.import_module("keras")
+        except (ImportError, ValueError) as error:  # ValueError: Keras knows no such backend
+            raise Refused(
+                f"Keras cannot be imported on its backend, {os.environ.get('KERAS_BACKEND', 'tensorflow')} ({error}). "
+                "Install it: pip install -e '.[cpu]' (or '.[gpu]'); or set KERAS_BACKEND to one that is here: "
+                "tensorflow or jax"
+            ) from None
     return sys.modules["keras"]
 
 

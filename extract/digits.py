@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from features.lock import writer_lock
+
 SIDE = 32  # pixels; the scans themselves are 8×8
 
 
@@ -13,9 +15,19 @@ def render_digits(folder: Path = Path("data/digits")) -> Path:
 
     Returns:
         the folder.
+
+    Raises:
+        Refused: another process is at it.
     """
     if folder.is_dir():
         return folder
+    with writer_lock(folder):
+        if not folder.is_dir():  # else another process made it since
+            _render(folder)
+    return folder
+
+
+def _render(folder: Path) -> None:
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -28,6 +40,6 @@ def render_digits(folder: Path = Path("data/digits")) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.round(scan * (255 / 16)).astype("u1")
         Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+    os.sync()
     os.replace(unfinished, folder)
     print(f"rendered scikit-learn's {len(digits.target)} handwritten digits to {folder}", file=sys.stderr)
-    return folder

@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,9 +12,11 @@ import numpy as np
 from extract.base import import_keras
 from features import Refused
 from features.cores import cores
+from features.versions import installed
 
 # --precision → (Keras's policy, OpenVINO's hint); the stored rows are float32 whatever the arithmetic was.
 PRECISIONS = {"f32": ("float32", "f32"), "bf16": ("mixed_bfloat16", "bf16"), "f16": ("mixed_float16", "f16")}
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
 STREAMS = 4  # batches in flight at most: each holds its own activations, 0.8 GB in VGG16 at 32 images
 
 Run = Callable[[np.ndarray], Any]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32, as any array
@@ -71,11 +72,7 @@ def choose_engine(engine: str, device: str, precision: str) -> tuple[Engine, str
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that take part in a row."""
-    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
-    installed: dict[str, str] = {}
-    for dist in metadata.distributions():  # the first on the path is the one that is imported
-        installed.setdefault(dist.metadata["Name"].lower().replace("_", "-"), dist.version)
-    return {"python": sys.version.split()[0]} | {name: installed[name] for name in names if name in installed}
+    return installed(PACKAGES)
 
 
 def changed_versions(then: Mapping[str, str]) -> list[str]:

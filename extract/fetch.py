@@ -5,6 +5,7 @@ Of this, the library for it (pooch) lacks the first: a download of 5 GB that bre
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import sys
 import tarfile
@@ -72,6 +73,8 @@ def fetch(archive: Archive, place: Path = Path("data")) -> Path:
     if folder.is_dir():
         return folder
     with writer_lock(folder):
+        if folder.is_dir():  # another process made it since
+            return folder
         if file.exists():
             if (found := _md5(file)) != archive.md5:
                 raise Failed(f"{file} has MD5 {found}, expected {archive.md5}. It is kept: replace or remove it")
@@ -146,6 +149,7 @@ def _unpack(archive: Archive, file: Path, folder: Path) -> None:
                 bar.update()
         if not (unfinished / archive.inside).is_dir():
             raise Failed(f"{file} holds no folder {archive.inside}")
+        os.sync()  # so that a power loss finds no empty photos under the dataset's name
         (unfinished / archive.inside).replace(folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise Failed(f"{file} cannot be unpacked: {error}") from None

@@ -45,7 +45,7 @@ class Forward:
             raise Failed(
                 f"out of memory in a batch of {self.batch} images that had fitted before. What was finished is kept, "
                 f"and the same command goes on from there: leave it more memory. For a smaller --batch, remove the "
-                f".partial file first."
+                f".partial file first, and the finished stack too if there is one."
             ) from None
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from features.disk import open_file
+
 Image.init()
 with contextlib.suppress(ImportError):  # not needed; iPhones' photos, where it is installed
     importlib.import_module("pillow_heif").register_heif_opener()
@@ -38,11 +40,14 @@ SPARE = 2  # a JPEG is decoded at no less than so many times the size it is need
 
 
 MOST_PIXELS = 160_000_000  # of one image: what the largest cameras take, and 640 MB while it is decoded
+MOST_BYTES = 8 * MOST_PIXELS  # of one file: four channels of 16 bits, not compressed
 HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # brands, bytes 8–12 after `ftyp`
 # What is decoded, whatever a file's name: not all that Pillow knows, for it hands PostScript to another program.
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
 
 
+HEIC = "a HEIC photo: pip install pillow-heif, or convert it to JPEG"
+CHANGING = "it changed while it was read"
 TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
 
 
@@ -63,16 +68,28 @@ def read_file(path: Path) -> File:
     """Read a file once; hash, size and time belong to just these bytes.
 
     Raises:
-        Unreadable: it cannot be read, or is being written.
+        Unreadable: it cannot be read, is too large, or is being written.
     """
     try:
-        with open(path, "rb") as file:
-            status, data, after = os.fstat(file.fileno()), file.read(), os.fstat(file.fileno())
+        with open_file(path) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > MOST_BYTES:
+                raise Unreadable(f"it has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
+            data, after = file.read(status.st_size + 1), os.fstat(file.fileno())
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
     if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
-        raise Unreadable("it changed while it was read")
+        raise Unreadable(CHANGING)
     return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
+
+
+def is_readable(path: Path) -> bool:
+    """Whether `read_file` has something to give."""
+    try:
+        read_file(path)
+    except Unreadable:
+        return False
+    return True
 
 
 def decode(data: bytes, side: int | None = None) -> Image.Image:
@@ -103,7 +120,7 @@ def decode(data: bytes, side: int | None = None) -> Image.Image:
             return to_rgb(turned(image))
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in HEIF:
-            raise Unreadable("a HEIC photo: pip install pillow-heif, or convert it to JPEG") from None
+            raise Unreadable(HEIC) from None
         raise Unreadable("not an image in any known format") from None
     except Image.DecompressionBombError:  # Pillow's own limit, met before ours
         raise Unreadable(f"its pixels are {TOO_MANY}") from None
@@ -129,13 +146,19 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def framed(image: Image.Image, resize: str) -> Image.Image:
-    """What of an image becomes the square: all of it (`squash`), its middle (`crop`), or it on black (`pad`)."""
+    """What of an image becomes the square: all of it (`squash`), its middle (`crop`), or it on black (`pad`).
+
+    Raises:
+        Unreadable: the black square would be too large.
+    """
     if resize == "crop":
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         return image.crop((left, top, left + side, top + side))
     if resize == "pad":
         side = max(image.size)
+        if side * side > MOST_PIXELS:
+            raise Unreadable(f"padded to a square it has {side * side:,} pixels, {TOO_MANY}")
         square = Image.new("RGB", (side, side))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         return square

@@ -20,10 +20,11 @@ from extract.staleness import Recorded, image_changes, recipe_changes, refuse, s
 from extract.update import begin_update, carry_over, listing_as_begun, settled_split
 from features import Refused, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
+from features.disk import publish
 from features.errors import listed
 from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 
 MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take longer than it saves
 
@@ -55,9 +56,23 @@ def make_stack(
         Refused: what is there was made from something else.
         Failed: disk, network or memory.
     """
-    if begun_with := listing_as_begun(stack, recipe):
-        first = dataclasses.replace(recipe, listing=begun_with)
-        make_stack(stack, first, device, engine, batch, command, dask=dask)
+    given = device, engine, batch, command, no_leakage, dask
+    with writer_lock(stack):
+        if begun_with := listing_as_begun(stack, recipe):
+            _make(stack, dataclasses.replace(recipe, listing=begun_with), *given)
+        return _make(stack, recipe, *given)
+
+
+def _make(
+    stack: Path,
+    recipe: Recipe,
+    device: str,
+    engine: str,
+    batch: int | None,
+    command: str,
+    no_leakage: bool,
+    dask: str | None,
+) -> Path:
     wanted, listing = recipe.attrs(), recipe.listing
     made_now = {
         "dataset": listing.name,
@@ -65,74 +80,82 @@ def make_stack(
         "versions": json.dumps(versions()),
         "command": command,
     }
-    with writer_lock(stack):
-        finished, replaced = open_stack(stack) if stack.exists() else None, []
-        if finished is not None:
-            recipe, wanted["decode"] = recipe.as_begun(finished.attrs), finished.attrs.get("decode")
-            changes = image_changes(Recorded.of(finished), listing)
-            others = recipe_changes(finished.attrs, wanted) + leakage_changes(finished, no_leakage)
-            refuse(stack, others + changes.refused().lines())
-            if not has_its_identities(finished):
-                verify(str(stack))  # raises, and says what to do: rows that nobody knows cannot be computed again
-            damaged = damaged_rows(finished)
-            if not damaged and not changes.lines():
-                partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
-                print(f"{stack} is up to date, nothing to do", file=sys.stderr)
-                return stack
-            if damaged:
-                print(f"{stack} is damaged, so row {listed(damaged)} is computed again", file=sys.stderr)
-            if changes.lines():
-                print(f"{stack}: {'; '.join(changes.lines())}", file=sys.stderr)
-            begin_update(finished, recipe, _there(wanted) | made_now)
-            replaced = changes.changed
-        begun = partial_path(stack).exists()
-        if begun:
-            with StackWriter(stack) as writer:
-                recipe, wanted["decode"] = recipe.as_begun(writer.attrs), writer.attrs.get("decode")
-                changes = image_changes(Recorded.of(writer), listing)
-                refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
-                writer.forget(changes.changed)
-                if newer := changed_versions(json.loads(writer.attrs.get("versions", "{}"))):
-                    print(f"warning: the other rows may differ in their last bits: {'; '.join(newer)}", file=sys.stderr)
-                batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
-                if engine == "auto":
-                    engine = str(writer.attrs["engine"]).split()[0]
-                good = writer.check()
-                if finished is not None:
-                    print(f"{carry_over(writer, finished, replaced)} rows were carried over", file=sys.stderr)
-                    good = writer.check()
-                    if good.all():  # images only went: the network isn't needed
-                        return _finish(writer, recipe, {}, finished, no_leakage)
-        with place(dask, listing.root) as at:
-            settled = at.settle(recipe, device, engine, batch, len(listing.paths) >= MEASURED_FROM)
+    finished, replaced = open_stack(stack) if stack.exists() else None, []
+    if finished is not None:
+        recipe, wanted["decode"] = recipe.as_begun(finished.attrs), finished.attrs.get("decode")
+        changes = image_changes(Recorded.of(finished), listing)
+        others = recipe_changes(finished.attrs, wanted) + leakage_changes(finished, no_leakage)
+        refuse(stack, others + changes.refused().lines())
+        if not has_its_identities(finished):
+            verify(str(stack))  # raises, and says what to do: rows that nobody knows cannot be computed again
+        damaged = damaged_rows(finished)
+        if not damaged and not changes.lines():
+            partial_path(stack).unlink(missing_ok=True)  # left by a kill between the last rename and its removal
+            print(f"{stack} is up to date, nothing to do", file=sys.stderr)
+            return stack
+        if damaged:
+            print(f"{stack} is damaged, so row {listed(damaged)} is computed again", file=sys.stderr)
+        if changes.lines():
+            print(f"{stack}: {'; '.join(changes.lines())}", file=sys.stderr)
+        begin_update(finished, recipe, _there(wanted) | made_now)
+        replaced = changes.changed
+    begun = partial_path(stack).exists()
+    # What is begun for a finished stack takes weights, engine and batch from it, and would take them again.
+    begun_with = (partial_path(stack),) if finished is None else (stack, partial_path(stack))
+    if begun:
+        with StackWriter(stack) as writer:
+            recipe, wanted["decode"] = recipe.as_begun(writer.attrs), writer.attrs.get("decode")
+            changes = image_changes(Recorded.of(writer), listing)
+            refuse(writer.partial, recipe_changes(writer.attrs, wanted) + changes._replace(changed=[]).lines())
+            writer.forget(changes.changed)
+            if newer := changed_versions(json.loads(writer.attrs.get("versions", "{}"))):
+                print(f"warning: the other rows may differ in their last bits: {'; '.join(newer)}", file=sys.stderr)
+            batch, device = int(writer.attrs["batch"]), str(writer.attrs["device"])
             if engine == "auto":
-                print(f"engine: {settled.engine} ({settled.why}), {settled.batch} images a batch", file=sys.stderr)
+                engine = str(writer.attrs["engine"]).split()[0]
+            writer.check()
+            if finished is not None:
+                print(f"{carry_over(writer, finished, replaced)} rows were carried over", file=sys.stderr)
+                if writer.done.all():  # images only went: the network isn't needed
+                    return _finish(writer, recipe, {}, finished, no_leakage)
+    with place(dask, listing.root) as at:
+        try:
+            settled = at.settle(recipe, device, engine, batch, len(listing.paths) >= MEASURED_FROM)
+        except Refused as error:
             if not begun:
-                named = recipe.weights in ("imagenet", "random", "formula")
-                made_by = {
-                    "weights": Path(recipe.weights).name,
-                    "weights_file": "" if named else str(Path(recipe.weights).resolve()),
-                    "weights_sha256": settled.weights_sha256,
-                    "engine": settled.engine,
-                    "device": settled.device,
-                    "batch": settled.batch,
-                    "seed": recipe.seed,
-                }
-                attrs = _there(wanted) | made_by | made_now
-                lay_out(layout_path(stack), recipe.rows({}), listing.label_names, settled.feature_shape, attrs)
-                publish(layout_path(stack), partial_path(stack))
-            with StackWriter(stack) as writer:
-                if writer.attrs["weights_sha256"] != settled.weights_sha256:
-                    raise Refused(f"{writer.partial} was begun with other weights: {start_again(writer.partial)}")
-                # Another engine or batch, halved for want of memory, could give the other rows other last bits.
-                same = {"engine": settled.engine, "batch": settled.batch}
-                refuse(writer.partial, recipe_changes(writer.attrs, same))
-                return _finish(writer, recipe, _compute(writer, recipe, at, settled.batch), finished, no_leakage)
+                raise
+            raise Refused(f"{error}\n{begun_with[0]} was begun with just that. {start_again(*begun_with)}") from None
+        if engine == "auto":
+            print(f"engine: {settled.engine} ({settled.why}), {settled.batch} images a batch", file=sys.stderr)
+        if not begun:
+            named = recipe.weights in ("imagenet", "random", "formula")
+            made_by = {
+                "weights": Path(recipe.weights).name,
+                "weights_file": "" if named else str(Path(recipe.weights).resolve()),
+                "weights_sha256": settled.weights_sha256,
+                "engine": settled.engine,
+                "device": settled.device,
+                "batch": settled.batch,
+                "seed": recipe.seed,
+            }
+            attrs = _there(wanted) | made_by | made_now
+            lay_out(layout_path(stack), recipe.rows({}), listing.label_names, settled.feature_shape, attrs)
+            publish(layout_path(stack), partial_path(stack))
+        with StackWriter(stack) as writer:
+            if writer.attrs["weights_sha256"] != settled.weights_sha256:
+                raise Refused(f"{begun_with[0]} was begun with other weights: {start_again(*begun_with)}")
+            # Another engine or batch, halved for want of memory, could give the other rows other last bits.
+            same = {"engine": settled.engine, "batch": settled.batch}
+            refuse(begun_with[0], recipe_changes(writer.attrs, same), *begun_with[1:])
+            return _finish(writer, recipe, _compute(writer, recipe, at, settled.batch), finished, no_leakage)
 
 
 def _compute(writer: StackWriter, recipe: Recipe, at: Here | OnDask, batch: int) -> dict[int, str]:
-    """Compute the rows that are still missing; returns row → reason, of the rows rejected."""
-    good = writer.check()
+    """Compute the rows that are still missing; returns row → reason, of the rows rejected.
+
+    Those that are there were checked, if another run left them.
+    """
+    good = writer.done
     missing = np.flatnonzero(~good)
     if len(missing) < len(good):
         print(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done", file=sys.stderr)
@@ -146,6 +169,8 @@ def _compute(writer: StackWriter, recipe: Recipe, at: Here | OnDask, batch: int)
             again = np.flatnonzero(np.isin(writer.paths, changed))
             reasons = {row: why for row, why in reasons.items() if row not in again}
             reasons |= at.fill(writer, recipe, _blocks(again, batch), lambda rows: None)
+            if still := image_changes(Recorded.of(writer), recipe.listing).changed:
+                at.read_otherwise(still)
     seconds = time.perf_counter() - began
     print(f"{len(missing)} rows in {seconds:.1f} s ({len(missing) / seconds:.1f} images/s)", file=sys.stderr)
     return reasons

@@ -18,19 +18,22 @@ from typing import Any
 
 import numpy as np
 
+from extract.dataset import Listing
 from extract.engines import versions
+from extract.image import CHANGING, is_readable
 from extract.pipeline import Block, Done, read_block, write_all
 from extract.rebuild import NOWHERE, StageOne, rebuild
 from extract.recipe import Recipe
 from extract.settle import Here, Settled, settle
 from features import Failed, Refused
+from features.cli import KEPT
 from features.cluster import all_fit, connect, other_versions
-from features.cores import cores, use_only
+from features.cores import use_only
+from features.errors import listed
 from features.schema import made_by
 from features.writer import StackWriter
 
 STALLED = 30  # seconds without a result before it is asked whether there are workers at all
-ABSENT = os.strerror(2)  # ENOENT, as `read_file` gives it for a reason
 _one_at_a_time = Lock()
 
 
@@ -48,7 +51,7 @@ def place(dask: str | None, root: Path) -> Iterator["Here | OnDask"]:
     if dask is None:
         yield Here()
         return
-    with connect(dask, cores()) as client:
+    with connect(dask) as client:
         all_fit(client, _unfit, versions(), str(root))
         yield OnDask(client)
 
@@ -80,7 +83,18 @@ class OnDask:
         # Every worker compiles before the clock starts, as one process does.
         list(computed(self.client, _ready, [(made, str(listing.root))] * threads, threads))
         found = computed(self.client, _block, map(told, blocks), 2 * threads)
-        return write_all(writer, (_seen_alike(writer, listing.root, *each) for each in found), done)
+        return write_all(writer, (_seen_alike(writer, listing, *each) for each in found), done)
+
+    def read_otherwise(self, paths: list[str]) -> None:
+        """As of `Here`.
+
+        Raises:
+            Failed: always, for it may be the workers that read others.
+        """
+        raise Failed(
+            f"workers read other bytes of {listed(paths)} than are here, twice: all must see the same photos in the "
+            f"same place. If they are being written, wait for that; {KEPT}"
+        )
 
 
 def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[Any]:
@@ -104,28 +118,28 @@ def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[An
                 ready, waiting = wait(waiting, timeout=STALLED, return_when="FIRST_COMPLETED")
             except TimeoutError:
                 if not client.scheduler_info()["workers"]:
-                    raise Failed(f"no workers are left. Start some; {GOES_ON}") from None
+                    raise Failed(f"no workers are left. Start some; {KEPT}") from None
                 continue
             yield from client.gather(list(ready))  # all at once: a call for each is a round trip for each
     except KilledWorker as error:
         raise Failed(f"worker after worker died over the same photos, for want of memory perhaps ({error})") from None
     except CancelledError:
-        raise Failed(f"the scheduler is gone; {GOES_ON}") from None
+        raise Failed(f"the scheduler is gone; {KEPT}") from None
 
 
-GOES_ON = "what was finished is kept, and the same command goes on from there"
-
-
-def _seen_alike(writer: StackWriter, root: Path, block: Block, features: np.ndarray) -> tuple[Block, np.ndarray]:
-    """A photo that is here and not there is no fault of the photo.
+def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: np.ndarray) -> tuple[Block, np.ndarray]:
+    """A photo that can be read here and not there is no fault of the photo.
 
     Raises:
         Failed: the workers see another folder.
     """
-    for row, reason in block.reasons.items():
-        path = root / writer.paths[row]
-        if reason == ABSENT and path.exists():
-            raise Failed(f"a worker has no {path}, which is here: all must see the photos in the same place; {GOES_ON}")
+    for row in block.rows[block.stats["size"] < 0].tolist():  # of which no byte was read
+        path, reason = listing.root / writer.paths[row], block.reasons[row]
+        if reason != CHANGING and writer.paths[row] not in listing.nameless and is_readable(path):
+            raise Failed(
+                f"a worker cannot read {path} ({reason}), and this process can: all must see the photos in the same "
+                f"place; {KEPT}"
+            )
     return block, features
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from extract.image import Unreadable, is_animated, read_file
 from extract.recipe import Recipe
+from features.cores import cores
 from features.errors import listed
 from features.writer import StackWriter, consecutive
 
@@ -35,7 +36,6 @@ def fill(
     recipe: Recipe,
     blocks: Iterable[np.ndarray],
     forward: Rows,
-    cores: int,
     done: Done,
     lanes: int = 1,
 ) -> dict[int, str]:
@@ -48,7 +48,6 @@ def fill(
         recipe: where the images are, and how the base sees them.
         blocks: the rows to compute, increasing, at most `batch` in each.
         forward: the compiled function.
-        cores: threads that decode.
         done: called with the number of rows of each block once it is written.
         lanes: calls of `forward` that may run at once.
 
@@ -62,8 +61,8 @@ def fill(
     def compute(block: Block) -> tuple[Block, np.ndarray]:
         return block, forward(block.images)
 
-    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(lanes) as lane:
-        decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores + 1)
+    with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(lanes) as lane:
+        decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores() + 1)
         return write_all(writer, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
 
 

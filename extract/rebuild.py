@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from extract.backbones import backbone_named
+from extract.backbones import Backbone, backbone_named
 from extract.base import cut, load_base, weights_identity
 from extract.dataset import Listing
 from extract.engines import ENGINES, changed_versions
 from extract.forward import choose_device, compile_forward
-from extract.image import framed
+from extract.image import CHANGING, Unreadable, framed
 from extract.pipeline import Rows, ahead, read_block
 from extract.recipe import Recipe
 from features import Refused
@@ -57,8 +57,12 @@ class StageOne:
         block = read_block(self.recipe, paths, np.zeros(len(files), "i4"), np.array(files, "i8"))
         images[files], sha256[files] = block.images, block.stats["sha256"]
         for i, photo in enumerate(photos):
-            if isinstance(photo, np.ndarray):
+            if not isinstance(photo, np.ndarray):
+                continue
+            try:
                 images[i] = self.recipe.pixels(framed(Image.fromarray(photo), self.recipe.resize), sha256[i], 0)
+            except Unreadable as error:
+                block.reasons[i] = str(error)
         return images, block.reasons, sha256
 
     def rows(self, images: np.ndarray) -> np.ndarray:
@@ -97,7 +101,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         raise Refused(
             f"{row.name}: preprocessing was {made['preprocessing']} and is {row.preprocessing} here; fit again"
         )
-    source = _weights(made, weights)
+    source = _weights(made, row, weights)
     wanted = made["weights_sha256"]
     if (found := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
         raise Refused(_other_weights(made, source, found))
@@ -134,7 +138,7 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
         images, reasons, sha256 = zip(*(stage.pixels(block) for stage in stages), strict=True)
         merged = {i: why for each in reasons for i, why in each.items()}
         changed = np.flatnonzero((np.stack(sha256) != sha256[0]).any(axis=(0, 2)))
-        return block, list(images), {int(i): "it changed while it was read" for i in changed} | merged
+        return block, list(images), {int(i): CHANGING for i in changed} | merged
 
     def forward(block: list[Photo], images: list[np.ndarray], reasons: dict[int, str]) -> Computed:
         rows = [stage.rows(pixels) for stage, pixels in zip(stages, images, strict=True)]
@@ -152,13 +156,16 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
         yield from ahead(lane, forward, decoded, depth=lanes + 1)
 
 
-def _weights(made: Mapping[str, Any], moved: Path | None) -> str:
-    """What `load_base` takes for the recorded weights."""
-    if not made["weights_file"]:
+def _weights(made: Mapping[str, Any], row: Backbone, moved: Path | None) -> str:
+    """What `load_base` takes for the recorded weights: the file that they are in now, before where they were."""
+    cached = not made["weights_file"]
+    if cached and made["weights"] != "imagenet":
         return str(made["weights"])
-    file = Path(made["weights_file"])
+    file = Path(made["weights_file"] or row.weights_file)
     if moved is not None:
         file = moved / file.name if moved.is_dir() else moved
+    if cached and (moved is None or (moved.is_dir() and not file.is_file())):  # a folder may be for another base
+        return "imagenet"
     if not file.is_file():
         raise Refused(
             f"no weights file at {file}, which the model's rows were made with (SHA-256 {made['weights_sha256']}). "

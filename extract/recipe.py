@@ -142,7 +142,7 @@ class Recipe:
         """Decode an image file, as large as its views need it.
 
         Raises:
-            Unreadable: as `extract.image.decode`.
+            Unreadable: as `decode` and `framed` of `extract.image`.
         """
         share = LEAST_SIDE[self.augment] if self.views else 1.0
         image = decode(data, math.ceil(self.size / share) if self.decode == "scaled" else None)

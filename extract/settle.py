@@ -1,5 +1,6 @@
 """What is settled before the first image is read, and holds for all rows of a stack."""
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from extract.engines import choose_engine
 from extract.forward import Forward, choose_device, compile_forward, fastest_forward
 from extract.pipeline import Done, fill
 from extract.recipe import Recipe
-from features.cores import cores
+from features.errors import listed
 from features.writer import StackWriter
 
 
@@ -58,4 +59,8 @@ class Here:
 
     def fill(self, writer: StackWriter, recipe: Recipe, blocks: list[np.ndarray], done: Done) -> dict[int, str]:
         """Compute and write blocks of rows; returns row → reason, of the rows rejected."""
-        return fill(writer, recipe, blocks, self._forward, cores(), done, self._forward.lanes)
+        return fill(writer, recipe, blocks, self._forward, done, self._forward.lanes)
+
+    def read_otherwise(self, paths: list[str]) -> None:
+        """Of images whose rows are not of the bytes that are there, although they were read twice."""
+        print(f"warning: {len(paths)} images go on changing; run this again then: {listed(paths)}", file=sys.stderr)

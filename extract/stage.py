@@ -87,6 +87,7 @@ def extract(
     if not 0 <= max_bad <= 100:
         raise Refused(f"--max-bad {max_bad:g}: give a percentage from 0 to 100")
     for kind, name, names in (
+        ("device", device, DEVICES),
         ("augmentation", augment, AUGMENTS),
         ("precision", precision, PRECISIONS),
         ("resize", resize, RESIZES),

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from extract.dataset import Listing
+from extract.image import HEIC, is_readable
 from features import Refused, Stack
 from features.check import file_sha256
 from features.errors import listed
@@ -24,7 +26,7 @@ class Recorded(NamedTuple):
     size: np.ndarray
     mtime_ns: np.ndarray
     sha256: np.ndarray
-    rejects: Mapping[str, tuple[int, int]]  # path → size and mtime_ns of a rejected image
+    rejects: Mapping[str, tuple[str, int, int]]  # path → why it was rejected, and its size and mtime_ns
 
     @classmethod
     def of(cls, stack: Stack | StackWriter) -> "Recorded":
@@ -35,7 +37,7 @@ class Recorded(NamedTuple):
             return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={})
         originals = stack.take(stack.view == 0)
         fields = {name: originals.field(name) for name in names}
-        rejects = {path: (size, mtime) for path, _, size, mtime in stack.rejects}
+        rejects = {path: (reason, size, mtime) for path, reason, size, mtime in stack.rejects}
         return cls(originals.paths, stack.label_names, **fields, rejects=rejects)
 
 
@@ -76,7 +78,7 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
     names_now = [*listing.label_names, ""]
     for i, (path, size, mtime_ns) in enumerate(zip(listing.paths, *listing.stats(), strict=True)):
         if path in rejects:
-            if rejects.pop(path) != (size, mtime_ns):
+            if _is_worth_trying(rejects.pop(path), (size, mtime_ns), listing.root / path):
                 changes.changed.append(path)
             continue
         row = at.pop(path, None)
@@ -95,19 +97,34 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
     return changes
 
 
-def refuse(path: Path, changes: list[str]) -> None:
+def _is_worth_trying(reject: tuple[str, int, int], now: tuple[int, int], file: Path) -> bool:
+    """Whether a rejected image may be read by now."""
+    reason, *then = reject
+    if reason == HEIC and "HEIF" in Image.OPEN:  # pillow-heif has come
+        return True
+    return (*then,) != now if then[0] >= 0 else is_readable(file)  # where no byte was read there is nothing to compare
+
+
+def refuse(path: Path, changes: list[str], *also: Path) -> None:
     """Refuse a file that was made from something else.
+
+    Args:
+        path: the file.
+        changes: what else, a line each.
+        also: other files to remove before one can start again.
 
     Raises:
         Refused: there are changes.
     """
     if changes:
-        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{start_again(path)}")
+        way = start_again(path, *also)
+        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{way}")
 
 
-def start_again(path: Path) -> str:
-    """The way on for a file that cannot be gone on with."""
-    return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
+def start_again(*paths: Path) -> str:
+    """The way on for files that cannot be gone on with."""
+    files = " and ".join(map(str, paths))
+    return f"Remove {files} to start again, or have python -m extract write elsewhere with --out FILE."
 
 
 def _shown(value: Any) -> Any:

@@ -15,11 +15,12 @@ from extract.dataset import Listing
 from extract.recipe import Recipe
 from extract.staleness import Recorded, image_changes, recipe_changes
 from features import Stack
+from features.disk import publish
 from features.layout import lay_out
 from features.schema import STATES, row_crc32
-from features.writer import StackWriter, consecutive, layout_path, partial_path, publish
+from features.writer import StackWriter, consecutive, layout_path, partial_path
 
-MADE_BY = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # kept from the old file
+STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # as in the old file
 
 
 def settled_split(finished: Stack | None) -> dict[bytes, int]:
@@ -35,6 +36,7 @@ def listing_as_begun(stack: Path, recipe: Recipe) -> Listing | None:
     """The images of a first run that was broken off, where others came or some went since; else None.
 
     Its rows are worth keeping: it is finished with the images that it was begun with, and brought up to date then.
+    The caller holds `writer_lock(stack)`.
     """
     if stack.exists() or not partial_path(stack).exists():
         return None
@@ -57,7 +59,7 @@ def begin_update(finished: Stack, recipe: Recipe, attrs: Mapping[str, Any]) -> N
     Args:
         finished: the stack that is there, of the same recipe.
         recipe: what it is to be made of now.
-        attrs: root attributes beside those in `MADE_BY`, which stay.
+        attrs: root attributes beside those in `STAYS`.
     """
     partial = partial_path(finished.path)
     if partial.exists():
@@ -66,7 +68,7 @@ def begin_update(finished: Stack, recipe: Recipe, attrs: Mapping[str, Any]) -> N
             if not images.lines() + recipe_changes(writer.attrs, recipe.attrs()):
                 return
         partial.unlink()
-    kept = {name: finished.attrs[name] for name in MADE_BY if name in finished.attrs}
+    kept = {name: finished.attrs[name] for name in STAYS if name in finished.attrs}
     rows = recipe.rows(settled_split(finished))
     target = layout_path(finished.path)
     lay_out(target, rows, recipe.listing.label_names, finished.feature_shape, {**kept, **attrs})

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from features.disk import open_file
 from features.errors import Failed, listed
 from features.fields import RESTORE
 from features.reader import Stack, open_stack
@@ -102,9 +103,9 @@ def has_its_identities(stack: Stack) -> bool:
 
 
 def file_sha256(path: Path) -> bytes | None:
-    """SHA-256 of a file's bytes; None where it cannot be read."""
+    """SHA-256 of a file's bytes; None where it cannot be read, or is a pipe or a device."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from features.cores import cores
 from features.errors import Failed, Refused
 
 ANSWER, WORKERS = 5, 30  # seconds that a scheduler has to answer, and that its first worker has to come
@@ -13,12 +14,11 @@ DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # a termin
 
 
 @contextmanager
-def connect(where: str, cores: int) -> Iterator[Any]:
+def connect(where: str) -> Iterator[Any]:
     """A `distributed.Client`; what was started for it ends with it.
 
     Args:
-        where: the address of a scheduler, or `local:N` for N processes here.
-        cores: of this machine, which N processes share: each gets as many threads as its part.
+        where: the address of a scheduler, or `local:N` for N processes here, which share its cores as threads.
 
     Raises:
         Refused: the dask extra is not installed, or `where` is no address.
@@ -34,7 +34,7 @@ def connect(where: str, cores: int) -> Iterator[Any]:
     if kind == "local":
         if not count.isdecimal() or int(count) < 1:
             raise Refused(f"--dask {where}: say how many processes, as in --dask local:4")
-        threads = max(1, cores // int(count))
+        threads = max(1, cores() // int(count))
         with (
             LocalCluster(
                 n_workers=int(count),

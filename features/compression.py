@@ -1,6 +1,5 @@
 """A stack rewritten to take less room: `features` in checked, compressed chunks that any HDF5 library unpacks."""
 
-import os
 import sys
 import time
 import zlib
@@ -13,13 +12,14 @@ import numpy as np
 
 from features.check import damaged_rows
 from features.cores import cores
+from features.disk import publish, sync
 from features.errors import Failed, Refused, shown
 from features.fields import FEW
 from features.layout import ALIGNMENT, HDF5_OWN, check_space
 from features.lock import writer_lock
 from features.reader import Stack, open_stack
 from features.schema import row_crc32, row_fields
-from features.writer import layout_path, publish
+from features.writer import layout_path
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
 
@@ -45,12 +45,13 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
     """
     if level not in range(1, 10):
         raise Refused(f"--level {level}: gzip takes 1 to 9")
-    source, target = open_stack(stack), Path(out or stack)
+    target, began = Path(out or stack), time.perf_counter()
+    fresh, source = layout_path(target), open_stack(stack)
     if float16 and (target.exists() and target.samefile(source.path)):
         raise Refused(f"--float16 drops digits, which {stack} would lose for good: name another file with --out FILE")
-    began, before = time.perf_counter(), source.path.stat().st_size
-    fresh = layout_path(target)
     with writer_lock(target):
+        source = open_stack(stack)  # again: until now it may have been replaced
+        before = source.path.stat().st_size
         try:
             _write(source, fresh, float16, level)
             if bad := damaged_rows(open_stack(fresh)):
@@ -109,7 +110,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
         new["row_crc32"][:] = crc
         new.flush()
     with open(target, "rb") as file:
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def _packed_dataset(

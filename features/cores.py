@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+CGROUP = Path("/sys/fs/cgroup")
 _most_cores = sys.maxsize  # as of `use_only`
 
 
@@ -11,11 +12,14 @@ def cores() -> int:
     """CPU cores that this process may really use: its affinity, the quota of its control group, and `use_only`."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(count, _most_cores)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control group, or no quota ("max")
-        return count
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup v2, v1
+        try:
+            quota, period = map(int, " ".join((CGROUP / file).read_text() for file in files).split())
+        except (OSError, ValueError):  # no control group, or no quota ("max")
+            continue
+        if quota > 0:  # -1 in v1: none
+            count = max(1, min(count, quota // period))
+    return count
 
 
 def use_only(count: int) -> None:

@@ -25,11 +25,13 @@ def check_root(path: Path, file: h5py.File) -> dict[str, Any]:
         Refused: it is no feature stack, or of a newer format version.
         Failed: an attribute is missing, or the texts are damaged.
     """
+    if "format" not in file.attrs:  # its value may lie in a heap; that it is there does not
+        raise _foreign(path)
     if not heaps_are_sound(path, file["features"] if _is_own_dataset(file, "features") else None):
         raise _damaged(path, "its texts cannot be read")
     attrs = _attributes(file)
     if attrs.get("format") != FORMAT:
-        raise Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")
+        raise _foreign(path)
     version = attrs.get("format_version", VERSION)
     if not isinstance(version, int):
         raise _damaged(path, f"format_version is {version!r}, expected a number")
@@ -93,6 +95,10 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
     kinds = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
     ours = [name for name in file.attrs if isinstance(file.attrs.get_id(name).get_type(), kinds)]
     return {name: plain(file.attrs[name]) for name in ours}
+
+
+def _foreign(path: Path) -> Refused:
+    return Refused(f"{path} is HDF5 but no feature stack (its root has no attribute format = {FORMAT!r})")
 
 
 def _damaged(path: Path, how: str) -> Failed:

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from features.disk import sync
 from features.errors import Failed
 from features.schema import FORMAT, VERSION, row_fields
 
@@ -108,4 +109,4 @@ def _reserve(path: Path) -> None:
     with open(path, "r+b") as file:
         if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        os.fsync(file.fileno())  # so that a power loss after the rename finds a file that opens
+        sync(file.fileno())  # so that a power loss after the rename finds a file that opens

@@ -10,7 +10,9 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from features.disk import pread_all, publish, pwrite_all, sync
 from features.errors import Failed
+from features.fields import check_fields, check_root
 from features.layout import lay_out, offsets
 from features.schema import STATES, fingerprint, row_crc32
 
@@ -41,7 +43,8 @@ class StackWriter:
         except OSError as error:
             raise Failed(f"{self.partial} cannot be opened ({error}). Remove it to start again.") from None
         with file:
-            self.attrs: dict[str, Any] = dict(file.attrs)
+            self.attrs: dict[str, Any] = check_root(self.partial, file)
+            check_fields(self.partial, file, tuple(self.attrs["feature_shape"]))
             self.label_names: list[str] = list(file["label_names"].asstr()[:])
             self.paths: list[str] = list(file["paths"].asstr()[:])
             self.labels, self.view, self.split = (file[name][:] for name in ("labels", "view", "split"))
@@ -59,23 +62,31 @@ class StackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:  # interrupted, or a full disk: what was written until now survives a power loss too
-            os.fsync(self._fd)
+            sync(self._fd)
         os.close(self._fd)
 
     def check(self) -> np.ndarray:
-        """Trust no row that a killed run left: where the CRC does not fit it is empty. Returns (rows,) bool, good."""
+        """Trust no row that a killed run left: where the CRC does not fit it is empty, on disk too.
+
+        Returns:
+            (rows,) bool, as of `done`.
+        """
         for start, stop, rows in self._chunks(np.flatnonzero(self.row_state == STATES["done"])):
             crc = row_crc32(rows, self.labels[start:stop], self.sha256[start:stop], self.view[start:stop])
             bad = (crc != self.row_crc32[start:stop]) & (self.row_state[start:stop] == STATES["done"])
-            self.row_state[start:stop][bad] = STATES["empty"]
+            self._empty(start + np.flatnonzero(bad))
+        return self.done
+
+    @property
+    def done(self) -> np.ndarray:
+        """(rows,) bool, which rows are written; whether they are whole, `check` says."""
         good: np.ndarray = self.row_state == STATES["done"]
         return good
 
     def forget(self, paths: list[str]) -> None:
         """Make the rows of these images empty again, because the images changed since."""
-        for row in np.flatnonzero(np.isin(self.paths, paths)).tolist() if paths else []:
-            self.row_state[row] = STATES["empty"]
-            self._put("row_state", row, self.row_state[row : row + 1])
+        if paths:
+            self._empty(np.flatnonzero(np.isin(self.paths, paths)))
 
     def write(
         self, start: int, features: np.ndarray, stats: dict[str, np.ndarray], rejected: np.ndarray, seconds: float
@@ -132,7 +143,7 @@ class StackWriter:
             return self._finish_without(done, split, identity, reasons)
         self._put("split", 0, split.astype("u1"))
         self._put("fingerprint", 0, np.frombuffer(identity.encode(), "u1"))
-        os.fsync(self._fd)
+        sync(self._fd)
         return publish(self.partial, self.stack)
 
     def _finish_without(self, done: np.ndarray, split: np.ndarray, identity: str, reasons: dict[int, str]) -> Path:
@@ -162,7 +173,7 @@ class StackWriter:
                 row += len(good)
             pwrite_all(fd, np.frombuffer(identity.encode(), "u1"), base["fingerprint"])
             pwrite_all(fd, np.array(self.extract_seconds, "<f8"), base["extract_seconds"])
-            os.fsync(fd)
+            sync(fd)
         publish(target, self.stack)
         self.partial.unlink()
         return self.stack
@@ -178,6 +189,11 @@ class StackWriter:
                 )
                 yield start, stop, np.frombuffer(raw, "<f4").reshape(-1, self.width)
 
+    def _empty(self, rows: np.ndarray) -> None:
+        for row in rows.tolist():
+            self.row_state[row] = STATES["empty"]
+            self._put("row_state", row, self.row_state[row : row + 1])
+
     def _put(self, name: str, start: int, values: np.ndarray) -> None:
         row_bytes = values.nbytes // max(1, len(values)) if values.ndim else 0
         pwrite_all(self._fd, values, self._offsets[name] + start * row_bytes)
@@ -188,42 +204,7 @@ def layout_path(stack: Path) -> Path:
     return stack.with_name(stack.name + ".layout")
 
 
-def publish(source: Path, target: Path) -> Path:
-    """Rename a synced file and sync the folder, so that the new name survives a power loss too."""
-    os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return target
-
-
 def consecutive(rows: np.ndarray) -> list[slice]:
     """Where increasing row numbers follow each other without a gap: [3, 4, 7] → [slice(0, 2), slice(2, 3)]."""
     edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
-
-
-def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:
-    """`os.pwrite` until every byte is written; one call stops short at 2 GiB."""
-    view = np.ascontiguousarray(values).reshape(-1).view("u1").data
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def pread_all(fd: int, count: int, offset: int) -> bytearray:
-    """`os.preadv` until `count` bytes are there.
-
-    Raises:
-        Failed: the file ends before.
-    """
-    buffer = bytearray(count)
-    view = memoryview(buffer)
-    while view:
-        got = os.preadv(fd, [view], offset)
-        if not got:
-            raise Failed(f"the stack's file ends {len(view)} bytes early")
-        view, offset = view[got:], offset + got
-    return buffer

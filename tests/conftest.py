@@ -15,6 +15,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
+def impatient() -> Iterator[None]:
+    """Whoever waits for ten seconds waits for ever."""
+
+    def late(number: int, frame: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:
     """18 noise images in three class folders, in a folder called photos."""
     return photos(tmp_path / "photos")

@@ -28,8 +28,8 @@ class Mutant(NamedTuple):
 IMAGES, DATASETS, STORAGE, MODELS = (
     f"faults/test_{name}.py::test_" for name in ("images", "datasets", "storage", "models")
 )
-DECODED, LISTED, STAGE, READ, DASK = (
-    f"test_{name}.py::test_" for name in ("image", "dataset", "stage", "reader", "dask")
+DECODED, LISTED, FETCHED, STAGE, READ, DASK, PREDICTED = (
+    f"test_{name}.py::test_" for name in ("image", "dataset", "fetch", "stage", "reader", "dask", "predict")
 )
 # fmt: off
 MUTANTS = (
@@ -37,11 +37,14 @@ MUTANTS = (
     Mutant(2, "extract/image.py", "except UnidentifiedImageError:", "except BlockingIOError:", IMAGES + "bad_files"),
     Mutant(3, "extract/image.py", "\nImage.init()\n", "\nImage.init()\nfrom PIL import ImageFile\nImageFile.LOAD_TRUNCATED_IMAGES = True\n", IMAGES + "bad_files"),
     Mutant(4, "extract/image.py", "if image.width * image.height > MOST_PIXELS:", "if False:", IMAGES + "a_bomb"),
+    Mutant(4, "extract/image.py", "if side * side > MOST_PIXELS:", "if False:", DECODED + "pad_makes"),
+    Mutant(4, "extract/image.py", "if status.st_size > MOST_BYTES:", "if False:", DECODED + "what_is_no_file"),
     Mutant(5, "extract/image.py", 'return image.convert("RGB")\n\n', 'return image.convert("L").convert("RGB")\n\n', DECODED + "cmyk_and_grey"),
     Mutant(6, "extract/image.py", 'if image.mode in ("I", "F") or image.mode.startswith("I;16"):', 'if image.mode == "F":', DECODED + "sixteen_bits"),
     Mutant(7, "extract/image.py", "to_rgb(turned(image))", "to_rgb(image)", DECODED + "exif_orientation"),
     Mutant(8, "extract/pipeline.py", "if is_animated(file.data):", "if False:", IMAGES + "animations"),
     Mutant(9, "extract/image.py", 'if data[4:8] == b"ftyp" and', "if False and", IMAGES + "bad_files"),
+    Mutant(9, "extract/staleness.py", 'if reason == HEIC and "HEIF" in Image.OPEN:', "if False:", "test_update.py::test_a_photo_enters"),
     Mutant(10, "extract/image.py", "if image.has_transparency_data:", "if False:", DECODED + "alpha_goes"),
     Mutant(11, "extract/image.py", 'return image.convert("RGB")\n\n', 'return Image.frombytes("L", image.size, image.tobytes()).convert("RGB") if image.mode == "P" else image.convert("RGB")\n\n', DECODED + "palette"),
     Mutant(11, "extract/image.py", "if values.min() < 0 or", "if False and", DECODED + "float_and"),
@@ -50,8 +53,9 @@ MUTANTS = (
     Mutant(14, "extract/pipeline.py", "if path in recipe.listing.nameless:", "if False:", IMAGES + "odd_names"),
     Mutant(15, "extract/dataset.py", "if (status.st_dev, status.st_ino) in seen:", "if False:", IMAGES + "links"),
     Mutant(16, "extract/dataset.py", "onerror=_unreadable", "onerror=None", IMAGES + "files_that_this_user"),
-    Mutant(17, "extract/making.py", "image_changes(Recorded.of(writer), recipe.listing).changed:", "[]:", IMAGES + "a_file_that_changes"),
-    Mutant(17, "extract/image.py", 'raise Unreadable("it changed while it was read")', "pass", IMAGES + "a_file_that_is_being"),
+    Mutant(16, "extract/staleness.py", "else is_readable(file)", "else (*then,) != now", "test_update.py::test_a_reject_that_cannot"),
+    Mutant(17, "extract/making.py", "if changed := image_changes(Recorded.of(writer), recipe.listing).changed:", "if changed := []:", IMAGES + "a_file_that_changes"),
+    Mutant(17, "extract/image.py", "raise Unreadable(CHANGING)", "pass", IMAGES + "a_file_that_is_being"),
     Mutant(18, "extract/dataset.py", "if not images:", "if False:", LISTED + "nothing_to_list"),
     Mutant(18, "extract/dataset.py", "if len(names) < 2:", "if False:", LISTED + "nothing_to_list"),
     Mutant(19, "extract/concerns.py", "if alike := _alike(images.label_names):", "if alike := []:", DATASETS + "class_names"),
@@ -103,11 +107,22 @@ MUTANTS = (
     Mutant(45, "features/fields.py", "data.external or data.is_virtual or ", "", MODELS + "hostile"),
     Mutant(45, "features/fields.py", "if stored > size or needed > UNPACKED * stored:", "if False:", MODELS + "hostile"),
     Mutant(45, "features/heap.py", "if not 0 < step <= end - at:", "if False:", MODELS + "hostile"),
+    Mutant(46, "extract/rebuild.py", 'if row.preprocessing != made["preprocessing"]:', "if False:", PREDICTED + "stage_one_that"),
+    Mutant(46, "extract/rebuild.py", "if not file.is_file():", "if False:", PREDICTED + "stage_one_that"),
+    Mutant(46, "extract/rebuild.py", 'differs += changed_versions(made["versions"])', "pass", PREDICTED + "other_versions"),
+    Mutant(47, "classify/saved.py", "if (now := _sha256(folder / name)) != saved:", "if not (now := _sha256(folder / name)):", PREDICTED + "a_model_with"),
+    Mutant(48, "extract/fetch.py", "_check(file, member)", "pass", FETCHED + "members_that"),
+    Mutant(49, "extract/fetch.py", "if (found := _md5(partial)) != archive.md5:", "if not (found := _md5(partial)):", FETCHED + "another_file"),
+    Mutant(49, "extract/fetch.py", "if (found := _md5(file)) != archive.md5:", "if not (found := _md5(file)):", FETCHED + "a_file_put_there"),
+    Mutant(50, "extract/fetch.py", "if _size(partial) <= there:", "if True:", FETCHED + "a_broken_connection"),
+    Mutant(50, "extract/fetch.py", 'wanted = {"Range": f"bytes={there}-"} if there else {}', "wanted: dict[str, str] = {}", FETCHED + "a_later_run"),
+    Mutant(50, "extract/fetch.py", 'members.extract(member, unfinished,', "members.extract(member, folder,", FETCHED + "a_kill_while"),
     Mutant(51, "features/cluster.py", "except (OSError, ValueError, TypeError) as error:", "except EOFError as error:", DASK + "no_scheduler"),
     Mutant(52, "extract/ondask.py", "return other_versions(writers, versions())", 'return ""', DASK + "a_worker_with_other"),
     Mutant(53, "extract/ondask.py", 'return_when="FIRST_COMPLETED")', 'return_when="FIRST_COMPLETED").done, set()', DASK + "a_killed_worker"),
-    Mutant(54, "extract/ondask.py", "if Path(root).is_dir():", "if True:", DASK + "workers_that_see"),
-    Mutant(54, "extract/ondask.py", "if reason == ABSENT and path.exists():", "if False:", DASK + "workers_that_see"),
+    Mutant(54, "extract/ondask.py", "if Path(root).is_dir():", "if True:", DASK + "workers_that_see_other"),
+    Mutant(54, "extract/ondask.py", "and is_readable(path):", "and False:", DASK + "workers_that_see_other"),
+    Mutant(54, "extract/making.py", "if still := image_changes(Recorded.of(writer), recipe.listing).changed:", "if still := []:", DASK + "workers_that_see_an_old"),
 )
 # fmt: on
 

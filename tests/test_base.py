@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import environment, photos, run
 
 from extract.backbones import BACKBONES
 from extract.base import cut, import_keras, load_base, weights_identity
@@ -100,6 +101,23 @@ def test_keras_is_imported_once() -> None:
     import keras
 
     assert import_keras() is keras
+
+
+@pytest.mark.parametrize(
+    ("backend", "why"), [("tensorflow", "it is not there"), ("theano", "Unable to import backend")]
+)
+def test_no_such_backend(tmp_path: Path, backend: str, why: str) -> None:
+    """Guards the message where no backend is installed, or none of that name exists: one line, and what to install."""
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('it is not there')")
+    photos(tmp_path / "photos", classes=2, each=1)
+    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    words = ["extract", "photos", "--backbone", "scattering", "--out", "a.h5"]
+    done = run(*words, cwd=tmp_path, PYTHONPATH=path, KERAS_BACKEND=backend)
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: Keras cannot be imported on its backend, {backend} ({why}")
+    assert "pip install -e '.[cpu]'" in last and "set KERAS_BACKEND to one that is here" in last
+    assert "Traceback" not in done.stderr
 
 
 def test_a_file_that_keras_skips_in_silence_is_refused(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_many_damaged_rows_are_counted(whole: Path) -> None:
         flip(whole, offsets(whole)["features"] + 96 * row)
     with pytest.raises(Failed, match=r"row 0 \(class0/é0\.png\), 1 \(.*\), 2 \(.*\) and 2 more\."):
         verify(str(whole))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stack_that_names_no_files(tmp_path: Path) -> None:
+    """Guards `verify` of a stranger's stack: a device or a pipe is no image, and is not read for ever."""
+    os.mkfifo(tmp_path / "pipe.png")
+    held = contents(rows=4)
+    held["paths"] = ["/dev/zero", "pipe.png", *held["paths"][2:]]
+    path = stack(tmp_path / "a.h5", held, dataset_root=str(tmp_path))
+    with pytest.raises(Failed, match=r"4 images in .* changed or went since: /dev/zero, pipe\.png, "):
+        verify(str(path))
 
 
 def test_images_are_hashed_again(tmp_path: Path) -> None:

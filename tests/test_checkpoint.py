@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tiny
@@ -124,6 +125,28 @@ def test_a_file_is_read_back_or_refused(tmp_path: Path, capsys: pytest.CaptureFi
     data = (tmp_path / "best.h5").read_bytes()
     (tmp_path / "best.h5").write_bytes(data[: len(data) // 2])
     assert kept(tmp_path, rate=1).load(weights) is None
+    assert "best.h5 is damaged, so training begins anew" in capsys.readouterr().err
+
+
+def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
+    """Guards a stack or a model that lies in the same folder: only checkpoints go, those of parts and half ones too."""
+    (tmp_path / "bestiary-vgg16.h5").touch()
+    (tmp_path / "best-of-all.h5").touch()
+    whole = kept(tmp_path)
+    for each in (whole, whole.part("head")):
+        each.keep(Trained({"loss": [1.0]}, 1, 1.0, "interrupted"), [np.ones(3, "f4")])
+    (tmp_path / "best.h5.partial").touch()
+    whole.remove()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best-of-all.h5", "bestiary-vgg16.h5"]
+
+
+@pytest.mark.parametrize("about", ['{"epochs": 3}', "[]", '{"run": {}, "history": {}, "epoch": 1}', '{"run": 5}'])
+def test_a_file_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture[str], about: str) -> None:
+    """Guards against a traceback: a foreign best.h5 is said, and training begins anew."""
+    with h5py.File(tmp_path / "best.h5", "w") as file:
+        file["about"] = about
+        file["weights/0"] = np.ones(3, "f4")
+    assert kept(tmp_path).load([np.ones(3, "f4")]) is None
     assert "best.h5 is damaged, so training begins anew" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def data(n: int, d: int, classes: int = 3, duplicates: int = 0, seed: int = 0) -
 def test_is_a_scikit_learn_estimator(estimator, check):
     """Clone, fit, predict, shapes, errors: the whole contract of an estimator."""
     check(estimator)
+
+
+def test_xgboost_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the extra: one line with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(Refused, match=r"--model xgboost: XGBoost is not installed; pip install -e '\.\[cpu\]'"):
+        MODELS["xgboost"].build(0)
 
 
 @pytest.mark.parametrize(("n", "d", "duplicates"), [(60, 500, 0), (60, 500, 7), (300, 20, 0), (40, 40, 0)])

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -5,8 +7,9 @@ import numpy as np
 import pytest
 from tiny import contents, stack
 
-from features import Failed, Refused, compress, open_stack, verify
+from features import Failed, Refused, compress, compression, open_stack, verify
 from features.compression import CHUNK, fletcher32
+from features.lock import writer_lock
 
 HELD = contents(rows=CHUNK[0] + 6, shape=(1, 5, 1000), classes=2)  # more than one chunk both ways, edges cut short
 
@@ -92,6 +95,21 @@ def test_a_flipped_bit_in_a_chunk(path: Path) -> None:
         file.write(bytes([byte ^ 4]))
     with pytest.raises(Failed, match="is damaged: rows from 0 on cannot be read"):
         verify(str(path))
+
+
+def test_a_stack_that_is_replaced_before_its_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the order: what another writer made of the stack until it let go of the lock is what is compressed."""
+    other = contents(rows=9, shape=(1, 5, 1000), seed=1)
+    stack(path.parent / "other.h5", other)
+
+    @contextmanager
+    def late(target: Path) -> Iterator[None]:
+        (path.parent / "other.h5").rename(path)
+        with writer_lock(target):
+            yield
+
+    monkeypatch.setattr(compression, "writer_lock", late)
+    assert np.array_equal(open_stack(compress(str(path))).X[:], other["features"])
 
 
 @pytest.mark.parametrize("level", [0, 10])

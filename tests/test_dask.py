@@ -1,6 +1,8 @@
 import contextlib
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +16,23 @@ import numpy as np
 import psutil  # comes with Dask
 import pytest
 from distributed import Client, LocalCluster
-from tiny import contents, environment, flip, photos, run, stack
+from tiny import attributes, contents, environment, flip, photos, run, stack
 
 from classify import fit
 from extract import extract
-from extract.ondask import ABSENT, _seen_alike, place
-from extract.pipeline import Block
+from extract.backbones import backbone_named
+from extract.dataset import scan
+from extract.image import CHANGING
+from extract.making import _compute
+from extract.ondask import OnDask, _seen_alike, place
+from extract.pipeline import Block, Done, fill
+from extract.rebuild import NOWHERE
+from extract.recipe import Recipe
 from features import Failed, Refused
 from features.cluster import connect
-from features.layout import offsets
-from features.writer import StackWriter, partial_path
+from features.disk import publish
+from features.layout import lay_out, offsets
+from features.writer import StackWriter, layout_path, partial_path
 
 RECIPE = {"backbone": "vgg16", "weights": "random", "layer": "block2_pool", "size": 32, "batch": 4, "views": 1}
 WORDS = [word for name, value in RECIPE.items() for word in (f"--{name}", str(value))]
@@ -183,14 +192,43 @@ def test_workers_that_see_other_folders(client: Client, tmp_path: Path) -> None:
         pass
     path = stack(tmp_path / "a.h5", held := contents(rows=4))
     path.rename(partial_path(path))
-    block = Block(np.array([1]), np.empty(0), {}, {1: ABSENT}, [])
+    listing = dataclasses.replace(NOWHERE, root=tmp_path)
+    there = tmp_path / held["paths"][1]
     with StackWriter(path) as writer:
-        assert _seen_alike(writer, tmp_path, block, np.empty(0))[0] is block
-        there = tmp_path / held["paths"][1]
-        there.parent.mkdir()
-        there.touch()
-        with pytest.raises(Failed, match="a worker has no .*, which is here: all must see the photos"):
-            _seen_alike(writer, tmp_path, block, np.empty(0))
+        for reason in ("No such file or directory", "Permission denied", "Stale file handle"):
+            block = Block(np.array([0, 1]), np.empty(0), {"size": np.array([7, -1])}, {1: reason}, [])
+            there.unlink(missing_ok=True)
+            assert _seen_alike(writer, listing, block, np.empty(0))[0] is block
+            there.parent.mkdir(exist_ok=True)
+            there.touch()
+            with pytest.raises(Failed, match=rf"a worker cannot read {there} \({reason}\), and this process can: all"):
+                _seen_alike(writer, listing, block, np.empty(0))
+        changing = block._replace(reasons={1: CHANGING})
+        assert _seen_alike(writer, listing, changing, np.empty(0))[0] is changing
+
+
+def test_workers_that_see_an_old_copy(photo_folder: Path, tmp_path: Path) -> None:
+    """Guards against rows of photos that are not here: what is still of other bytes after a second reading fails."""
+    old = shutil.copytree(photo_folder, tmp_path / "old")
+    flip(photo_folder / "class1" / "2.png", 1000)
+    os.utime(photo_folder / "class1" / "2.png", ns=(1, 1))
+    listing = scan(str(photo_folder))
+    recipe = Recipe(listing, backbone_named("scattering"), "formula", "scale1", 8, 0)
+    lay_out(layout_path(tmp_path / "a.h5"), recipe.rows({}), listing.label_names, (8, 8, 3), attributes())
+    publish(layout_path(tmp_path / "a.h5"), partial_path(tmp_path / "a.h5"))
+
+    class Elsewhere(OnDask):
+        """Its workers are here, and read the old copy."""
+
+        def fill(self, writer: StackWriter, recipe: Recipe, blocks: list[np.ndarray], done: Done) -> dict[int, str]:
+            seen = dataclasses.replace(recipe, listing=dataclasses.replace(listing, root=old))
+            return fill(writer, seen, blocks, lambda images: images.reshape(len(images), -1).astype("<f4"), done)
+
+    with (
+        StackWriter(tmp_path / "a.h5") as writer,
+        pytest.raises(Failed, match=r"workers read other bytes of class1/2\.png than are here, twice: all must see"),
+    ):
+        _compute(writer, recipe, Elsewhere(None), 4)
 
 
 def test_no_scheduler(photo_folder: Path) -> None:
@@ -211,7 +249,7 @@ def test_no_scheduler(photo_folder: Path) -> None:
     ],
 )
 def test_no_address(where: str, said: str) -> None:
-    with pytest.raises(Failed, match=said), connect(where, cores=2):
+    with pytest.raises(Failed, match=said), connect(where):
         pass
 
 

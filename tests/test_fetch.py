@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 from tiny import environment
 
 from extract import extract
+from extract.digits import render_digits
 from extract.fetch import FOOD101, Archive, fetch
 from extract.named import NAMED
 from features import Failed, Refused, open_stack
@@ -256,6 +258,31 @@ def test_a_second_process_is_refused(server: Server, tmp_path: Path) -> None:
     """Two downloads into one file would mix."""
     with writer_lock(tmp_path / "food101"), pytest.raises(Refused, match="is being written by process"):
         fetch(archive(server), tmp_path)
+
+
+def test_another_process_was_first(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against work done twice, over a dataset in use: whoever comes second to the lock looks again."""
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        (folder / "0").mkdir(parents=True)  # by the process that had the lock until now
+        with writer_lock(folder):
+            yield
+
+    for module in ("fetch", "digits"):
+        monkeypatch.setattr(f"extract.{module}.writer_lock", late)
+    assert names(fetch(archive(server), tmp_path)) == {"0"} and server.asked == []
+    assert names(render_digits(tmp_path / "digits")) == {"0"}
+
+
+def test_two_first_uses_of_the_digits(tmp_path: Path) -> None:
+    """Guards against half a dataset for ever: a second process does not clear away what the first is writing."""
+    (tmp_path / "digits.partial").mkdir()
+    with writer_lock(tmp_path / "digits"), pytest.raises(Refused, match="digits is being written by process"):
+        render_digits(tmp_path / "digits")
+    assert names(tmp_path) == {"digits.partial"}
+    assert len(list(render_digits(tmp_path / "digits").rglob("*.png"))) == 1797
+    assert names(tmp_path) == {"digits"}
 
 
 def test_a_kill_while_it_unpacks(server: Server, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import random
 import struct
 from pathlib import Path
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from extract.image import FILTERS, RESIZES, Unreadable, decode, framed, read_file, squash
+from extract.backbones import backbone_named
+from extract.image import FILTERS, MOST_BYTES, RESIZES, Unreadable, decode, framed, read_file, squash
+from extract.rebuild import NOWHERE, StageOne
+from extract.recipe import Recipe
 
 BILINEAR = Image.Resampling.BILINEAR
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "u1")
@@ -181,6 +185,18 @@ def test_file_identity(tmp_path: Path) -> None:
         read_file(tmp_path)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_is_no_file_or_too_large(tmp_path: Path) -> None:
+    """Guards against a wait without end on a pipe, and against a file that fills the memory."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(Unreadable, match="^a pipe, device or socket, and no file$"):
+        read_file(tmp_path / "pipe.jpg")
+    with open(tmp_path / "large.jpg", "wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(Unreadable, match="^it has 1,280,000,001 bytes, more than the 1,280,000,000 that are read$"):
+        read_file(tmp_path / "large.jpg")
+
+
 def big(width: int = 2000, height: int = 1500, orientation: int = 1) -> bytes:
     """A large JPEG with a little of everything: waves, edges and some noise."""
     y, x = np.mgrid[:height, :width]
@@ -242,6 +258,17 @@ def test_crop_and_pad() -> None:
     square = PHOTO.crop((0, 0, 60, 60))
     for resize in RESIZES:
         assert np.array_equal(np.asarray(framed(square, resize)), np.asarray(square))
+
+
+def test_pad_makes_no_square_without_bound() -> None:
+    """Guards the memory: a strip of 50 million pixels would be a square of 2,500 million."""
+    strip = Image.new("L", (50_000, 1000))
+    with pytest.raises(Unreadable, match="padded to a square it has 2,500,000,000 pixels, more than the 160,000,000"):
+        framed(strip, "pad")
+    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", 32, 0, resize="pad")
+    strip, small = np.zeros((2, 12_650, 3), "u1"), np.full((40, 40, 3), 9, "u1")
+    pixels, reasons, _ = StageOne(recipe, lambda images: images, batch=4).pixels([small, strip])
+    assert (pixels[0] == 9).all() and list(reasons) == [1] and "padded to a square it has 160,022,500" in reasons[1]
 
 
 @pytest.mark.parametrize("name", FILTERS)

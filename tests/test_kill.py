@@ -25,9 +25,10 @@ from extract.dataset import scan
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
+from features.disk import publish
 from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 from tiny import attributes
 
 left, whole_pwrite = int(sys.argv[3]), os.pwrite
@@ -57,7 +58,7 @@ with writer_lock(stack):
         print("writing", int(good.sum()), flush=True)
         missing = np.flatnonzero(~good)
         blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
-        reasons = fill(writer, recipe, blocks, forward, 2, lambda rows: None)
+        reasons = fill(writer, recipe, blocks, forward, lambda rows: None)
         writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
 """
 

@@ -17,10 +17,12 @@ from tiny import environment, flip, photos, run
 from classify import Classifier, fit, predict
 from classify.saved import load_model
 from extract import extract
-from extract.base import import_keras
+from extract.backbones import backbone_named
+from extract.base import import_keras, load_base
 from extract.forward import choose_device
-from extract.rebuild import compute
+from extract.rebuild import _weights, compute
 from features import Failed, Refused, open_stack
+from features.check import file_sha256
 
 KINDS = {
     "logreg": {},
@@ -275,6 +277,25 @@ def test_weights_that_moved(here: Path, tmp_path: Path) -> None:
     flip(tmp_path / "there" / "w.weights.h5", 4000)
     with pytest.raises(Refused, match="have SHA-256"):
         Classifier.load(folder, tmp_path / "there" / "w.weights.h5")
+
+
+def test_imagenet_weights_that_are_given(here: Path, model: Path, tmp_path: Path) -> None:
+    """The file that the refusal asks for is taken before what Keras has cached, or would download; so is its folder."""
+    row = backbone_named("vgg16")
+    base, _ = load_base(row, "random", 48, 0)
+    there = tmp_path / "there"
+    there.mkdir()
+    base.save(there / row.weights_file)
+    sha256 = file_sha256(there / row.weights_file).hex()
+    folder = changed(model, tmp_path / "m", weights="imagenet", weights_file="", weights_sha256=sha256)
+    wanted = table(model)
+    for given in (there / row.weights_file, there):
+        assert_same(Classifier.load(folder, given), here / "photos", wanted, list(wanted))
+    with pytest.raises(Refused, match="no weights file at .*gone.h5, which the model's rows were made with"):
+        Classifier.load(folder, tmp_path / "gone.h5")
+    (there / row.weights_file).rename(tmp_path / "other.h5")
+    made = {"weights": "imagenet", "weights_file": "", "weights_sha256": sha256}
+    assert _weights(made, row, there) == "imagenet", "a folder that another base's weights are in"
 
 
 @pytest.mark.parametrize("kind", ["logreg", "svm", "xgboost"])

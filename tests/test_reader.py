@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import attributes, begin, contents, put, stack
 
-from features import Failed, Refused, info, open_stack, verify
+from features import Failed, Refused, fields, info, open_stack, verify
 from features.schema import RECIPE
 from features.writer import StackWriter
 
@@ -199,6 +199,15 @@ def test_foreign(tmp_path: Path) -> None:
                 file.attrs["format"] = value
         with pytest.raises(Refused, match="is HDF5 but no feature stack .*its root has no attribute format = 'feature"):
             open_stack(tmp_path / "a.h5")
+
+
+def test_a_large_foreign_file_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the time that it takes to say no: 100 GB of somebody's own HDF5 are not read for it."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.ones((100, 100))
+    monkeypatch.setattr(fields, "heaps_are_sound", lambda *given: pytest.fail("it was searched for heaps"))
+    with pytest.raises(Refused, match="is HDF5 but no feature stack"):
+        open_stack(tmp_path / "a.h5")
 
 
 def test_newer_version(tmp_path: Path) -> None:

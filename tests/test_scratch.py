@@ -1,15 +1,19 @@
 """The from-scratch network: the sources' architecture to the last parameter, and pixels as they lie on disk."""
 
 import hashlib
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 
+from classify import scratch
 from classify.saved import load_model, save_model
 from classify.scratch import Scratch, cnn, read_pixels
 from extract.augment import rotate_and_darken
+from extract.image import File
 from features import Failed, Refused, Stack, open_stack
 
 
@@ -70,6 +74,21 @@ def test_pixels_are_the_photos_of_the_rows(stack: Stack) -> None:
     pixels = read_pixels(stack)
     assert pixels.shape == (12, 128, 128, 3) and pixels.dtype == np.uint8
     assert np.array_equal(pixels.mean((1, 2, 3)) > 128, stack.y == 1)
+
+
+def test_photos_are_read_by_as_many_threads_as_there_are_cores(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a container's quota: `ThreadPoolExecutor` by itself counts the cores of the whole machine."""
+    seen, read = set(), scratch.read_file
+
+    def noted(path: Path) -> File:
+        seen.add(threading.get_ident())
+        time.sleep(0.005)
+        return read(path)
+
+    monkeypatch.setattr(scratch, "read_file", noted)
+    monkeypatch.setattr(scratch, "cores", lambda: 1, raising=False)
+    read_pixels(stack)
+    assert len(seen) == 1
 
 
 def test_missing_photo_and_bare_array_are_said(stack: Stack) -> None:

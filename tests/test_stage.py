@@ -316,6 +316,7 @@ def test_refused_before_any_work(photo_folder: Path, tmp_path: Path) -> None:
     for changes, message in (
         ({"layer": "top"}, "vgg16 has no layer 'top'.* Its layers: block1_conv1 block1_conv2"),
         ({"device": "gpu"}, r"--device gpu: Keras on \w+ sees no GPU\. .* or use --device auto or cpu"),
+        ({"device": "tpu"}, "no device is called 'tpu'; there are auto, cpu, gpu"),
         ({"batch": 0}, "--batch 0: give a number from 1 up"),
         ({"size": 0}, "--size 0: give a number from 1 up"),
         ({"seed": -1}, "--seed -1: give a number from 0 up"),
@@ -324,7 +325,7 @@ def test_refused_before_any_work(photo_folder: Path, tmp_path: Path) -> None:
         ({"filter": "cubic"}, "no filter is called 'cubic'; there are bilinear, bicubic, lanczos, box"),
         ({"backbone": "vgg61"}, r"no backbone is called 'vgg61'\. Did you mean .*vgg16"),
     ):
-        if "device" in changes and import_keras().distribution.list_devices("gpu"):
+        if changes == {"device": "gpu"} and import_keras().distribution.list_devices("gpu"):
             continue
         with pytest.raises(Refused, match=message):
             extract(str(photo_folder), out=out, **{**SETTINGS, "weights": "random", **changes})

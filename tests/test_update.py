@@ -1,6 +1,9 @@
+import io
+import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +13,15 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from tiny import REPO, environment, flip, photos
 
 from extract import extract
+from extract.base import import_keras
 from extract.split import seeded_split
 from features import Refused, open_stack, verify
 from features.layout import offsets
+from features.lock import writer_lock
 from features.schema import SPLITS
 from features.writer import consecutive, partial_path
 
@@ -104,6 +110,85 @@ def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsy
     assert [path.name for path in stack.parent.glob("a.h5*")] == ["a.h5"]
 
 
+def test_a_killed_first_run_without_leakage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--no-leakage` after a kill: the stack that is finished first is of the same command, and gone on from."""
+    for split, seed in (("train", 0), ("test", 1)):
+        photos(tmp_path / "photos" / split, classes=2, each=3, seed=seed)
+    shutil.copy(tmp_path / "photos" / "test" / "class0" / "0.png", tmp_path / "photos" / "train" / "class0" / "z.png")
+    mine = tmp_path / "photos", tmp_path / "a.h5"
+    partial = again(mine).rename(partial_path(mine[1]))
+    flip(partial, offsets(partial)["row_crc32"])
+    noise(tmp_path / "photos" / "train" / "class1" / "new.png", 1)
+    again(mine, no_leakage=True)
+    assert "what was begun is finished first" in capsys.readouterr().err
+    now = open_stack(mine[1])
+    assert len(now) == 13 and [reject[0] for reject in now.rejects] == ["train/class0/z.png"]
+
+
+def test_a_file_that_another_process_writes_is_not_looked_at(
+    mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards the order: the lock first, then what is begun; else half of another's layout may be met."""
+    data, stack = mine
+    stack.rename(partial_path(stack))
+    meddle(data)
+    with writer_lock(stack), pytest.raises(Refused, match="is being written by"):
+        again(mine)
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_are_read_once_on_a_resume(mine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the time to begin: of 100 GB that are there, each row is checked once, and twice where it is carried."""
+    data, stack = mine
+    size = open_stack(stack).X.nbytes
+    partial = Path(shutil.copy2(stack, partial_path(stack)))
+    flip(partial, offsets(partial)["row_crc32"])
+    stack = stack.rename(stack.with_name("whole.h5"))
+    read, whole = [0], os.preadv
+
+    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
+        read[0] += (got := whole(fd, buffers, offset))
+        return got
+
+    monkeypatch.setattr(os, "preadv", counted)
+    again(mine)
+    assert read[0] == size
+    noise(data / "class0" / "new.png", 1)
+    read[0] = 0
+    again(mine)
+    assert read[0] == 0  # of the new file; those of the old one are mapped, checked, and carried over
+    assert verify(str(mine[1]))["images"] == 19
+
+
+def test_another_engine_names_the_finished_stack(mine: tuple[Path, Path]) -> None:
+    """Guards the way on: the second file would be begun with the old one's engine again, so both have to go."""
+    pytest.importorskip("openvino")
+    data, stack = mine
+    noise(data / "class0" / "new.png", 1)
+    then = open_stack(stack).attrs["engine"]
+    other = "keras" if then == "openvino" else "openvino"
+    with pytest.raises(Refused) as caught:
+        again(mine, engine=other)
+    assert str(caught.value).startswith(
+        f"{stack} was made from something else:\n  engine: {then} in the stack, {other}"
+    )
+    assert f"\nRemove {stack} and {partial_path(stack)} to start again, or have" in str(caught.value)
+    stack.unlink()
+    partial_path(stack).unlink()
+    assert open_stack(again(mine, engine=other)).attrs["engine"].split()[0] == other
+
+
+def test_a_device_that_is_gone(mine: tuple[Path, Path]) -> None:
+    """Guards the way on: with a stack that was begun on a GPU, `--device cpu` is no way out on a machine without."""
+    if import_keras().distribution.list_devices("gpu"):
+        pytest.skip("there is a GPU here")
+    partial = mine[1].rename(partial_path(mine[1]))
+    with h5py.File(partial, "r+") as file:
+        file.attrs["device"] = "gpu"
+    with pytest.raises(Refused, match=rf"--device gpu: .*\n{partial} was begun with just that\. Remove {partial} to"):
+        again(mine, device="cpu")
+
+
 def test_images_that_only_go_need_no_network(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Guards the cheap case: nothing is computed, and nothing built for it."""
     (mine[0] / "class1" / "4.png").unlink()
@@ -149,6 +234,45 @@ def test_a_reject_that_was_mended_enters(mine: tuple[Path, Path]) -> None:
     assert [reject[:2] for reject in now.rejects] == [("class2/1.jpg", "the file is empty")]
     assert "class0/2.png" in now.paths
     assert verify(str(stack))["rows"] == 17
+
+
+def test_a_reject_that_cannot_be_opened_is_left_alone(
+    mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a stack laid out anew each time for a file that only has a time; once it opens, it enters."""
+    data, stack = mine
+    monkeypatch.chdir(data / "class0")
+    with socket.socket(socket.AF_UNIX) as shut:  # root, too, cannot open it
+        shut.bind("shut.png")
+    again(mine, max_bad=10)
+    assert [reject[0] for reject in open_stack(stack).rejects] == ["class0/shut.png"]
+    before = stack.stat().st_ino
+    capsys.readouterr()
+    again(mine, max_bad=10)
+    assert "is up to date" in capsys.readouterr().err and stack.stat().st_ino == before
+    (data / "class0" / "shut.png").unlink()
+    noise(data / "class0" / "shut.png", 7)
+    again(mine)
+    assert "class0/shut.png" in open_stack(stack).paths
+
+
+@pytest.mark.skipif("HEIF" in Image.OPEN, reason="pillow-heif is here already")
+def test_a_photo_enters_once_its_decoder_is_there(mine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards what the reason promises: a HEIC photo is tried again after `pip install pillow-heif`, and only then."""
+    data, stack = mine
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (data / "class0" / "phone.heic").write_bytes(heic + (data / "class0" / "0.png").read_bytes())
+    again(mine, max_bad=10)
+    before = stack.stat().st_ino
+    again(mine, max_bad=10)
+    assert open_stack(stack).rejects[0][0] == "class0/phone.heic" and stack.stat().st_ino == before
+    # Stands in for pillow-heif, which is not here: the photo is the PNG behind the header.
+    opened = lambda file, name: PngImageFile(io.BytesIO(file.read()[len(heic) :]))  # noqa: E731
+    monkeypatch.setitem(Image.OPEN, "HEIF", (opened, lambda start: start[4:8] == b"ftyp"))
+    now = open_stack(again(mine))
+    assert now.rejects == []
+    one, other = (now.paths.index(f"class0/{name}") for name in ("0.png", "phone.heic"))
+    assert np.array_equal(now.X[one], now.X[other])
 
 
 def test_a_rotten_row_is_computed_again(mine: tuple[Path, Path], made: tuple[Path, Path]) -> None:

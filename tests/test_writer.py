@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny import begin, contents, flip, put, stack
 
-from features import Failed, open_stack, verify
+from features import Failed, Refused, open_stack, verify
 from features.layout import offsets
 from features.writer import StackWriter, partial_path
 
@@ -104,6 +104,26 @@ def test_nothing_but_rejects(tmp_path: Path) -> None:
         put(writer, HELD, 0, 10, rejected=tuple(range(10)))
         with pytest.raises(Failed, match=r"not one of the 10 images could be read; the first: class0/é0\.png: torn"):
             writer.finish(HELD["split"], dict.fromkeys(range(10), "torn"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_partial_file_that_is_damaged_or_foreign(tmp_path: Path) -> None:
+    """Guards the writer as the reader is guarded: no heap is walked for ever, no size believed, one line said."""
+    partial = partial_path(begin(tmp_path / "a.h5", HELD))
+    data = partial.read_bytes()
+    heap = data.index(b"GCOL")  # its first text becomes a free piece of no length: HDF5 never comes past that
+    partial.write_bytes(data[: heap + 16] + bytes(16) + data[heap + 32 :])
+    with pytest.raises(Failed, match=r"a\.h5\.partial is damaged: its texts cannot be read"):
+        StackWriter(tmp_path / "a.h5")
+    partial.write_bytes(data)
+    with h5py.File(partial, "r+") as file:
+        del file["size"]
+    with pytest.raises(Failed, match=r"a\.h5\.partial is damaged: dataset size is missing"):
+        StackWriter(tmp_path / "a.h5")
+    with h5py.File(partial, "w") as file:
+        file["features"] = np.ones((3, 4))
+    with pytest.raises(Refused, match=r"a\.h5\.partial is HDF5 but no feature stack"):
+        StackWriter(tmp_path / "a.h5")
 
 
 def test_an_unreadable_partial_file(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from features.disk import publish
 from features.layout import lay_out
 from features.schema import SPLITS
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 
 REPO = Path(__file__).resolve().parents[1]
 

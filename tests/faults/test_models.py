@@ -25,8 +25,9 @@ from extract.forward import compile_forward
 from extract.pipeline import fill
 from extract.recipe import Recipe
 from features import Failed, Refused, open_stack
+from features.disk import publish
 from features.layout import lay_out
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 
 
 @pytest.fixture
@@ -87,11 +88,11 @@ def test_out_of_memory_in_the_middle_of_a_run(tmp_path: Path) -> None:
         pytest.raises(Failed, match="^out of memory in a batch of 1 images that had fitted before. What was finished"),
         StackWriter(tmp_path / "a.h5") as writer,
     ):
-        fill(writer, recipe, blocks, forward, 1, lambda rows: None)
+        fill(writer, recipe, blocks, forward, lambda rows: None)
     with StackWriter(tmp_path / "a.h5") as writer:
         good = np.flatnonzero(writer.check())
         assert good.tolist() == [0, 1, 2]
-        fill(writer, recipe, blocks[3:], enough, 1, lambda rows: None)
+        fill(writer, recipe, blocks[3:], enough, lambda rows: None)
         writer.finish(np.zeros(6, "u1"), {})
     straight = [enough(recipe.pixels(recipe.open((data / path).read_bytes()), None, 0)[None]) for path in writer.paths]
     np.testing.assert_array_equal(open_stack(tmp_path / "a.h5").X, np.concatenate(straight))

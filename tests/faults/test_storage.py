@@ -37,9 +37,10 @@ from extract.pipeline import fill
 from extract.recipe import Recipe
 from extract.split import seeded_split
 from features import open_stack
+from features.disk import publish
 from features.layout import lay_out
 from features.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path, publish
+from features.writer import StackWriter, layout_path, partial_path
 from test_kill import rows_of
 from tiny import attributes
 
@@ -62,7 +63,7 @@ def work(stack):
             good = writer.check()
             missing = np.flatnonzero(~good)
             blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
-            reasons = fill(writer, recipe, blocks, forward, 2, lambda rows: None)
+            reasons = fill(writer, recipe, blocks, forward, lambda rows: None)
             writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
 
 def killed_at(step):
