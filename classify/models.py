@@ -1,6 +1,7 @@
 """Every classifier there is, one row each. Nothing is imported before it is built."""
 
 import dataclasses
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -63,15 +64,23 @@ def _svm(seed: int) -> Any:
     return KernelSVC(C=10.0, gamma=0.5)
 
 
-def _xgboost(seed: int) -> Any:
+def import_xgboost() -> Any:
+    """XGBoost.
+
+    Raises:
+        Refused: it is not installed.
+    """
     try:
-        from xgboost import XGBClassifier
+        return importlib.import_module("xgboost")
     except ImportError:
         raise Refused("--model xgboost: XGBoost is not installed; pip install -e '.[cpu]' (or '.[gpu]')") from None
 
+
+def _xgboost(seed: int) -> Any:
+    xgboost = import_xgboost()
     from classify.trees import device
 
-    return XGBClassifier(
+    return xgboost.XGBClassifier(
         n_estimators=200,
         learning_rate=0.15,
         max_depth=4,

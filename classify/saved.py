@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from classify.fusion import parts
-from classify.models import MODELS
+from classify.models import MODELS, import_xgboost
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
 from features.check import file_sha256
@@ -131,9 +131,7 @@ def _sha256(file: Path) -> str:
 
 def _load(folder: Path, about: dict[str, Any]) -> Any:
     if "model.ubj" in about["files"]:
-        from xgboost import XGBClassifier
-
-        estimator = XGBClassifier()
+        estimator = import_xgboost().XGBClassifier()
         estimator.load_model(folder / "model.ubj")
         return estimator
     if "model.keras" in about["files"]:

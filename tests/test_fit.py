@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -136,6 +137,14 @@ def test_a_model_never_stands_beside_another_ones_scores(digits, tmp_path):
     estimator, about = load_model(folder)
     save_model(estimator, folder, about)
     assert sorted(file.name for file in folder.iterdir()) == ["model.json", "model.skops"]
+
+
+def test_a_model_of_trees_where_xgboost_is_missing(digits, tmp_path, monkeypatch):
+    """What to install is said, and not that the model is damaged."""
+    folder = fit(str(digits), model="xgboost", out=str(tmp_path / "m"))
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(Refused, match="XGBoost is not installed; pip install"):
+        load_model(folder)
 
 
 def test_a_disk_too_small_for_the_support_rows_leaves_the_model_that_was_there(digits, small_disk):
