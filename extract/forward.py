@@ -13,7 +13,7 @@ from extract.base import import_keras
 from extract.engines import ENGINES, Run
 from features import Failed, Refused
 
-MEASURED = 0.5  # seconds that a batch size is tried for
+TRIED = 0.5  # seconds that a batch size is tried for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,31 +74,33 @@ def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, pre
     """The forward pass at the batch that is fastest on this machine.
 
     From the engine's own on, four times larger as long as that brings a tenth more images a second. Larger batches are
-    compiled for longer and hold more memory, so they have to be worth it.
+    compiled for longer and hold more memory, so they have to be worth it; where a call takes as long as `TRIED`, what
+    it costs to make one is spread thin already.
 
     Args, Raises: as of `compile_forward`.
     """
     best = compile_forward(base, backbone, ENGINES[engine].batch, device, engine, precision)
     speed = _images_per_second(best, base.input_shape[1:])
-    while True:
+    while best.batch * best.lanes < speed * TRIED:
         larger = compile_forward(base, backbone, 4 * best.batch, device, engine, precision)
         try:
             faster = _images_per_second(larger, base.input_shape[1:])
         except Failed:  # all lanes together are too much for the memory
-            return best
+            break
         if larger.batch < 4 * best.batch or faster < 1.1 * speed:
-            return best
+            break
         best, speed = larger, faster
+    return best
 
 
 def _images_per_second(forward: Forward, shape: tuple[int, ...]) -> float:
-    """Of all lanes together, two calls in each: the best that `MEASURED` seconds hold, for others may slow the rest."""
+    """Of all lanes together: the best round of those that `TRIED` seconds hold, for other work may slow the rest."""
     images, best = np.zeros((forward.batch, *shape), "u1"), 0.0
     with ThreadPoolExecutor(forward.lanes) as lanes:
-        ends = time.perf_counter() + MEASURED
+        ends = time.perf_counter() + TRIED
         while (began := time.perf_counter()) < ends:
-            list(lanes.map(forward, [images] * (2 * forward.lanes)))
-            best = max(best, 2 * forward.lanes * forward.batch / (time.perf_counter() - began))
+            list(lanes.map(forward, [images] * forward.lanes))
+            best = max(best, forward.lanes * forward.batch / (time.perf_counter() - began))
     return best
 
 

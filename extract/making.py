@@ -161,14 +161,14 @@ def _compute(writer: StackWriter, recipe: Recipe, at: Here | OnDask, batch: int)
         print(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done", file=sys.stderr)
     began = time.perf_counter()
     with tqdm(total=len(good), initial=int(good.sum()), unit="images", disable=None, dynamic_ncols=True) as bar:
-        reasons = at.fill(writer, recipe, _blocks(missing, batch), bar.update)
+        reasons = at.fill(writer, recipe, missing, batch, bar.update)
         if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
             paths = listed(changed)
             print(f"{len(changed)} images changed during the run and are read again: {paths}", file=sys.stderr)
             writer.forget(changed)
             again = np.flatnonzero(np.isin(writer.paths, changed))
             reasons = {row: why for row, why in reasons.items() if row not in again}
-            reasons |= at.fill(writer, recipe, _blocks(again, batch), lambda rows: None)
+            reasons |= at.fill(writer, recipe, again, batch, lambda rows: None)
             if still := image_changes(Recorded.of(writer), recipe.listing).changed:
                 at.read_otherwise(still)
     seconds = time.perf_counter() - began
@@ -190,10 +190,6 @@ def _finish(
         copies = leaked(images, {writer.paths[row] for row in reasons})
         reasons |= {row: LEAKED + copies[path] for row, path in enumerate(writer.paths) if path in copies}
     return writer.finish(split, reasons)
-
-
-def _blocks(rows: np.ndarray, batch: int) -> list[np.ndarray]:
-    return [rows[start : start + batch] for start in range(0, len(rows), batch)]
 
 
 def _there(attrs: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ stage one from what the stack records, as `predict` does, and is refused where t
 
 import dataclasses
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ import numpy as np
 from extract.dataset import Listing
 from extract.engines import versions
 from extract.image import CHANGING, is_readable
-from extract.pipeline import Block, Done, read_block, write_all
+from extract.pipeline import Block, Done, in_blocks, read_block, write_all
 from extract.rebuild import NOWHERE, StageOne, rebuild
 from extract.recipe import Recipe
 from extract.settle import Here, Settled, settle
@@ -33,6 +34,7 @@ from features.errors import listed
 from features.schema import made_by
 from features.writer import StackWriter
 
+TASK = 32  # rows a block at least, in whole batches: a scheduler passes a few hundred blocks a second (docs/scale.md)
 STALLED = 30  # seconds without a result before it is asked whether there are workers at all
 _one_at_a_time = Lock()
 
@@ -69,8 +71,9 @@ class OnDask:
         given = iter([(sent, device, engine, batch, measure)])
         return next(computed(self.client, _settle, given, 1))
 
-    def fill(self, writer: StackWriter, recipe: Recipe, blocks: list[np.ndarray], done: Done) -> dict[int, str]:
+    def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
         """As of `Here`, with two blocks a thread of the cluster in flight: one computed, one on its way."""
+        blocks = in_blocks(rows, batch * math.ceil(TASK / batch))
         made = json.dumps(made_by(writer.attrs) | {"versions": versions()})
         listing = recipe.listing
 

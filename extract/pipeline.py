@@ -66,6 +66,11 @@ def fill(
         return write_all(writer, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
 
 
+def in_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Rows, `size` at a time; the last block may be shorter."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
 def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]], done: Done) -> dict[int, str]:
     """Write blocks, in whatever order they come, while the next ones are computed.
 

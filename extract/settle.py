@@ -8,7 +8,7 @@ import numpy as np
 from extract.base import cut, load_base
 from extract.engines import choose_engine
 from extract.forward import Forward, choose_device, compile_forward, fastest_forward
-from extract.pipeline import Done, fill
+from extract.pipeline import Done, fill, in_blocks
 from extract.recipe import Recipe
 from features.errors import listed
 from features.writer import StackWriter
@@ -57,9 +57,9 @@ class Here:
         settled, self._forward = settle(recipe, device, engine, batch, measure)
         return settled
 
-    def fill(self, writer: StackWriter, recipe: Recipe, blocks: list[np.ndarray], done: Done) -> dict[int, str]:
-        """Compute and write blocks of rows; returns row → reason, of the rows rejected."""
-        return fill(writer, recipe, blocks, self._forward, done, self._forward.lanes)
+    def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
+        """Compute and write rows (k,), increasing; returns row → reason, of the rows rejected."""
+        return fill(writer, recipe, in_blocks(rows, batch), self._forward, done, self._forward.lanes)
 
     def read_otherwise(self, paths: list[str]) -> None:
         """Of images whose rows are not of the bytes that are there, although they were read twice."""

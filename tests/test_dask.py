@@ -24,7 +24,7 @@ from extract.backbones import backbone_named
 from extract.dataset import scan
 from extract.image import CHANGING
 from extract.making import _compute
-from extract.ondask import OnDask, _seen_alike, place
+from extract.ondask import TASK, OnDask, _seen_alike, place
 from extract.pipeline import Block, Done, fill
 from extract.rebuild import NOWHERE
 from extract.recipe import Recipe
@@ -118,7 +118,7 @@ def test_a_killed_worker_costs_a_block(client: Client, data: Path, alone: Path) 
     def stop() -> None:
         os.kill(victim, signal.SIGSTOP)
         # No more than four blocks are in flight. It may have stopped with one computed that is being waited for.
-        once(out, total - 4 * 4, kill, patience=10)
+        once(out, total - 4 * TASK, kill, patience=10)
 
     def kill() -> None:
         held.append(total - rows_done(out))
@@ -220,9 +220,9 @@ def test_workers_that_see_an_old_copy(photo_folder: Path, tmp_path: Path) -> Non
     class Elsewhere(OnDask):
         """Its workers are here, and read the old copy."""
 
-        def fill(self, writer: StackWriter, recipe: Recipe, blocks: list[np.ndarray], done: Done) -> dict[int, str]:
+        def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
             seen = dataclasses.replace(recipe, listing=dataclasses.replace(listing, root=old))
-            return fill(writer, seen, blocks, lambda images: images.reshape(len(images), -1).astype("<f4"), done)
+            return fill(writer, seen, [rows], lambda images: images.reshape(len(images), -1).astype("<f4"), done)
 
     with (
         StackWriter(tmp_path / "a.h5") as writer,
