@@ -147,6 +147,7 @@ def _compile_openvino(model: Any, batch: int, device: str, precision: str) -> tu
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision][1],
             "NUM_STREAMS": min(threads, STREAMS),
             "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # all processes of a machine would pin their first thread to the same core
         },
     )
     requests: SimpleQueue[Any] = SimpleQueue()
