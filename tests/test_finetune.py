@@ -1,7 +1,5 @@
 """Fine-tuning: the cut, the tail above it, and that both together are the whole network."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +168,7 @@ def test_mistakes_on_the_command_line_are_one_message(stack: Stack, photo_folder
 
 
 class Interrupting(Checkpoint):
-    """Presses Ctrl-C as soon as the first epoch's weights are kept."""
+    """Is interrupted as soon as the first epoch's weights are kept; test_checkpoint sends real signals."""
 
     def part(self, name: str) -> Checkpoint:
         return Interrupting(super().part(name).path, self.run)
@@ -178,7 +176,7 @@ class Interrupting(Checkpoint):
     def keep(self, trained: Trained, weights: list[np.ndarray], at_once: bool = False) -> None:
         super().keep(trained, weights, at_once)
         if not at_once:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
 
 
 def test_interrupted_while_the_head_is_warmed_up(
