@@ -49,8 +49,8 @@ demo: setup  ## the whole path on handwritten digits, offline: features, five cl
 	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm STACK=features/stacks/photos-vgg16.h5"
 	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 
-test: $(VENV)/.ready-dev  ## run the tests, a file at a time on each core
-	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
+test: $(VENV)/.ready-dev  ## run the tests, on up to four cores
+	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
 
 soak: $(VENV)/.ready-dev  ## run the long tests: 50,000 images, 40,000 mutated files, random disturbances
 	@$(RUN) -m pytest -m soak -s

@@ -1,5 +1,6 @@
 """Models on disk, without pickle: loading one never runs code. A folder a model, `model.json` says what it is of."""
 
+import copy
 import json
 import math
 import zipfile
@@ -42,7 +43,7 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
         Failed: the disk has no room for a kernel machine's rows; the model that was there stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    support = estimator.__dict__.pop("support_rows_", None)
+    support = getattr(estimator, "support_rows_", None)
     if support is not None:
         _check_room(folder, 4 * math.prod(shape(support)))
     for name in ("model.json", *SCORES, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
@@ -55,9 +56,10 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     else:
         import skops.io
 
-        skops.io.dump(estimator, folder / "model.skops")
+        bare = copy.copy(estimator)
+        vars(bare).pop("support_rows_", None)
+        skops.io.dump(bare, folder / "model.skops")
         if support is not None:
-            estimator.support_rows_ = support
             with h5py.File(folder / "support.h5", "w") as file:
                 rows = file.create_dataset("rows", shape(support), "<f4")
                 row = 0
