@@ -81,7 +81,8 @@ def compare(
     for name, model in chosen.items():
         if without and name != "scratch":  # which takes photos, and changes them anew each epoch
             plain[name] = folder / name / "without-views"
-        if name in progress.done:
+        kept = [folder / name, *([plain[name]] if name in plain else [])]
+        if name in progress.done and all((each / "result.json").is_file() for each in kept):
             print(f"{model.title} was fitted before the interruption", file=sys.stderr)
             continue
         print(f"fitting {model.title} to {len(task.train)} rows …", file=sys.stderr)

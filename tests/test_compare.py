@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +67,25 @@ def test_json_equals_scores_computed_anew_from_the_predictions(compared):
     apart = int((one & ~base).sum()), int((base & ~one).sum())
     assert row["mcnemar_p"] == pytest.approx(binomtest(apart[0], sum(apart)).pvalue if sum(apart) else 1)
     assert row["mcnemar_holm_p"] == row["mcnemar_p"]  # one test only
+
+
+def test_what_was_removed_after_an_interruption_is_fitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model counts as fitted only where its scores are: the report never stands without them."""
+
+    def interrupted(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    words = (str(digits(tmp_path / "digits.h5", (64,))), ["linearsvm", "logreg"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("classify.report.write_report", interrupted)
+        compare(*words, out=str(tmp_path / "out"))
+    shutil.rmtree(tmp_path / "out" / "logreg")
+    capsys.readouterr()
+    assert compare(*words, out=str(tmp_path / "out")).is_file()
+    told = capsys.readouterr().err
+    assert "linear SVM was fitted before" in told and "fitting logistic regression" in told
 
 
 def test_the_baseline_is_the_first_model_asked_for_without_a_dense_head(compared):
