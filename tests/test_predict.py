@@ -165,7 +165,9 @@ def test_photos_are_a_stream(here: Path, model: Path) -> None:
     assert len(labels) == 1 and asked < 600 + 256 + 400
 
 
-def test_the_command_prints_a_line_a_photo(here: Path, model: Path, tmp_path: Path) -> None:
+def test_the_command_prints_a_line_a_photo(
+    here: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """CSV and JSON lines agree, in the order given; a bad photo has its reason in its line, exit code 3."""
     good = [str(path) for path in sorted((here / "photos" / "class1").iterdir())]
     (tmp_path / "half.jpg").write_bytes(Path(good[1]).read_bytes()[:500])
@@ -180,13 +182,13 @@ def test_the_command_prints_a_line_a_photo(here: Path, model: Path, tmp_path: Pa
     for row in rows:
         assert row["error"] == "" and row["probability"] == row[row["label"]]
         assert sum(float(row[name]) for name in ("class0", "class1", "class2")) == pytest.approx(1)
-    as_json = run("classify", "predict", model, *words, "--json", cwd=tmp_path)
-    first, *lines = map(json.loads, as_json.stdout.splitlines())
+    assert predict(str(model), words, json=True) == [(words[0], bad["error"])]
+    first, *lines = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == {"path": words[0], "error": bad["error"]}
     assert [(line["path"], line["label"]) for line in lines] == [(row["path"], row["label"]) for row in rows]
     assert [line["probabilities"]["class2"] for line in lines] == [float(row["class2"]) for row in rows]
-    to_file = run("classify", "predict", model, *words, "--out", "out.csv", cwd=tmp_path)
-    assert (to_file.stdout, to_file.returncode) == ("", 3)
+    predict(str(model), words, out=str(tmp_path / "out.csv"))
+    assert capsys.readouterr().out == ""
     assert (tmp_path / "out.csv").read_text() == done.stdout
     assert not list(tmp_path.glob("*.partial"))
 
@@ -209,19 +211,21 @@ def test_no_photos(here: Path, model: Path, tmp_path: Path) -> None:
         Classifier.load(model).predict([tmp_path / "text.txt"])
 
 
-def test_odd_names(here: Path, model: Path, tmp_path: Path) -> None:
+def test_odd_names(
+    here: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A name that is not UTF-8 is a name: its bytes are in the table."""
     name = b"caf\xe9.png"
     (tmp_path / name.decode("utf-8", "surrogateescape")).write_bytes((here / "photos/class0/0.png").read_bytes())
-    done = run("classify", "predict", model, ".", "--out", "out.csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    predict(str(model), ["."], out="out.csv")
     assert (tmp_path / "out.csv").read_bytes().splitlines()[1].startswith(name + b",class")
     words = [sys.executable, "-m", "classify", "predict", model, "."]
     strict = subprocess.run(words, cwd=tmp_path, env=environment(PYTHONIOENCODING="utf-8:strict"), capture_output=True)
     assert strict.returncode == 0, strict.stderr
     assert strict.stdout == (tmp_path / "out.csv").read_bytes()
-    printed = run("classify", "predict", model, ".", "--json", cwd=tmp_path)
-    assert json.loads(printed.stdout)["path"] == "caf\udce9.png"
+    predict(str(model), ["."], json=True)
+    assert json.loads(capsys.readouterr().out)["path"] == "caf\udce9.png"
 
 
 def changed(model: Path, to: Path, **made: object) -> Path:
