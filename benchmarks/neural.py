@@ -3,7 +3,7 @@
     python -m benchmarks.neural PHOTOS
 
 VGG16 at 224 px on seeded random weights (its speed does not depend on them), the sources' head 4096-1072, batches of
-64, float32. Measured turn about in one process, first steps left out:
+64, float32. Measured turn about in one process, each step right after another of its kind:
 
 - stage one's forward pass, seconds an image, up to the last layer and up to the cut below the two trained ones;
 - the sources' step: plain Keras on preprocessed pixels in memory, base frozen, or frozen but for its last two layers;
@@ -17,6 +17,7 @@ decoding photos, which stage one does at the same time.
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -105,21 +106,25 @@ def measure(layers: int, rate: float, photos: Path, folder: Path, found: Measure
     images = np.stack([squash(decode(file.read_bytes()), backbone.size) for file in files])
     pixels = getattr(keras.applications, backbone.module).preprocess_input(images.astype("f4"))
     name = "fine-tuning" if layers else "dense head"
-    for turn in range(ROUNDS + 1):
-        rng = np.random.default_rng(turn)
-        clock = [time.perf_counter()]
-        forward(images[: forward.batch])
-        clock.append(time.perf_counter())
-        float(theirs.train_on_batch(pixels, labels, return_dict=True)["loss"])
-        clock.append(time.perf_counter())
-        _epoch(mine, batches(stack, labels, rows, rng), None, rng)
-        clock.append(time.perf_counter())
-        if turn:  # the first compiles
-            seconds = np.diff(clock)
-            found.add(f"our forward pass up to {layer}, an image", seconds[0] / forward.batch)
-            found.add(f"sources' step, {name}", seconds[1])
-            found.add(f"our step, {name}", seconds[2])
-            print(f"{name}, round {turn}: {seconds.round(2).tolist()} s", file=sys.stderr)
+    rng = np.random.default_rng(0)
+    for turn in range(1, ROUNDS + 1):
+        seconds = [
+            second(lambda: forward(images[: forward.batch])) / forward.batch,
+            second(lambda: float(theirs.train_on_batch(pixels, labels, return_dict=True)["loss"])),
+            second(lambda: _epoch(mine, batches(stack, labels, rows, rng), None, rng)),
+        ]
+        found.add(f"our forward pass up to {layer}, an image", seconds[0])
+        found.add(f"sources' step, {name}", seconds[1])
+        found.add(f"our step, {name}", seconds[2])
+        print(f"{name}, round {turn}: {np.round(seconds, 3).tolist()} s", file=sys.stderr)
+
+
+def second(step: Callable[[], Any]) -> float:
+    """Seconds that a step takes right after another of its kind, as it does in a training."""
+    step()
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
 
 
 def main(photos: Path) -> None:
