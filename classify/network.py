@@ -21,7 +21,7 @@ BLOCK = 8  # consecutive rows that are read together
 POOL_BYTES = 256 << 20  # rows held at a time, and shuffled among themselves
 
 STOPPED = {
-    "epochs": "all epochs are done",
+    "epochs": "all epochs are done, and more of them (--epochs) might still bring something",
     "patience": f"{PATIENCE} epochs brought nothing better",
     "nan": "stopped: the loss is no longer a number (try a lower rate)",
     "interrupted": "interrupted",
