@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from classify.scores import Predictions, read_predictions, scores
-from classify.statistics import holm, interval, mcnemar, resampled_means, resampled_recalls
+from classify.statistics import holm, interval, mcnemar, resampled_means, share_interval
 from features import Failed
 
 BASELINE = "dense"  # what the others are tested against; where it is not compared, the first model asked for
@@ -39,7 +39,8 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
         raise Failed(f"{strangers[0]} answered other test rows than {first}; the two cannot be compared")
     base = list(said).index(BASELINE if BASELINE in said else first)
     right = np.column_stack([p.right for p in said.values()])
-    means, recalls = resampled_means(right, seed), resampled_recalls(right, y, seed)
+    means, sizes = resampled_means(right, seed), np.bincount(y)
+    present = np.flatnonzero(sizes)
     p_values = [mcnemar(right[:, i], right[:, base]) for i in range(len(said))]
     others = [i for i in range(len(said)) if i != base]
     adjusted = dict(zip(others, holm([p_values[i] for i in others]), strict=True))
@@ -56,8 +57,8 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
             result
             | scores(y, said[name].predicted, len(result["label_names"]), said[name].proba)
             | {
-                "accuracy_interval": interval(means[:, i]),
-                "balanced_accuracy_interval": interval(recalls[:, i]),
+                "accuracy_interval": share_interval([right[:, i].sum()], [len(y)]),
+                "balanced_accuracy_interval": share_interval(np.bincount(y, right[:, i])[present], sizes[present]),
                 "baseline": list(said)[base],
                 "leads_by": lead,
                 **(against if i != base else dict.fromkeys(against)),
