@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 ROUNDS = 10_000  # bootstrap rounds: the ends of a 95 % interval then move by less than 0.1 points from seed to seed
 Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
@@ -33,7 +34,7 @@ def resampled_means(values: np.ndarray, seed: int, rounds: int = ROUNDS) -> np.n
     return means
 
 
-def share_interval(right: Sequence[int], rows: Sequence[int]) -> tuple[float, float]:
+def share_interval(right: ArrayLike, rows: ArrayLike) -> tuple[float, float]:
     """95 % interval of a share of rows, or of the mean of several independent shares, such as the recalls of classes.
 
     Wilson's (1927) for one share, and for more of them these put together as Zou and Donner (2008) do. The bootstrap's
