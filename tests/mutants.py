@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(54, "extract/ondask.py", "if Path(root).is_dir():", "if True:", DASK + "workers_that_see_other"),
     Mutant(54, "extract/ondask.py", "and is_readable(path):", "and False:", DASK + "workers_that_see_other"),
     Mutant(54, "extract/making.py", "if still := image_changes(Recorded.of(writer), recipe.listing).changed:", "if still := []:", DASK + "workers_that_see_an_old"),
-    Mutant(55, "classify/compare.py", "if name in progress.done:", "if False:", "test_checkpoint.py::test_a_signal_ends_a_comparison"),
+    Mutant(55, "classify/compare.py", "if name in progress.done and ", "if False and ", "test_checkpoint.py::test_a_signal_ends_a_comparison"),
     Mutant(56, "classify/saved.py", 'for name in ("model.json", *SCORES, *MODEL_FILES):', 'for name in ("model.json", *MODEL_FILES):', "test_fit.py::test_a_model_never"),
     Mutant(56, "classify/saved.py", "        check_space(folder, size + HDF5_OWN)\n", "        pass\n", "test_fit.py::test_a_disk_too_small"),
 )
