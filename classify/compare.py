@@ -101,10 +101,10 @@ def compare(
             print(f"{model.title} failed: {failed[name]}", file=sys.stderr)
     if len(failed) == len(chosen):
         raise Failed("no model could be fitted:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
-    rows, predictions = judge({name: folder / name for name in chosen if name not in failed}, seed)
+    rows, predictions = judge({name: folder / name for name in chosen if name not in failed})
     for row in rows:
         if row["model"] in plain:
-            gained, ends = paired_difference(folder / row["model"], plain[row["model"]], seed)
+            gained, ends = paired_difference(folder / row["model"], plain[row["model"]])
             row |= {"views_difference": gained, "views_interval": ends}
     missing = [
         {"model": name, "title": chosen[name].title, "accuracy": None, "failed": why} for name, why in failed.items()

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 
 from classify.scores import Predictions, read_predictions, scores
-from classify.statistics import holm, interval, mcnemar, resampled_means, share_interval
+from classify.statistics import difference_interval, holm, mcnemar, share_interval
 from features import Failed
 
 BASELINE = "dense"  # what the others are tested against; where it is not compared, the first model asked for
 IMBALANCE = 3  # the largest class over the smallest beyond which balanced accuracy decides who is best
 
 
-def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]], dict[str, Predictions]]:
+def judge(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, Predictions]]:
     """Score models that answered the same test rows, and test each against the baseline.
 
     Args:
         folders: model → its folder, with `result.json` and `predictions.csv`.
-        seed: of the bootstrap.
 
     Returns:
         the models' results, best first, each with what the comparison adds to it, and what each model predicted.
@@ -39,7 +38,7 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
         raise Failed(f"{strangers[0]} answered other test rows than {first}; the two cannot be compared")
     base = list(said).index(BASELINE if BASELINE in said else first)
     right = np.column_stack([p.right for p in said.values()])
-    means, sizes = resampled_means(right, seed), np.bincount(y)
+    sizes = np.bincount(y)
     present = np.flatnonzero(sizes)
     p_values = [mcnemar(right[:, i], right[:, base]) for i in range(len(said))]
     others = [i for i in range(len(said)) if i != base]
@@ -49,7 +48,7 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
     for i, (name, result) in enumerate(results.items()):
         against = {
             "difference": float(right[:, i].mean() - right[:, base].mean()),
-            "difference_interval": interval(means[:, i] - means[:, base]),
+            "difference_interval": difference_interval(right[:, i], right[:, base]),
             "mcnemar_p": p_values[i],
             "mcnemar_holm_p": adjusted.get(i),
         }
@@ -68,18 +67,16 @@ def judge(folders: Mapping[str, Path], seed: int) -> tuple[list[dict[str, Any]],
     return rows, said
 
 
-def paired_difference(one: Path, other: Path, seed: int) -> tuple[float, tuple[float, float]]:
+def paired_difference(one: Path, other: Path) -> tuple[float, tuple[float, float]]:
     """How much more often one model is right than another on the same test rows, and the 95 % interval of that.
 
     Args:
         one, other: the models' folders.
-        seed: of the bootstrap.
     """
     names = json.loads((one / "result.json").read_text())["label_names"]
     said = [read_predictions(folder / "predictions.csv", names) for folder in (one, other)]
-    right = np.column_stack([p.right for p in said])
-    means = resampled_means(right, seed)
-    return float(right[:, 0].mean() - right[:, 1].mean()), interval(means[:, 0] - means[:, 1])
+    a, b = (p.right for p in said)
+    return float(a.mean() - b.mean()), difference_interval(a, b)
 
 
 def leading_score(y: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from classify.fusion import parts
 from classify.rows import unit_rows
 from classify.scores import Predictions
 from classify.search import PENALTIES
-from classify.statistics import ROUNDS, confused_pairs, reliability
+from classify.statistics import confused_pairs, reliability
 from classify.wording import FORMATS, THIN, verdict
 from extract.image import Unreadable, decode, framed, read_file
 from features import Stack
@@ -53,6 +53,7 @@ def write_report(
     said = predictions[best["model"]]
     pairs = pairs_with_photos(best, predictions, test)
     top = heat_top(rows)
+    differences = [end for row in rows for end in row["difference_interval"] or ()]
     context = {
         "rows": rows,
         "failed": failed,
@@ -68,8 +69,8 @@ def write_report(
         }.items(),
         "gained": any(row.get("views_interval") for row in rows),
         "chance_loss": np.log(len(names)),
-        "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]]),
-        "difference_axis": axis([0.0, *(end for row in rows for end in row["difference_interval"] or ())], kept=0.0),
+        "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]], best["accuracy_interval"][0]),
+        "difference_axis": axis([0.0, *differences], min([0.0, *differences[:1]])),
         "pairs": pairs,
         "photos": any(pair["photos"] for pair in pairs),
         "root": test.attrs.get("dataset_root", ""),
@@ -86,7 +87,6 @@ def write_report(
         "map": placed(test, said, seed),
         "levels": figures.LEVELS,
         "named": figures.NAMED,
-        "rounds": ROUNDS,
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -101,8 +101,8 @@ def write_report(
     return path
 
 
-def axis(values: Sequence[float], kept: float = 1.0) -> dict[str, Any]:
-    """An axis that holds the values, but for those further than REACH below the greatest and below `kept`.
+def axis(values: Sequence[float], kept: float) -> dict[str, Any]:
+    """An axis that holds the values, but for those further than REACH below the greatest and below `kept`, one of them.
 
     Returns:
         its round `ticks`, and `at`, value → percent of the way along it.

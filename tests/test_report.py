@@ -71,7 +71,7 @@ def answered(folder, opened, model, error, proba=True, **more):
 
 
 def written(folder, opened, folders, failed=()):
-    rows, said = judge(folders, 0)
+    rows, said = judge(folders)
     path = write_report(folder / "report.html", rows, list(failed), said, opened.select("test"), 0)
     return Page(path.read_text()), path
 
@@ -227,10 +227,11 @@ def test_ticks_hold_what_they_must(low, high):
 
 
 def test_an_axis_is_not_squashed_by_one_model_far_off():
-    far = axis([0.43, 0.75, 0.8])
+    far = axis([0.43, 0.75, 0.8], kept=0.75)
     assert far["ticks"][0] == pytest.approx(0.65)
     assert far["at"](0.43) < 0
     assert axis([0, 0.79, 0.92], kept=0)["ticks"][0] == 0
+    assert axis([0.34, 0.1, 1.0], kept=0.34)["ticks"][0] <= 0.34  # the best model's own line is never cut off
     assert axis([0, -0.35, 0.02], kept=0)["ticks"][0] == pytest.approx(-0.15)
 
 

@@ -7,16 +7,14 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from classify import statistics
 from classify.statistics import (
     calibration_error,
     confused_pairs,
+    difference_interval,
     holm,
-    interval,
     log_loss,
     mcnemar,
     reliability,
-    resampled_means,
     share_interval,
 )
 
@@ -30,39 +28,11 @@ def probabilities(n: int = 400, classes: int = 4, seed: int = 0) -> tuple[np.nda
     return random.integers(0, classes, n), random.dirichlet(np.ones(classes) * 0.5, n)
 
 
-def test_resampling_is_paired_and_equals_drawing_rows_one_by_one():
-    """The same rows for every model: the means are those of plain indexing with the same draws."""
-    values, random = right(), np.random.default_rng(7)
-    expected = np.array([values[random.integers(0, 80, 80)].mean(axis=0) for _ in range(50)])
-    np.testing.assert_allclose(resampled_means(values, 7, 50), expected)
-
-
-def test_resampling_does_not_depend_on_the_size_of_its_pieces(monkeypatch):
-    whole = resampled_means(right(), 3, 100)
-    monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", 7 * 80)
-    np.testing.assert_array_equal(resampled_means(right(), 3, 100), whole)
-
-
-def test_interval_is_as_wide_as_theory_says():
-    """For a share p of n rows the bootstrap's standard error is √(p(1 − p)/n)."""
-    values = np.arange(2000)[:, None] < 1600
-    low, high = interval(resampled_means(values, 0)[:, 0])
-    margin = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
-    assert (low, high) == pytest.approx((0.8 - margin, 0.8 + margin), abs=0.001)
-
-
-def test_a_paired_difference_of_equal_models_is_zero():
-    """Models that err on the same rows differ by nothing in every round, however uncertain each is."""
-    same = np.repeat(right(models=1), 2, axis=1)
-    means = resampled_means(same, 0, 200)
-    assert interval(means[:, 0] - means[:, 1]) == (0, 0)
-
-
 @pytest.mark.parametrize(
     ("right", "n", "ends"), [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0, 0.1611))]
 )
 def test_interval_of_a_share_is_the_published_one(right: int, n: int, ends: tuple[float, float]) -> None:
-    """The worked examples of Newcombe (1998), table I; and what scipy makes of them."""
+    """Newcombe's own examples (Statistics in Medicine 17, 857–872, 1998), and what scipy makes of them."""
     assert share_interval([right], [n]) == pytest.approx(ends, abs=5e-5)
     assert share_interval([right], [n]) == pytest.approx(binomtest(right, n).proportion_ci(method="wilson"), abs=1e-6)
 
@@ -81,6 +51,43 @@ def test_fewer_rows_mean_wider_intervals_even_where_all_are_right() -> None:
     few, many = share_interval([2], [2]), share_interval([450], [450])
     assert few == pytest.approx((0.342, 1), abs=5e-4) and many == pytest.approx((0.9915, 1), abs=5e-5)
     assert share_interval([40, 2], [40, 2])[0] < share_interval([40, 40], [40, 40])[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("both", "only_a", "only_b", "neither", "ends"),
+    [
+        (36, 12, 2, 0, (0.0569, 0.3404)),
+        (18, 12, 2, 18, (0.0562, 0.3290)),
+        (53, 0, 0, 1, (-0.0729, 0.0729)),
+        (0, 30, 0, 0, (0.8395, 1.0)),
+    ],
+)
+def test_interval_of_a_difference_is_the_published_one(
+    both: int, only_a: int, only_b: int, neither: int, ends: tuple[float, float]
+) -> None:
+    """Newcombe's own examples (Statistics in Medicine 17, 2635–2650, 1998)."""
+    a = np.repeat([True, True, False, False], [both, only_a, only_b, neither])
+    b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
+    assert difference_interval(a, b) == pytest.approx(ends, abs=1e-4)
+    assert difference_interval(b, a) == pytest.approx((-ends[1], -ends[0]), abs=1e-4)
+
+
+def test_interval_of_a_difference_is_the_bootstraps_where_there_are_many_rows() -> None:
+    """Independent of any formula: rows drawn with replacement, both models on the same ones."""
+    random = np.random.default_rng(0)
+    hard = random.random(2000)  # images that are hard for both
+    a, b = hard < random.normal(0.8, 0.1, 2000), hard < random.normal(0.75, 0.1, 2000)
+    drawn = random.integers(0, 2000, (4000, 2000))
+    differences = (a[drawn] * 1.0 - b[drawn]).mean(axis=1)
+    assert difference_interval(a, b) == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.002)
+
+
+def test_models_that_never_disagree_may_differ_all_the_same() -> None:
+    """By less, the more rows there are; and a model is never further than 100 points from another."""
+    few, many = np.array([True, True]), np.repeat([True, False], [400, 50])
+    assert difference_interval(few, few) == pytest.approx((-0.658, 0.658), abs=5e-4)
+    assert difference_interval(many, many)[1] < 0.02
+    assert difference_interval(few, ~few) == pytest.approx((0.07, 1), abs=0.01)
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 0), (3, 9), (8, 8), (40, 12)])
