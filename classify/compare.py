@@ -50,7 +50,7 @@ def compare(
         balance: in the classical models, let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
-        seed: of everything random, in the fits and in the statistics.
+        seed: of everything random, in the fits and in the report.
         out: folder to write; by default classify/runs/<stack>.
         data: where the dataset's photos are now, if no longer where the stack was made from.
         weights: where the backbone's weights file is now, likewise.
