@@ -131,6 +131,16 @@ def test_the_page_is_the_same_every_time(opened, tmp_path):
     assert written(tmp_path, opened, folders)[1].read_bytes() == first
 
 
+def test_two_test_images_say_little_and_no_line_is_cut(tmp_path):
+    """Both models are right on both images: wide intervals in words, and drawn to their ends."""
+    few = open_stack(stack(tmp_path / "a.h5", contents(rows=8)))
+    page, _ = written(tmp_path, few, {name: answered(tmp_path, few, name, 0) for name in ("dense", "svm")})
+    assert "interval 34.2" in page.text and "−65.8 to +65.8" in page.text
+    lines = [attrs for attrs in page.all("line") if attrs["class"] == "whisker"]
+    assert len(lines) == 3  # two accuracies, one difference
+    assert all(float(attrs["x1"].rstrip("%")) > 0 for attrs in lines)
+
+
 def test_one_flawless_model_without_photos_or_map(tmp_path):
     """No errors, no baseline, rows too few for a map: the page leaves out what it has nothing to say of."""
     few = open_stack(stack(tmp_path / "few.h5", contents(rows=12)))
