@@ -60,10 +60,14 @@ def test_json_equals_scores_computed_anew_from_the_predictions(compared):
         assert 0 <= row["calibration_error"] < 0.5
         low, high = row["accuracy_interval"]
         assert low < row["accuracy"] < high
+        low, high = row["balanced_accuracy_interval"]
+        assert low < row["balanced_accuracy"] < high
         assert row["n_test"] == len(y) == 100
     one, base = hits["logreg"], hits["linearsvm"]
     row = next(row for row in rows if row["model"] == "logreg")
     assert row["difference"] == pytest.approx(one.mean() - base.mean())
+    low, high = row["difference_interval"]
+    assert low < row["difference"] < high
     apart = int((one & ~base).sum()), int((base & ~one).sum())
     assert row["mcnemar_p"] == pytest.approx(binomtest(apart[0], sum(apart)).pvalue if sum(apart) else 1)
     assert row["mcnemar_holm_p"] == row["mcnemar_p"]  # one test only
