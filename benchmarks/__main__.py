@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from extract import extract
-from extract.engines import versions
-from features.cores import cores
+from extract.network.engines import versions
+from features.runtime.machine import cores
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 FAILED = "failed"

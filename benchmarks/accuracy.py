@@ -17,15 +17,15 @@ import numpy as np
 from benchmarks.engines import enlarged
 from benchmarks.results import row
 from classify import fit
-from classify.judge import paired_difference
+from classify.comparison.judge import paired_difference
 from extract import extract
 from extract.backbones import backbone_named
-from extract.base import load_base
-from extract.dataset import scan
-from extract.forward import choose_device, compile_forward
-from extract.image import decode, squash
-from extract.making import make_stack
+from extract.images.dataset import scan
+from extract.images.decode import decode, squash
+from extract.network.base import load_base
+from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
+from extract.stack.make import make_stack
 
 LARGE = 32  # photos
 

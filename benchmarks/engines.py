@@ -27,9 +27,9 @@ from PIL import Image
 from benchmarks.results import drawn, linked, row, speed
 from extract import extract
 from extract.backbones import Backbone, backbone_named
-from extract.base import import_keras, load_base
-from extract.engines import choose_engine
-from extract.forward import choose_device
+from extract.network.base import import_keras, load_base
+from extract.network.engines import choose_engine
+from extract.network.forward import choose_device
 
 TURNS, BATCH, LARGE = 3, 32, 96
 # backbone → images, and --precision → how many times the peer's images/s it should reach

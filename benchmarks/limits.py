@@ -22,13 +22,13 @@ import numpy as np
 from benchmarks.results import linked, row, speed
 from extract import extract
 from extract.backbones import backbone_named
-from extract.base import load_base
-from extract.dataset import scan
-from extract.engines import choose_engine
-from extract.forward import choose_device, compile_forward
-from extract.pipeline import read_block
+from extract.compute.pipeline import read_block
+from extract.images.dataset import scan
+from extract.network.base import load_base
+from extract.network.engines import choose_engine
+from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
-from features.cores import cores
+from features.runtime.machine import cores
 
 TURNS = 3
 CASES = {"vgg16": 128, "mobilenetv2": 1024}  # backbone → images

@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import manifest, row
-from classify.adam import adam
-from classify.dense import head
-from classify.finetune import join
-from classify.network import BATCH, _epoch, batches
+from classify.networks.adam import adam
+from classify.networks.dense import head
+from classify.networks.finetune import join
+from classify.networks.training import BATCH, _epoch, batches
 from classify.validation import VALIDATION_SHARE
 from extract import extract
 from extract.backbones import backbone_named
-from extract.base import cut, import_keras, load_base
-from extract.forward import choose_device, compile_forward
-from extract.image import decode, squash
-from extract.tail import cut_below, tail_of
+from extract.images.decode import decode, squash
+from extract.network.base import cut, import_keras, load_base
+from extract.network.forward import choose_device, compile_forward
+from extract.network.tail import cut_below, tail_of
 from features import open_stack
 
 ROUNDS, FORWARD, LAYERS = 3, 32, 2  # FORWARD: stage one's batch

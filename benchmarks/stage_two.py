@@ -21,11 +21,11 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 
 from benchmarks.results import row
+from classify.classical.kernel import KernelSVC
+from classify.classical.search import search
 from classify.folds import folds
-from classify.kernel import KernelSVC
-from classify.search import search
 from features import open_stack
-from features.cores import cores
+from features.runtime.machine import cores
 
 SIZES = (250,)
 BARS = {"svm": 60, "logreg": 120}  # model → seconds

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.results import row, speed
 from classify import fit
-from classify.judge import paired_difference
+from classify.comparison.judge import paired_difference
 from extract import extract
 
 BASES: dict[str, dict[str, Any]] = {

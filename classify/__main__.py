@@ -9,9 +9,9 @@ from typing import Any
 
 from classify import MODELS, compare, fit, predict
 from classify.compare import table
-from features.cli import DONE_WITH_REJECTS, KEPT, add_door, interrupted, run
-from features.errors import shown
 from features.reader import POOLS
+from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, interrupted, run
+from features.runtime.errors import shown
 
 
 def main() -> int | None:

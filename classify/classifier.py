@@ -7,9 +7,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from classify.head import Head
+from classify.answers import Head
 from classify.saved import load_model
-from extract.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
+from extract.compute.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
 from features import Failed, Refused
 
 
@@ -52,7 +52,7 @@ class Classifier:
         """
         estimator, about = load_model(folder)
         if about["model"] == "scratch":
-            from classify.scratch import SIDE
+            from classify.networks.scratch import SIDE
 
             stages = [only_pixels(SIDE)]
         else:

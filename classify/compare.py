@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from classify.comparison.judge import judge, paired_difference
+from classify.comparison.wording import p_value, points
 from classify.fit import RUNS, model_named, open_stacks
-from classify.judge import judge, paired_difference
 from classify.models import MODELS, Model
 from classify.progress import Progress
 from classify.saved import write_json
 from classify.task import Task
 from classify.versions import versions
-from classify.wording import p_value, points
 from features import Failed, Stack
-from features.cli import command_line
-from features.errors import at_least
+from features.runtime.cli import command_line
+from features.runtime.errors import at_least
 
 
 def compare(
@@ -64,7 +64,7 @@ def compare(
         Failed: not one of the models could be fitted.
         KeyboardInterrupt: interrupted; a network that was being trained has the result of its best weights.
     """
-    from classify.report import write_report
+    from classify.comparison.report import write_report
 
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
     at_least(0, seed=seed)

@@ -5,9 +5,9 @@ from pathlib import Path
 from classify.models import MODELS, Model
 from classify.task import Task
 from features import Refused, Stack, open_stack
-from features.cli import command_line
-from features.errors import at_least, nearest
 from features.reader import POOLS, only_stack
+from features.runtime.cli import command_line
+from features.runtime.errors import at_least, nearest
 
 RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
 

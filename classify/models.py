@@ -45,7 +45,7 @@ class Model:
 def _logreg(seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    from classify.linear import SpanLinear
+    from classify.classical.linear import SpanLinear
 
     return SpanLinear(LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=1000), c=20.0)
 
@@ -53,13 +53,13 @@ def _logreg(seed: int) -> Any:
 def _linearsvm(seed: int) -> Any:
     from sklearn.svm import LinearSVC
 
-    from classify.linear import SpanLinear
+    from classify.classical.linear import SpanLinear
 
     return SpanLinear(LinearSVC(dual=True, max_iter=10_000, random_state=seed), c=0.5)
 
 
 def _svm(seed: int) -> Any:
-    from classify.kernel import KernelSVC
+    from classify.classical.kernel import KernelSVC
 
     return KernelSVC(C=10.0, gamma=0.5)
 
@@ -78,7 +78,7 @@ def import_xgboost() -> Any:
 
 def _xgboost(seed: int) -> Any:
     xgboost = import_xgboost()
-    from classify.trees import device
+    from classify.classical.trees import device
 
     return xgboost.XGBClassifier(
         n_estimators=200,
@@ -93,19 +93,19 @@ def _xgboost(seed: int) -> Any:
 
 
 def _dense(seed: int) -> Any:
-    from classify.dense import Dense
+    from classify.networks.dense import Dense
 
     return Dense(random_state=seed)
 
 
 def _finetune(seed: int) -> Any:
-    from classify.finetune import Finetune
+    from classify.networks.finetune import Finetune
 
     return Finetune(random_state=seed)
 
 
 def _scratch(seed: int) -> Any:
-    from classify.scratch import Scratch
+    from classify.networks.scratch import Scratch
 
     return Scratch(random_state=seed)
 

@@ -12,9 +12,9 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from classify.classifier import Classifier, Prediction
-from extract.dataset import image_files
+from extract.images.dataset import image_files
 from features import Failed, Refused
-from features.lock import check_writable
+from features.runtime.lock import check_writable
 
 Write = Callable[[Prediction], object]
 

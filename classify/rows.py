@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from features import Failed, Refused, Stack
-from features.errors import shown
+from features.runtime.errors import shown
 from features.writer import CHUNK_BYTES
 
 COLUMNS = 4096  # columns a block: wide enough for BLAS, 64 MB at 4,000 rows

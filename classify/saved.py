@@ -15,8 +15,8 @@ from classify.models import MODELS, import_xgboost
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
 from features.check import file_sha256
-from features.errors import listed
 from features.layout import HDF5_OWN, check_space
+from features.runtime.errors import listed
 from features.schema import made_by, recipe
 
 VERSION = 1  # of `model.json`
@@ -25,7 +25,11 @@ SCORES = ("result.json", "predictions.csv")  # what `fit` writes of a model once
 # Parts of Keras that run code which a model file brings along. Its safe mode refuses some of them.
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 # What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
-TRUSTED = ["classify.kernel.KernelSVC", "classify.linear.SpanLinear", "classify.outofcore.OutOfCore"]
+TRUSTED = [
+    "classify.classical.kernel.KernelSVC",
+    "classify.classical.linear.SpanLinear",
+    "classify.classical.outofcore.OutOfCore",
+]
 
 
 def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
@@ -137,7 +141,7 @@ def _load(folder: Path, about: dict[str, Any]) -> Any:
         estimator.load_model(folder / "model.ubj")
         return estimator
     if "model.keras" in about["files"]:
-        from extract.base import import_keras
+        from extract.network.base import import_keras
 
         strange = _strange_parts(folder / "model.keras")
         if strange:

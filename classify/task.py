@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from classify.checkpoint import Checkpoint
+from classify.comparison.scores import scores
 from classify.fusion import SideBySide, parts
 from classify.models import Model
+from classify.networks.checkpoint import Checkpoint
 from classify.rows import check_finite, pooled
-from classify.scores import scores
 from features import Refused, Stack
-from features.cores import cores
-from features.errors import listed
-from features.lock import check_writable
+from features.runtime.errors import listed
+from features.runtime.lock import check_writable
+from features.runtime.machine import cores
 from features.schema import UNLABELLED
 
 
@@ -69,7 +69,7 @@ class Task:
 
     def products(self) -> list[np.ndarray]:
         """Inner products of the flattened train rows, of each stack, computed once."""
-        from classify.gram import unit_products
+        from classify.classical.gram import unit_products
 
         if self._products is None:
             began = time.perf_counter()
@@ -82,8 +82,8 @@ class Task:
         self, model: Model, pool: str, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]
     ) -> Path:
         """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
-        from classify.classical import choose_path, fit_classical
-        from classify.judge import leading_score
+        from classify.comparison.judge import leading_score
+        from classify.fitting import choose_path, fit_classical
         from classify.saved import MODEL_FILES, load_model, recipes, save_model, write_json
 
         if not model.grid and isinstance(self.stack, SideBySide):
@@ -178,7 +178,7 @@ class Task:
 
     def _answers(self, estimator: Any, about: dict[str, Any], model: Model) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels and probabilities of the test rows, as `Head` gives them."""
-        from classify.head import Head
+        from classify.answers import Head
 
         if not model.grid:
             given = np.zeros((len(self.test), len(self.stack.label_names)))

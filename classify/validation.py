@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from classify.rows import row_chunks
-from extract.split import seeded_split
+from extract.images.split import seeded_split
 from features import Stack
 from features.schema import SPLITS
 

@@ -1,6 +1,6 @@
 """Which packages decide a model's numbers."""
 
-from features.versions import installed
+from features.runtime.versions import installed
 
 PACKAGES = ("numpy", "scikit-learn", "scipy", "xgboost", "xgboost-cpu", "keras", "tensorflow", "tensorflow-cpu")
 

@@ -5,14 +5,14 @@ import math
 import sys
 
 from extract import BACKBONES, extract
-from extract.augment import AUGMENTS
-from extract.engines import ENGINES, PRECISIONS
-from extract.image import FILTERS, RESIZES
+from extract.images.decode import FILTERS, RESIZES
+from extract.images.views import AUGMENTS
+from extract.network.engines import ENGINES, PRECISIONS
 from extract.stage import DEVICES
 from features import Failed, Refused, open_stack
-from features.cli import DONE_WITH_REJECTS, add_door, run
-from features.errors import shown
 from features.reader import STACKS
+from features.runtime.cli import DONE_WITH_REJECTS, add_door, run
+from features.runtime.errors import shown
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from features import Refused
-from features.errors import nearest
+from features.runtime.errors import nearest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from extract.augment import LEAST_SIDE, view_of
 from extract.backbones import Backbone, backbone_named
-from extract.base import weights_identity
-from extract.dataset import Listing
-from extract.image import decode, framed
-from extract.split import seeded_split
+from extract.images.dataset import Listing
+from extract.images.decode import decode, framed
+from extract.images.split import seeded_split
+from extract.images.views import LEAST_SIDE, view_of
+from extract.network.base import weights_identity
 from features.check import file_sha256
 from features.schema import SPLITS, UNLABELLED
 
@@ -142,7 +142,7 @@ class Recipe:
         """Decode an image file, as large as its views need it.
 
         Raises:
-            Unreadable: as `decode` and `framed` of `extract.image`.
+            Unreadable: as `decode` and `framed` of `extract.images.decode`.
         """
         share = LEAST_SIDE[self.augment] if self.views else 1.0
         image = decode(data, math.ceil(self.size / share) if self.decode == "scaled" else None)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.augment import AUGMENTS
 from extract.backbones import backbone_named
-from extract.base import weights_identity
-from extract.concerns import LEAKED, concerns
-from extract.dataset import Listing, scan
-from extract.engines import PRECISIONS
-from extract.image import FILTERS, RESIZES
-from extract.making import make_stack
+from extract.images.dataset import Listing, scan
+from extract.images.decode import FILTERS, RESIZES
+from extract.images.views import AUGMENTS
+from extract.network.base import weights_identity
+from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
-from extract.staleness import Recorded, image_changes, recipe_changes, refuse
+from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
+from extract.stack.make import make_stack
+from extract.stack.warnings import LEAKED, concerns
 from features import Failed, Refused, Stack, open_stack
-from features.cli import command_line
-from features.errors import listed
 from features.reader import STACKS
+from features.runtime.cli import command_line
+from features.runtime.errors import listed
 
 DEVICES = ("auto", "cpu", "gpu")
 

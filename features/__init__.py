@@ -2,7 +2,7 @@
 
 from features.check import info, verify
 from features.compression import compress
-from features.errors import Failed, Refused
 from features.reader import Stack, open_stack
+from features.runtime.errors import Failed, Refused
 
 __all__ = ["Failed", "Refused", "Stack", "compress", "info", "open_stack", "verify"]

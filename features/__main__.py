@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from features import compress, info, verify
-from features.cli import add_door, run
+from features.runtime.cli import add_door, run
 
 DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress}
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from features.disk import open_file
-from features.errors import Failed, listed
-from features.fields import RESTORE
 from features.reader import Stack, open_stack
+from features.runtime.disk import open_file
+from features.runtime.errors import Failed, listed
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
+from features.validate import RESTORE
 
 
 def info(stack: str) -> dict[str, Any]:

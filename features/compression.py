@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 
 from features.check import damaged_rows
-from features.cores import cores
-from features.disk import publish, sync
-from features.errors import Failed, Refused, shown
-from features.fields import FEW
 from features.layout import ALIGNMENT, HDF5_OWN, check_space
-from features.lock import writer_lock
 from features.reader import Stack, open_stack
+from features.runtime.disk import publish, sync
+from features.runtime.errors import Failed, Refused, shown
+from features.runtime.lock import writer_lock
+from features.runtime.machine import cores
 from features.schema import row_crc32, row_fields
+from features.validate import FEW
 from features.writer import layout_path
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything

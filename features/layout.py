@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from features.disk import sync
-from features.errors import Failed
+from features.runtime.disk import sync
+from features.runtime.errors import Failed
 from features.schema import FORMAT, VERSION, row_fields
 
 ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it

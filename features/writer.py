@@ -10,11 +10,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from features.disk import pread_all, publish, pwrite_all, sync
-from features.errors import Failed
-from features.fields import check_fields, check_root
 from features.layout import lay_out, offsets
+from features.runtime.disk import pread_all, publish, pwrite_all, sync
+from features.runtime.errors import Failed
 from features.schema import STATES, fingerprint, row_crc32
+from features.validate import check_fields, check_root
 
 CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
 

@@ -1,21 +1,33 @@
 """Tiny real things to test with: photos, stacks, and commands run as a user runs them."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from PIL import Image
 
-from features.disk import publish
 from features.layout import lay_out
+from features.runtime.disk import publish
 from features.schema import SPLITS
 from features.writer import StackWriter, layout_path, partial_path
 
 REPO = Path(__file__).resolve().parents[1]
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "u1")
+PHOTO = Image.fromarray(NOISE)
+# Another process that holds the lock of a stack until its stdin is closed.
+HOLD = """
+import pathlib, sys
+from features.runtime.lock import writer_lock
+with writer_lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def photos(root: Path, classes: int = 3, each: int = 6, side: int = 40, seed: int = 0) -> Path:
@@ -107,3 +119,39 @@ def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [sys.executable, "-m", *map(str, words)], cwd=cwd, env=environment(**env), capture_output=True, text=True
     )
+
+
+def copies(root: Path, *paths: str) -> Path:
+    """Small image files at these paths below root."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(root / path)
+    return root
+
+
+def csv(root: Path, text: str, encoding: str = "utf-8") -> str:
+    """A manifest in root, beside images a.png … d.png."""
+    copies(root, "a.png", "b.png", "c.png", "d.png")
+    (root / "list.csv").write_text(text, encoding)
+    return str(root / "list.csv")
+
+
+def food(root: Path) -> Path:
+    copies(root, *(f"images/{label}/{i}.jpg" for label in ("soup", "pie") for i in range(3)))
+    (root / "meta").mkdir()
+    (root / "meta" / "classes.txt").write_text("pie\nsoup\n")
+    (root / "meta" / "train.txt").write_text("soup/0\nsoup/2\npie/1\npie/0\n")
+    (root / "meta" / "test.txt").write_text("soup/1\npie/2\n")
+    return root
+
+
+def rows_of(path: Path) -> dict[str, bytes]:
+    """The bytes of every dataset but the clock's, read with h5py alone."""
+    with h5py.File(path, "r") as file:
+        return {name: file[name][()].tobytes() for name in file if name not in ("extract_seconds", "label_names")}
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **how: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_dataset import csv, food
-from tiny import contents, photos, stack
+from tiny import contents, csv, food, photos, stack
 
-from extract.concerns import LEAKED, concerns
-from extract.dataset import scan
-from extract.staleness import Recorded
+from extract.images.dataset import scan
+from extract.stack.changes import Recorded
+from extract.stack.warnings import LEAKED, concerns
 from features import Refused, open_stack, verify
 from features.check import file_sha256
 

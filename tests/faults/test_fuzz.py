@@ -43,8 +43,8 @@ READ_ALL = (
 from pathlib import Path
 import numpy as np
 from extract.backbones import BACKBONES
-from extract.dataset import Listing
-from extract.pipeline import read_block
+from extract.images.dataset import Listing
+from extract.compute.pipeline import read_block
 from extract.recipe import Recipe
 
 def one(path):

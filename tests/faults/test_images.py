@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_image import NOISE, PHOTO, encoded
-from tiny import REPO, environment, photos
+from tiny import NOISE, PHOTO, REPO, encoded, environment, photos
 
-from extract.augment import view_of
-from extract.image import MOST_PIXELS, Unreadable, decode, is_animated, read_file, squash
+from extract.images.decode import MOST_PIXELS, Unreadable, decode, is_animated, read_file, squash
+from extract.images.views import view_of
 from features import open_stack, verify
 
 HTML = b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>"
@@ -171,8 +170,8 @@ WITHOUT_ROOT = """
 import os, sys
 from pathlib import Path
 from extract.backbones import BACKBONES
-from extract.dataset import scan
-from extract.pipeline import read_block
+from extract.images.dataset import scan
+from extract.compute.pipeline import read_block
 from extract.recipe import Recipe
 from features import Refused
 if os.getuid() == 0:
@@ -222,10 +221,10 @@ def test_files_that_this_user_may_not_read(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypatch: pytest.MonkeyPatch) -> None:
     """17: replaced after it was read: read again, so that its row is of the file that is there. Deleted: rejected."""
-    import extract.settle
+    import extract.compute.local
 
     data = photos(tmp_path / "photos", classes=2, each=8)
-    fill = extract.settle.fill
+    fill = extract.compute.local.fill
 
     def disturbed(*arguments):
         found = fill(*arguments)
@@ -235,7 +234,7 @@ def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypat
             (data / "class1" / "4.png").unlink()
         return found
 
-    monkeypatch.setattr(extract.settle, "fill", disturbed)
+    monkeypatch.setattr(extract.compute.local, "fill", disturbed)
     told = extracted(data, "--max-bad", "50")
     assert "2 images changed during the run and are read again: class0/2.png, class1/4.png\n" in told.err
     assert told.code == 3

@@ -15,18 +15,19 @@ from sklearn.svm import LinearSVC
 from test_fuzz import OPEN_ALL, said_of
 from tiny import attributes, contents, photos, stack
 
-from classify import MODELS, fit, limits
-from classify.linear import SpanLinear
+from classify import MODELS, fit
+from classify.classical import memory as limits
+from classify.classical.linear import SpanLinear
 from classify.saved import load_model
 from extract.backbones import BACKBONES
-from extract.base import imagenet_file, import_keras, load_base
-from extract.dataset import scan
-from extract.forward import compile_forward
-from extract.pipeline import fill
+from extract.compute.pipeline import fill
+from extract.images.dataset import scan
+from extract.network.base import imagenet_file, import_keras, load_base
+from extract.network.forward import compile_forward
 from extract.recipe import Recipe
 from features import Failed, Refused, open_stack
-from features.disk import publish
 from features.layout import lay_out
+from features.runtime.disk import publish
 from features.writer import StackWriter, layout_path, partial_path
 
 
@@ -260,7 +261,7 @@ def hostile_configuration(folder: Path) -> None:
     ids=["pickle", "lambda", "function", "trees"],
 )
 def test_a_model_file_that_would_run_code(tmp_path: Path, attack, kind: str, message: str) -> None:
-    """43: refused, and nothing ran. (A hostile skops file: tests/test_classifiers.py.)"""
+    """43: refused, and nothing ran. (A hostile skops file: tests/classify/test_classifiers.py.)"""
     attack(tmp_path)
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.glob("model.*")}
     about = {"model": kind, "seed": 0, "command": "make classify MODEL=svm", "network": {}, "files": files}

@@ -15,13 +15,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_kill import rows_of
-from test_lock import HOLD
-from tiny import REPO, begin, contents, environment, flip, photos, put, stack
+from tiny import HOLD, REPO, begin, contents, environment, flip, photos, put, rows_of, stack
 
 from features import Failed, compress, open_stack, verify
 from features.layout import offsets
-from features.lock import writer_lock
+from features.runtime.lock import writer_lock
 from features.writer import StackWriter, partial_path
 
 # The real lock, layout, pipeline and writer over a sum of pixels, killed in every step that changes the disk: run in
@@ -32,17 +30,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 from extract.backbones import BACKBONES
-from extract.dataset import scan
-from extract.pipeline import fill
+from extract.images.dataset import scan
+from extract.compute.pipeline import fill
 from extract.recipe import Recipe
-from extract.split import seeded_split
+from extract.images.split import seeded_split
 from features import open_stack
-from features.disk import publish
+from features.runtime.disk import publish
 from features.layout import lay_out
-from features.lock import writer_lock
+from features.runtime.lock import writer_lock
 from features.writer import StackWriter, layout_path, partial_path
-from test_kill import rows_of
-from tiny import attributes
+from tiny import attributes, rows_of
 
 listing, folder = scan(sys.argv[1]), Path(sys.argv[2])
 recipe = Recipe(listing, BACKBONES["vgg16"], "random", "block5_pool", size=8, seed=0)
@@ -177,8 +174,8 @@ def test_a_disk_without_a_free_byte(small_disk: Path) -> None:
     with open(small_disk / "filler", "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
             file.write(bytes(4096))
-    program = "from features import cli; from features.lock import writer_lock; from features.layout import lay_out;"
-    program += "from pathlib import Path; from tiny import *\n"
+    program = "from features.runtime import cli; from features.runtime.lock import writer_lock\n"
+    program += "from features.layout import lay_out; from pathlib import Path; from tiny import *\n"
     program += "def main():\n with writer_lock(Path('a.h5')): begin(Path('a.h5'), contents())\ncli.run(main)"
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -1,0 +1,101 @@
+"""A saved model's answers to rows, in blocks of one shape: a row's bits then do not depend on its neighbours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from classify.rows import unit_rows
+from features.reader import pool_rows
+
+ROWS = 256  # of a block at most, and …
+BLOCK_BYTES = 64 << 20  # … what it may take
+
+Answers = tuple[np.ndarray, np.ndarray | None]  # labels (k,), and probabilities (k, all classes) float64 if there are
+
+
+class Head:
+    """What a saved model makes of rows, those of each of its stacks beside the others.
+
+    BLAS rounds the last bit of a row's products one way in a block of 256 rows and another way alone. So classical
+    models get their rows in blocks of one shape, padded with zeros, here and when they are scored; networks pad their
+    own batches.
+
+    Args:
+        estimator, about: as of `load_model`.
+
+    Attributes:
+        rows: of a block.
+    """
+
+    def __init__(self, estimator: Any, about: dict[str, Any]) -> None:
+        self.estimator = estimator
+        self.network = "network" in about
+        self.classes, self.count = np.array(about["classes"]), len(about["label_names"])
+        # The two networks that take rows as they are do their own pooling.
+        self.pool = "flatten" if about["model"] in ("finetune", "scratch") else about["pool"]
+        self.shapes = [tuple(made["feature_shape"]) for made in about["recipes"]]
+        self.weights = about.get("weights") or [1 / len(self.shapes)] * len(self.shapes)
+        width = sum(int(np.prod(shape)) for shape in self.shapes)
+        self.rows = ROWS
+        while self.rows > 1 and 4 * width * self.rows > BLOCK_BYTES:
+            self.rows //= 2
+
+    def __call__(self, parts: Sequence[np.ndarray]) -> Answers:
+        """Labels and probabilities of rows.
+
+        Args:
+            parts: (k, width) float32 of each stack, as stage one gives them; of pixels for the from-scratch network.
+
+        Returns:
+            (k,) int64 indices of `label_names`, and (k, classes) float64, zero for classes that train had none of;
+            None where a class was too small to calibrate on.
+        """
+        if not len(parts[0]):
+            return np.empty(0, "i8"), np.empty((0, self.count))
+        pieces = [slice(start, start + self.rows) for start in range(0, len(parts[0]), self.rows)]
+        labels, given = zip(*(self._block([part[piece] for part in parts]) for piece in pieces), strict=True)
+        return np.concatenate(labels), None if given[0] is None else np.concatenate(given)
+
+    def _block(self, parts: Sequence[np.ndarray]) -> Answers:
+        count = len(parts[0])
+        found: np.ndarray
+        given: np.ndarray | None
+        if self.network:
+            from classify.networks.training import probabilities
+
+            given = probabilities(self.estimator.model_, self._joined(parts))
+            found = given.argmax(axis=1)
+        else:
+            whole = [np.zeros((self.rows, part.shape[1]), part.dtype) for part in parts]
+            for padded, part in zip(whole, parts, strict=True):
+                padded[:count] = part
+            found, given = _answers(self.estimator, self._joined(whole))
+            found, given = found[:count], None if given is None else given[:count]
+        if given is None:
+            return self.classes[found], None
+        probabilities_of_all = np.zeros((count, self.count))
+        probabilities_of_all[:, self.classes] = given
+        return self.classes[found], probabilities_of_all
+
+    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The rows as the model takes them; of several stacks as `SideBySide` puts them."""
+        if self.pool != "flatten":
+            return np.hstack([pool_rows(x, shape[-1], self.pool) for x, shape in zip(parts, self.shapes, strict=True)])
+        if len(parts) == 1:
+            return parts[0]
+        return np.hstack([unit_rows(x) * np.float32(np.sqrt(w)) for x, w in zip(parts, self.weights, strict=True)])
+
+
+def _answers(estimator: Any, X: np.ndarray) -> Answers:
+    """Labels (k,) 0…k−1 and probabilities of a classical model, None where it has none."""
+    from classify.classical.calibration import NoProbabilities, tempered
+
+    if hasattr(estimator, "decide"):  # a kernel, which is all the work, serves both
+        labels, decisions = estimator.decide(X)
+        return labels, None if estimator.temperature_ is None else tempered(estimator, decisions)
+    labels = np.asarray(estimator.predict(X))
+    try:
+        return labels, np.asarray(estimator.predict_proba(X), np.float64)
+    except NoProbabilities:
+        return labels, None

@@ -1,0 +1,132 @@
+"""Decisions about rows held out: what candidates are chosen by, and probabilities fitted on."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+from classify.folds import Splits
+from classify.versions import versions
+from features.runtime.cluster import all_fit, connect, other_versions
+
+
+class HeldOut(NamedTuple):
+    """What models said of the rows that each had not seen, fold after fold.
+
+    Attributes:
+        rows: (m,) indices of those rows; with augmented views not all there are.
+        predicted: (m,) labels.
+        decisions: (m,) or (m, classes) decisions.
+        ends: where each fold ends in them.
+        converged: whether every fold's solver did.
+    """
+
+    rows: np.ndarray
+    predicted: np.ndarray
+    decisions: np.ndarray
+    ends: list[int]
+    converged: bool
+
+
+def cross_fit(
+    estimators: Sequence[Any],
+    space: np.ndarray,
+    y: np.ndarray,
+    splits: Splits,
+    jobs: int = 1,
+    done: Callable[[int], object] = lambda fits: None,
+) -> list[HeldOut]:
+    """Fit estimators to the train part of every fold.
+
+    Folds and estimators run side by side in threads: the solvers of scikit-learn release the interpreter. Each takes
+    its rows out of one shared matrix, and several estimators share what was taken. BLAS gets the cores that are left.
+    On Dask (`over`) joblib sends the matrix to the workers once, and what was found comes back.
+
+    Args:
+        estimators: unfitted, alike but for their penalty `C`; those that can start warm walk along it.
+        space: (n, r) rows, or (n, n) kernel where the estimators take one.
+        y: (n,) labels.
+        splits: (train, held-out) indices of each fold, at least one.
+        jobs: threads.
+        done: told how many more fits were done, fold by fold.
+
+    Returns:
+        of each estimator.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils.parallel import Parallel, delayed
+    from threadpoolctl import threadpool_limits
+
+    walks = "warm_start" in estimators[0].get_params()
+    parts = 1 if walks else min(len(estimators), -(-4 * jobs // len(splits)))
+    tasks = [(fold, part) for fold in splits for part in np.array_split(np.arange(len(estimators)), parts)]
+    with threadpool_limits(max(1, jobs // len(tasks)), "blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        answers = []
+        for found in Parallel(n_jobs=min(jobs, len(tasks)), prefer="threads", return_as="generator")(
+            delayed(_fit_fold)([estimators[i] for i in part], space, y, *fold, walks) for fold, part in tasks
+        ):
+            answers.append(found)
+            done(len(found))
+    found = []
+    for i in range(len(estimators)):
+        mine = [a[list(part).index(i)] for a, (_, part) in zip(answers, tasks, strict=True) if i in part]
+        predicted, decisions, converged = zip(*mine, strict=True)
+        held = [rows for _, rows in splits]
+        ends = np.cumsum([len(rows) for rows in held]).tolist()
+        found.append(
+            HeldOut(np.concatenate(held), np.concatenate(predicted), np.concatenate(decisions), ends, all(converged))
+        )
+    return found
+
+
+@contextmanager
+def over(dask: str | None, jobs: int) -> Iterator[int]:
+    """Have joblib run jobs in threads here, or on a Dask cluster; yields how many run at a time.
+
+    Args:
+        dask: as of `fit`.
+        jobs: threads here.
+
+    Raises:
+        Refused, Failed: there is no such cluster, or a worker of it has other versions; see `connect`.
+    """
+    from joblib import parallel_config
+
+    if dask is None:
+        with parallel_config("threading"):
+            yield jobs
+        return
+    with connect(dask) as client:
+        all_fit(client, _unfit, versions())
+        with parallel_config("dask", client=client):
+            yield sum(client.nthreads().values())
+
+
+def _unfit(here: dict[str, str]) -> str:
+    return other_versions(here, versions())
+
+
+def _fit_fold(
+    estimators: Sequence[Any],
+    space: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    held: np.ndarray,
+    walks: bool,
+) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """(predicted, decisions, whether it converged) of each estimator on one fold's held-out rows."""
+    pairwise = get_tags(estimators[0]).input_tags.pairwise
+    seen, unseen = (space[np.ix_(rows, train)] if pairwise else space[rows] for rows in (train, held))
+    answers = []
+    fitted = clone(estimators[0])
+    for estimator in estimators:
+        fitted = fitted.set_params(C=estimator.C, warm_start=True) if walks else clone(estimator)
+        fitted.fit(seen, y[train])
+        steps, most = np.max(getattr(fitted, "n_iter_", 0)), fitted.max_iter
+        answers.append((fitted.predict(unseen), fitted.decision_function(unseen), bool(most < 0 or steps < most)))
+    return answers

@@ -1,0 +1,146 @@
+"""Every hyper-parameter of a classifier by cross-validation inside the train rows, on one matrix of inner products."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from classify.classical.crossfit import HeldOut, cross_fit, over
+from classify.classical.gram import unit_products
+from classify.folds import Splits
+from classify.fusion import SideBySide, combined, weightings
+from classify.rows import shape
+
+PENALTIES = ("c", "C")
+# Candidates that score the same: the most regularised wins, the smallest C, then the smallest γ, then even weights.
+
+
+class Searched(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        params: the best settings.
+        weights: the best weights of stacks side by side, else None.
+        held_out: what models of these settings said of held-out rows; None for trees.
+        products: (n, n) of the rows under these weights, None where rows are not wide.
+        table: `params`, `mean` and `scores` (of each fold) of all candidates, in the order they were tried.
+    """
+
+    params: dict[str, Any]
+    weights: tuple[float, ...] | None
+    held_out: HeldOut | None
+    products: np.ndarray | None
+    table: list[dict[str, Any]]
+
+
+def search(
+    estimator: Any,
+    grid: Mapping[str, Sequence[float]],
+    X: Any,
+    y: np.ndarray,
+    splits: Splits,
+    products: Sequence[np.ndarray] | None = None,
+    balance: bool = False,
+    jobs: int = 1,
+    dask: str | None = None,
+) -> Searched:
+    """Score every combination of a grid, and of weights where rows are of several stacks, on the same folds.
+
+    Args:
+        estimator: `SpanLinear` or `KernelSVC`, unfitted.
+        grid: settings → values; its penalty, `c` or `C`, is walked along inside each combination of the others.
+        X: (n, d) array or `Stack`.
+        y: (n,) int64 class indices.
+        splits: (train, held-out) indices of each fold, as of `folds`.
+        products: (n, n) `unit_products` of X, of each stack if there are several; by default computed where needed.
+        balance: score balanced accuracy instead of accuracy.
+        jobs: threads.
+        dask: where fits run, as of `fit`; else here.
+    """
+    penalty = next(name for name in grid if name in PENALTIES)
+    others = [name for name in grid if name != penalty]
+    fused = isinstance(X, SideBySide)
+    weighting: Sequence[Any] = weightings(len(X.parts)) if fused else [None]
+    total = len(weighting) * int(np.prod([len(values) for values in grid.values()]))
+    if products is None and (shape(X)[0] < shape(X)[1] or "gamma" in grid):
+        products = [unit_products(part) for part in (X.parts if fused else [X])]
+    table: list[dict[str, Any]] = []
+    best: tuple[Any, ...] = ()
+    with over(dask, jobs) as jobs, Progress(total, len(splits)) as progress:
+        for weights in weighting:
+            rows = X.weighted(weights) if fused else X
+            shared = None if products is None else combined(products, weights) if weights else products[0]
+            for values in product(*(grid[name] for name in others)):
+                fixed = dict(zip(others, values, strict=True))
+                candidates = [clone(estimator).set_params(**fixed, **{penalty: c}) for c in sorted(grid[penalty])]
+                scale = candidates[0].scale(rows, shared)
+                plain = [candidate.plain(scale) for candidate in candidates]
+                space = candidates[0].space(rows, shared)
+                answers = cross_fit(plain, space, y, splits, jobs, progress.update)
+                del space
+                for candidate, answer in zip(candidates, answers, strict=True):
+                    params = {penalty: getattr(candidate, penalty), **fixed}
+                    scores = fold_scores(answer, y, balance)
+                    entry: dict[str, Any] = {"params": params, "mean": float(np.mean(scores)), "scores": scores}
+                    entry |= {"weights": weights} if weights else {}
+                    table.append(entry | {"converged": answer.converged})
+                    uneven = float(np.ptp(weights)) if weights else 0.0
+                    rank = (-round(entry["mean"], 9), params[penalty], *values, uneven)
+                    if not best or rank < best[0]:
+                        best = (rank, params, weights, answer)
+                    progress.best(-best[0][0], best[1])
+    _, params, weights, held_out = best
+    shared = None if products is None else combined(products, weights) if weights else products[0]
+    return Searched(params, weights, held_out, shared, table)
+
+
+def fold_scores(answer: HeldOut, y: np.ndarray, balance: bool) -> list[float]:
+    """Accuracy, or balanced accuracy, of each fold's held-out rows."""
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+    score = balanced_accuracy_score if balance else accuracy_score
+    pieces = zip(np.split(answer.rows, answer.ends[:-1]), np.split(answer.predicted, answer.ends[:-1]), strict=True)
+    return [float(score(y[rows], predicted)) for rows, predicted in pieces]
+
+
+def settings(score: float, params: Mapping[str, Any]) -> str:
+    """A score and the settings that reached it, in words."""
+    return f"{score:.2%} with " + ", ".join(f"{name} = {value:g}" for name, value in params.items())
+
+
+class Progress:
+    """A bar on a terminal, and in any case a line at the end, on stderr."""
+
+    def __init__(self, candidates: int, folds: int) -> None:
+        self.candidates, self.folds = candidates, folds
+
+    def __enter__(self) -> "Progress":
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=self.candidates * self.folds, unit="fits", disable=None, dynamic_ncols=True)
+        self._began = time.perf_counter()
+        self._found = ""
+        return self
+
+    def update(self, fits: int) -> None:
+        """So many more fits are done."""
+        self._bar.update(fits)
+
+    def best(self, score: float, params: Mapping[str, Any]) -> None:
+        """These settings are the best so far."""
+        self._found = settings(score, params)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._bar.close()
+        if kind is None:
+            seconds = time.perf_counter() - self._began
+            fits = self.candidates * self.folds
+            print(
+                f"{self.candidates} candidates × {self.folds} folds in {seconds:.1f} s ({fits / seconds:.1f} fits/s); "
+                f"best inside train: {self._found}",
+                file=sys.stderr,
+            )

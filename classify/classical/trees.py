@@ -1,0 +1,108 @@
+"""XGBoost: how many trees, which settings, on which device."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.class_weight import compute_sample_weight
+
+from classify.classical.crossfit import over
+from classify.classical.search import settings
+from classify.folds import Splits
+
+MOST_TREES = 1000
+PATIENCE = 20  # trees without a lower loss before boosting stops
+FACTOR = 3  # each round of halving keeps one in so many candidates, and gives them so many times the trees
+FEWEST_TREES = 20  # of the first round
+
+
+def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, check: np.ndarray, balance: bool) -> Any:
+    """Fit an XGBClassifier with as many trees as rows put aside ask for.
+
+    Trees are added to the train part until the log loss of the others has not fallen for 20 of them; then the number
+    at which it was least is grown on all rows.
+
+    Args:
+        estimator: unfitted; without rows to check on, its own `n_estimators` are grown.
+        X: (n, d) rows.
+        y: (n,) int64 class indices 0…k−1.
+        train, check: indices of the rows to grow on and to check on.
+        balance: whether every class weighs the same.
+    """
+    weights = compute_sample_weight("balanced", y) if balance else np.ones(len(y))
+    if len(check) and len(np.unique(y[train])) == len(np.unique(y)):
+        probe = clone(estimator).set_params(n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE)
+        told: dict[str, Any] = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
+        probe.fit(X[train], y[train], sample_weight=weights[train], verbose=False, **told)
+        estimator.set_params(n_estimators=probe.best_iteration + 1)
+        print(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside", file=sys.stderr)
+    return estimator.fit(X, y, sample_weight=weights)
+
+
+def search_trees(
+    estimator: Any,
+    grid: Mapping[str, Sequence[float]],
+    X: np.ndarray,
+    y: np.ndarray,
+    splits: Splits,
+    balance: bool,
+    dask: str | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The best settings by successive halving: all with few trees, the best third with three times as many, and so on.
+
+    Args:
+        estimator, X, y, balance: as of `fit_trees`.
+        grid: settings → values.
+        splits: (train, held-out) indices of each fold.
+        dask: where fits run, as of `fit`; else here.
+
+    Returns:
+        the best settings, and `params`, `mean` and `scores` (of each fold) of every candidate in every round.
+    """
+    began = time.perf_counter()
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+    from sklearn.model_selection import HalvingGridSearchCV
+
+    # One core a fit and the fits side by side: a tree's short parallel steps would mostly wait for each other.
+    halving = HalvingGridSearchCV(
+        clone(estimator).set_params(n_jobs=1),
+        dict(grid),
+        resource="n_estimators",
+        factor=FACTOR,
+        min_resources=FEWEST_TREES,
+        max_resources=estimator.n_estimators,
+        cv=splits,
+        scoring="balanced_accuracy" if balance else "accuracy",
+        refit=False,
+    )
+    with over(dask, estimator.n_jobs) as jobs:
+        halving.set_params(n_jobs=jobs).fit(
+            X, y, sample_weight=compute_sample_weight("balanced", y) if balance else np.ones(len(y))
+        )
+    found = halving.cv_results_
+    table = [
+        {
+            "params": params,
+            "mean": float(found["mean_test_score"][i]),
+            "scores": [float(found[f"split{fold}_test_score"][i]) for fold in range(len(splits))],
+        }
+        for i, params in enumerate(found["params"])
+    ]
+    best = {name: value for name, value in halving.best_params_.items() if name in grid}
+    print(
+        f"{halving.n_candidates_[0]} candidates, halved to {halving.n_candidates_[-1]}, × {len(splits)} folds in "
+        f"{time.perf_counter() - began:.1f} s; best inside train: {settings(halving.best_score_, best)}",
+        file=sys.stderr,
+    )
+    return best, table
+
+
+def device() -> str:
+    """`cuda` where XGBoost was built for it and there is a GPU, else `cpu`."""
+    from xgboost import build_info
+
+    return "cuda" if build_info().get("USE_CUDA") and list(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

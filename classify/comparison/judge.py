@@ -1,0 +1,85 @@
+"""Models that answered the same test rows: what each is worth, and whether it differs from the baseline."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.comparison.scores import Predictions, read_predictions, scores
+from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
+from features import Failed
+
+BASELINE = "dense"  # what the others are tested against; where it is not compared, the first model asked for
+IMBALANCE = 3  # the largest class over the smallest beyond which balanced accuracy decides who is best
+
+
+def judge(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, Predictions]]:
+    """Score models that answered the same test rows, and test each against the baseline.
+
+    Args:
+        folders: model → its folder, with `result.json` and `predictions.csv`.
+
+    Returns:
+        the models' results, best first, each with what the comparison adds to it, and what each model predicted.
+
+    Raises:
+        Failed: a model answered other rows than the first.
+    """
+    results = {name: json.loads((folder / "result.json").read_text()) for name, folder in folders.items()}
+    said = {
+        name: read_predictions(folders[name] / "predictions.csv", result["label_names"])
+        for name, result in results.items()
+    }
+    first = next(iter(said))
+    y = said[first].y
+    if strangers := [n for n, p in said.items() if p.paths != said[first].paths or (p.y != y).any()]:
+        raise Failed(f"{strangers[0]} answered other test rows than {first}; the two cannot be compared")
+    base = list(said).index(BASELINE if BASELINE in said else first)
+    right = np.column_stack([p.right for p in said.values()])
+    sizes = np.bincount(y)
+    present = np.flatnonzero(sizes)
+    p_values = [mcnemar(right[:, i], right[:, base]) for i in range(len(said))]
+    others = [i for i in range(len(said)) if i != base]
+    adjusted = dict(zip(others, holm([p_values[i] for i in others]), strict=True))
+    lead = results[first].get("leads_by") or leading_score(y)
+    rows = []
+    for i, (name, result) in enumerate(results.items()):
+        against = {
+            "difference": float(right[:, i].mean() - right[:, base].mean()),
+            "difference_interval": difference_interval(right[:, i], right[:, base]),
+            "mcnemar_p": p_values[i],
+            "mcnemar_holm_p": adjusted.get(i),
+        }
+        rows.append(
+            result
+            | scores(y, said[name].predicted, len(result["label_names"]), said[name].proba)
+            | {
+                "accuracy_interval": share_interval([right[:, i].sum()], [len(y)]),
+                "balanced_accuracy_interval": share_interval(np.bincount(y, right[:, i])[present], sizes[present]),
+                "baseline": list(said)[base],
+                "leads_by": lead,
+                **(against if i != base else dict.fromkeys(against)),
+            }
+        )
+    rows.sort(key=lambda row: (-row[lead], -row["macro_f1"]))
+    return rows, said
+
+
+def paired_difference(one: Path, other: Path) -> tuple[float, tuple[float, float]]:
+    """How much more often one model is right than another on the same test rows, and the 95 % interval of that.
+
+    Args:
+        one, other: the models' folders.
+    """
+    names = json.loads((one / "result.json").read_text())["label_names"]
+    said = [read_predictions(folder / "predictions.csv", names) for folder in (one, other)]
+    a, b = (p.right for p in said)
+    return float(a.mean() - b.mean()), difference_interval(a, b)
+
+
+def leading_score(y: np.ndarray) -> str:
+    """`accuracy`, or `balanced_accuracy` where one class of `y` has more than three times the rows of another."""
+    sizes = np.unique(y, return_counts=True)[1]
+    return "balanced_accuracy" if sizes.max() > IMBALANCE * sizes.min() else "accuracy"

@@ -1,0 +1,228 @@
+"""The comparison as one HTML file that needs nothing else: no network, no script, light and dark."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from classify.classical.search import PENALTIES
+from classify.comparison import figures
+from classify.comparison.scores import Predictions
+from classify.comparison.statistics import confused_pairs, reliability
+from classify.comparison.wording import FORMATS, THIN, verdict
+from classify.fusion import parts
+from classify.rows import unit_rows
+from extract.images.decode import Unreadable, decode, framed, read_file
+from features import Stack
+from features.schema import recipe
+
+PAIRS, PHOTOS = 6, 4  # confused pairs shown, and photos of each
+PHOTO_SIDE = 160  # pixels
+REACH = 0.15  # an axis goes so far below the best: a model further off would squash all others, and becomes an arrow
+MAPPED = 1500  # rows on the map: t-SNE takes seconds for so many, and more would hide each other
+
+
+def write_report(
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    failed: Sequence[dict[str, Any]],
+    predictions: Mapping[str, Predictions],
+    test: Stack,
+    seed: int,
+) -> Path:
+    """Write the report of a comparison.
+
+    Args:
+        path: the file to write.
+        rows: of `compare.json`, best first.
+        failed: `model`, `title` and `failed`, the reason, of the models that have no row.
+        predictions: model → what it said of the test rows.
+        test: the test rows.
+        seed: of the map, and printed.
+
+    Returns:
+        path.
+    """
+    names = test.label_names
+    best = rows[0]
+    said = predictions[best["model"]]
+    pairs = pairs_with_photos(best, predictions, test)
+    top = heat_top(rows)
+    differences = [end for row in rows for end in row["difference_interval"] or ()]
+    context = {
+        "rows": rows,
+        "failed": failed,
+        "verdict": verdict(rows),
+        "names": names,
+        "parts": parts(test),
+        "recipe": recipe,
+        "key": test.key,
+        "seed": seed,
+        "versions": {
+            "Versions, features": json.loads(test.attrs.get("versions", "{}")),
+            "Versions, models": best.get("versions", {}),
+        }.items(),
+        "gained": any(row.get("views_interval") for row in rows),
+        "chance_loss": np.log(len(names)),
+        "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]], best["accuracy_interval"][0]),
+        "difference_axis": axis([0.0, *differences], min([0.0, *differences[:1]])),
+        "pairs": pairs,
+        "photos": any(pair["photos"] for pair in pairs),
+        "root": test.attrs.get("dataset_root", ""),
+        "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
+        "heat_top": top,
+        "heat_maps": [(row, figures.heat(np.array(row["confusion"]), names, top)) for row in rows],
+        "searches": [(row, searched(row)) for row in rows if row.get("search")],
+        "histories": [(row, *learning(row["history"])) for row in rows if row.get("history", {}).get("loss")],
+        "reliability": [
+            (row, figures.reliability_curve(reliability(p.y, p.proba)))
+            for row in rows
+            if (p := predictions[row["model"]]).proba is not None
+        ],
+        "map": placed(test, said, seed),
+        "levels": figures.LEVELS,
+        "named": figures.NAMED,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FORMATS | {"readable": figures.readable}
+    environment.globals |= FORMATS | {"THIN": THIN}
+    path.write_text(environment.get_template("report.html.jinja").render(context), encoding="utf-8")
+    return path
+
+
+def axis(values: Sequence[float], kept: float) -> dict[str, Any]:
+    """An axis that holds the values, but for those further than REACH below the greatest and below `kept`, one of them.
+
+    Returns:
+        its round `ticks`, and `at`, value → percent of the way along it.
+    """
+    marks = figures.ticks(max(min(values), min(max(values) - REACH, kept)), max(values))
+    return {"ticks": marks, "at": figures.linear(marks[0], marks[-1], 0, 100)}
+
+
+def heat_top(rows: Sequence[dict[str, Any]]) -> float:
+    """The largest share of a class's rows that any model takes for one other class: where all heat maps' scale ends."""
+    top = 0.0
+    for row in rows:
+        confusion = np.array(row["confusion"])
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        np.fill_diagonal(shares, 0)
+        top = max(top, float(shares.max()))
+    return top
+
+
+def learning(history: Mapping[str, Sequence[float]]) -> tuple[Any, Any, int]:
+    """Curves of loss and accuracy, and the index of the least validation loss; of train loss, if none was held out."""
+    best = int(np.argmin(history["val_loss"] or history["loss"]))
+    loss = figures.curves(history["loss"], history["val_loss"], best, "Loss")
+    return loss, figures.curves(history["accuracy"], history["val_accuracy"], best, "Accuracy"), best
+
+
+def searched(row: Mapping[str, Any]) -> Any:
+    """What a search found, as a curve along one setting or a heat map over two; None of XGBoost's, which has rounds."""
+    best = row["best"]
+    table = [entry for entry in row["search"] if entry.get("weights") == row.get("weights")]
+    if not any(name in best for name in PENALTIES):
+        return None
+    names = list(best)
+    axes = [sorted({entry["params"][name] for entry in table}) for name in names]
+    scores = np.zeros([len(axis) for axis in axes] + [len(table[0]["scores"])])
+    for entry in table:
+        place = tuple(axis.index(entry["params"][name]) for axis, name in zip(axes, names, strict=True))
+        scores[place] = entry["scores"]
+    if len(names) == 1:
+        return figures.search_curve(scores, axes[0], axes[0].index(best[names[0]]), names[0])
+    chosen = axes[1].index(best[names[1]]), axes[0].index(best[names[0]])
+    return figures.search_heat(scores.mean(axis=2).T, axes[0], axes[1], (names[0], names[1]), chosen)
+
+
+def pairs_with_photos(
+    best: dict[str, Any], predictions: Mapping[str, Predictions], test: Stack
+) -> list[dict[str, Any]]:
+    """The best model's most confused pairs; of each the photos that most models take for the same wrong class.
+
+    A photo is shown only if its bytes are still those that its row was made of.
+
+    Returns:
+        `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`: `image` (a data URI),
+        `path`, `agreed` (how many models say so) and `confidence` (None without probabilities).
+    """
+    said, names, sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
+    root = Path(test.attrs.get("dataset_root", ""))
+    shown = []
+    for true, predicted, count in confused_pairs(np.array(best["confusion"]), PAIRS):
+        rows = np.flatnonzero((said.y == true) & (said.predicted == predicted))
+        agreed = np.sum([p.predicted[rows] == predicted for p in predictions.values()], axis=0)
+        confidence = np.zeros(len(rows)) if said.proba is None else said.proba[rows, predicted]
+        photos = []
+        for i in np.lexsort((-confidence, -agreed))[:PHOTOS]:
+            image = thumbnail(root / said.paths[rows[i]], sha256[rows[i]])
+            sure = None if said.proba is None else float(confidence[i])
+            if image:
+                photos.append(
+                    {"image": image, "path": said.paths[rows[i]], "agreed": int(agreed[i]), "confidence": sure}
+                )
+        of = int((said.y == true).sum())
+        shown.append({"true": names[true], "predicted": names[predicted], "count": count, "of": of, "photos": photos})
+    return shown
+
+
+def thumbnail(path: Path, sha256: np.ndarray) -> str | None:
+    """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG.
+
+    Args:
+        path: the photo.
+        sha256: (32,) uint8, of the file that is meant.
+
+    Returns:
+        None where it cannot be read, or is another file now.
+    """
+    try:
+        photo = read_file(path)
+        if not np.array_equal(photo.sha256, sha256):
+            return None
+        square = framed(decode(photo.data, PHOTO_SIDE), "crop").resize((PHOTO_SIDE, PHOTO_SIDE))
+    except Unreadable:
+        return None
+    file = io.BytesIO()
+    square.save(file, "JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def placed(test: Stack, said: Predictions, seed: int) -> Any:
+    """The map of test rows: average-pooled, unit length, 50 principal components, then t-SNE (van der Maaten, 2008).
+
+    Returns:
+        SVG, or None with fewer than ten rows, of which there is nothing to see.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    n = len(test)
+    if n < 10:
+        return None
+    chosen = np.sort(np.random.default_rng(seed).permutation(n)[:MAPPED])
+    some = test.take(chosen)
+    rows = np.hstack(
+        [unit_rows(part.pooled("avg") if len(part.feature_shape) > 1 else np.asarray(part.X)) for part in parts(some)]
+    )
+    components = PCA(min(50, *rows.shape), random_state=seed).fit_transform(rows)
+    # Its threads wait for each other by spinning: on a busy machine 300 rows took two of them 60 s, and one alone 3 s.
+    with threadpool_limits(1):
+        at = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(components)
+    y, predicted = said.y[chosen], said.predicted[chosen]
+    shown = [figures.readable(name) for name in test.label_names]
+    told = [f"{shown[a]}, taken for {shown[b]} ({path})" for a, b, path in zip(y, predicted, some.paths, strict=True)]
+    return figures.plane(at, y, test.label_names, y != predicted, told)

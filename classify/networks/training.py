@@ -1,0 +1,213 @@
+"""What the neural classifiers share: validation rows, the training loop, and being a scikit-learn estimator."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from classify.networks.adam import adam
+from classify.networks.checkpoint import Checkpoint, Trained
+from classify.rows import taken
+from extract.network.base import import_keras
+from features import Stack
+
+BATCH = 64
+PATIENCE = 5  # epochs without a lower validation loss before training stops
+BLOCK = 8  # consecutive rows that are read together
+POOL_BYTES = 256 << 20  # rows held at a time, and shuffled among themselves
+
+STOPPED = {
+    "epochs": "all epochs are done, and more of them (--epochs) might still bring something",
+    "patience": f"{PATIENCE} epochs brought nothing better",
+    "nan": "stopped: the loss is no longer a number (try a lower rate)",
+    "interrupted": "interrupted",
+}
+FACTS = ("pool", "n_features_in_", "cut_", "history_", "best_epoch_", "stopped_")
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class Network(ClassifierMixin, BaseEstimator):
+    """A Keras network as a scikit-learn classifier; its kinds say how to fit it and what it takes for rows.
+
+    Attributes:
+        model_: the network, (batch, …) inputs → (batch, classes) probabilities.
+        classes_: class labels.
+        history_, best_epoch_, stopped_: see `Trained`.
+    """
+
+    model_: Any
+    classes_: np.ndarray
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(m,) labels of rows."""
+        found = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[found])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(m, classes) float64, rows sum to one."""
+        check_is_fitted(self)
+        return probabilities(self.model_, self._inputs(X))
+
+    def facts(self) -> dict[str, Any]:
+        """All that was fitted but the network itself, as JSON can hold it."""
+        found = {name: getattr(self, name) for name in FACTS if hasattr(self, name)}
+        return {"classes_": self.classes_.tolist(), **found}
+
+    def restore(self, model: Any, facts: dict[str, Any]) -> Self:
+        """A saved network and its `facts`, ready to predict."""
+        self.model_ = model
+        for name, value in facts.items():
+            setattr(self, name, np.array(value) if name == "classes_" else value)
+        return self
+
+    def _inputs(self, X: Any) -> Any:
+        """What the network takes, for rows that `predict` was given."""
+        raise NotImplementedError
+
+    def _keep(self, trained: Trained) -> None:
+        self.history_, self.best_epoch_, self.stopped_ = trained.history, trained.best, trained.stopped
+
+
+def train(
+    model: Any,
+    rate: float,
+    X: Any,
+    y: np.ndarray,
+    sides: tuple[np.ndarray, np.ndarray],
+    epochs: int,
+    seed: int,
+    augment: Augment | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train a network with Adam until its validation loss stops falling, and give it its best weights.
+
+    A loss that is no number ends the training, and so does Ctrl-C once an epoch is done: the best weights stay.
+
+    Args:
+        model: inputs → (batch, classes) probabilities.
+        rate: Adam's learning rate.
+        X: (n, …) array or `Stack`; read in pieces of 256 MB, never whole.
+        y: (n,) int64 class indices.
+        sides: indices of the rows to train on and to validate on; without any of these, the training loss decides.
+        epochs: at most so many.
+        seed: of the rows' order, and of `augment`.
+        augment: changes one training input; given anew each epoch.
+        checkpoint: keeps the best weights on disk too. If those of the same training are there, it goes on from them,
+            Adam's averages and the order of rows begun anew.
+
+    Raises:
+        KeyboardInterrupt: interrupted before the first epoch was done.
+    """
+    keras = import_keras()
+    # On the CPU, XLA slows down convolutions (see extract.network.forward) and small heads (see adam); JAX needs it.
+    jit = keras.backend.backend() == "jax"
+    model.compile(adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
+    train_rows, val_rows = sides
+    val_X, val_y = taken(X, val_rows), y[val_rows]
+    began = time.perf_counter()
+    found = checkpoint.load(model.get_weights()) if checkpoint else None
+    if found is None:
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        at_first = evaluate(model, val_X, val_y)[0] if len(val_y) else np.inf
+        found = Trained({name: [] for name in names}, 0, at_first, "interrupted"), model.get_weights()
+    (history, best, lowest, stopped), weights = found
+    model.set_weights(weights)
+    rng = np.random.default_rng(seed + best)
+    left = range(best + 1, epochs + 1) if stopped == "interrupted" else ()
+    stopped = "epochs" if stopped == "interrupted" else stopped
+    try:
+        for epoch in left:
+            result = _epoch(model, batches(X, y, train_rows, rng), augment, rng)
+            if len(val_y):
+                result += evaluate(model, val_X, val_y)
+            if not np.isfinite(result).all():
+                stopped = "nan"
+                break
+            for name, value in zip(history, result, strict=False):
+                history[name].append(value)
+            watched = result[2 if len(val_y) else 0]
+            if watched < lowest:
+                weights, lowest, best = model.get_weights(), watched, epoch
+                if checkpoint:
+                    checkpoint.keep(Trained(history, best, lowest, "interrupted"), weights)
+            facts = ", ".join(f"{name} {values[-1]:.4f}" for name, values in history.items() if values)
+            print(f"epoch {epoch} of {epochs}: {facts}; {time.perf_counter() - began:.0f} s", file=sys.stderr)
+            if epoch - best >= PATIENCE:
+                stopped = "patience"
+                break
+    except KeyboardInterrupt:
+        if not history["loss"]:
+            raise
+        stopped = "interrupted"
+    trained = Trained(history, best, lowest, stopped)
+    if checkpoint:
+        checkpoint.keep(trained, weights, at_once=True)
+    model.set_weights(weights)
+    # SGD has no state; Adam's, twice the size of the network, would be saved with it.
+    model.compile("sgd", jit_compile=jit)
+    resumable = "; the same command goes on from there" if checkpoint and stopped == "interrupted" else ""
+    print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}{resumable}", file=sys.stderr)
+    return trained
+
+
+def _epoch(model: Any, data: Any, augment: Augment | None, rng: np.random.Generator) -> list[float]:
+    """Train on every batch once. Returns mean loss and accuracy over the rows, as they were before each step."""
+    total, count = np.zeros(2), 0
+    for inputs, targets in data:
+        if augment:
+            inputs = np.stack([augment(one, rng) for one in inputs])
+        model.reset_metrics()  # versions of Keras differ in whether they add up over batches
+        result = model.train_on_batch(inputs, targets, return_dict=True)
+        total += np.array([result["loss"], result["accuracy"]], np.float64) * len(targets)
+        count += len(targets)
+        if not np.isfinite(total[0]):
+            break
+    return (total / count).tolist()
+
+
+def batches(
+    X: Any, y: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and their labels in a new random order, 64 at a time, at most 256 MB of rows in memory.
+
+    The order of blocks of neighbouring rows is random, and so is that of rows within each 256 MB of such blocks.
+    A stack is sorted by class: without blocks far smaller than that, a batch would hold few classes.
+    """
+    size = int(np.prod(X.feature_shape)) * 4 if isinstance(X, Stack) else X[:1].nbytes
+    pool = max(1, POOL_BYTES // size // BATCH) * BATCH
+    starts = rng.permutation(np.arange(0, len(rows), BLOCK))
+    order = np.concatenate([rows[start : start + BLOCK] for start in starts])
+    for start in range(0, len(order), pool):
+        held = np.sort(order[start : start + pool])
+        inputs, targets = _rows(X, held), y[held]
+        shuffled = rng.permutation(len(held))
+        for first in range(0, len(held), BATCH):
+            batch = shuffled[first : first + BATCH]
+            yield inputs[batch], targets[batch]
+
+
+def probabilities(model: Any, X: Any) -> np.ndarray:
+    """(n, classes) float64 of the rows of an array or a stack."""
+    parts = []
+    for start in range(0, len(X), BATCH):
+        rows = _rows(X, np.arange(start, min(start + BATCH, len(X))))
+        whole = np.zeros((BATCH, *rows.shape[1:]), rows.dtype)  # one shape: traced once, same bits among any neighbours
+        whole[: len(rows)] = rows
+        parts.append(np.asarray(model.predict_on_batch(whole), np.float64)[: len(rows)])
+    found = np.concatenate(parts)
+    return found / found.sum(axis=1, keepdims=True)  # float32 sums to one only nearly
+
+
+def evaluate(model: Any, X: Any, y: np.ndarray) -> list[float]:
+    """Mean cross-entropy and accuracy on rows of an array or a stack."""
+    found = probabilities(model, X)
+    chosen = found[np.arange(len(y)), y]
+    return [float(-np.log(np.maximum(chosen, 1e-7)).mean()), float((found.argmax(axis=1) == y).mean())]
+
+
+def _rows(X: Any, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(X.take(rows).X if isinstance(X, Stack) else X[rows])

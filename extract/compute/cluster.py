@@ -1,0 +1,200 @@
+"""Stage one on a Dask cluster: workers read and compute blocks of rows, and this process alone writes them.
+
+A worker keeps nothing but the compiled network, so a block that died with one is done again by another. It rebuilds
+stage one from what the stack records, as `predict` does, and is refused where that would give other bits.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from extract.compute.local import Here, Settled, settle
+from extract.compute.pipeline import Block, Done, in_blocks, read_block, write_all
+from extract.compute.rebuild import NOWHERE, StageOne, rebuild
+from extract.images.dataset import Listing
+from extract.images.decode import CHANGING, is_readable
+from extract.network.engines import versions
+from extract.recipe import Recipe
+from features import Failed, Refused
+from features.runtime.cli import KEPT
+from features.runtime.cluster import all_fit, connect, other_versions
+from features.runtime.errors import listed
+from features.runtime.machine import use_only
+from features.schema import made_by
+from features.writer import StackWriter
+
+TASK = 32  # rows a block at least, in whole batches: a scheduler passes a few hundred blocks a second (docs/scale.md)
+STALLED = 30  # seconds without a result before it is asked whether there are workers at all
+_one_at_a_time = Lock()
+
+
+@contextmanager
+def place(dask: str | None, root: Path) -> Iterator["Here | OnDask"]:
+    """Where rows are computed: here, or on the cluster that `--dask` names.
+
+    Args:
+        dask: as of `extract`.
+        root: the dataset's folder, which workers read from too.
+
+    Raises:
+        Refused, Failed: there is no such cluster, or one of its workers cannot take part; see `connect`.
+    """
+    if dask is None:
+        yield Here()
+        return
+    with connect(dask) as client:
+        all_fit(client, _unfit, versions(), str(root))
+        yield OnDask(client)
+
+
+class OnDask:
+    """Rows are computed by the workers of a cluster; see `Here`."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def settle(self, recipe: Recipe, device: str, engine: str, batch: int | None, measure: bool) -> Settled:
+        """As of `Here`: what one worker finds holds for all, or they refuse."""
+        weights = str(Path(recipe.weights).resolve()) if Path(recipe.weights).is_file() else recipe.weights
+        sent = dataclasses.replace(recipe, listing=NOWHERE, weights=weights)
+        given = iter([(sent, device, engine, batch, measure)])
+        return next(computed(self.client, _settle, given, 1))
+
+    def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
+        """As of `Here`, with two blocks a thread of the cluster in flight: one computed, one on its way."""
+        blocks = in_blocks(rows, batch * math.ceil(TASK / batch))
+        made = json.dumps(made_by(writer.attrs) | {"versions": versions()})
+        listing = recipe.listing
+
+        def told(rows: np.ndarray) -> tuple[Any, ...]:
+            paths = [writer.paths[row] for row in rows]
+            nameless = listing.nameless.intersection(paths)
+            return made, str(listing.root), paths, nameless, writer.view[rows], rows
+
+        threads = sum(self.client.nthreads().values())
+        # Every worker compiles before the clock starts, as one process does.
+        list(computed(self.client, _ready, [(made, str(listing.root))] * threads, threads))
+        found = computed(self.client, _block, map(told, blocks), 2 * threads)
+        return write_all(writer, (_seen_alike(writer, listing, *each) for each in found), done)
+
+    def read_otherwise(self, paths: list[str]) -> None:
+        """As of `Here`.
+
+        Raises:
+            Failed: always, for it may be the workers that read others.
+        """
+        raise Failed(
+            f"workers read other bytes of {listed(paths)} than are here, twice: all must see the same photos in the "
+            f"same place. If they are being written, wait for that; {KEPT}"
+        )
+
+
+def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[Any]:
+    """`function(*item)` of every item by the workers, as they come, with at most `depth` begun and not yet taken.
+
+    Raises:
+        Failed: there are no workers any more, or the scheduler is gone, or several died over one item.
+    """
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker, wait
+
+    waiting: set[Any] = set()
+    left = iter(items)
+    try:
+        while True:
+            waiting |= {client.submit(function, *item, pure=False) for item in islice(left, depth - len(waiting))}
+            if not waiting:
+                return
+            try:
+                ready, waiting = wait(waiting, timeout=STALLED, return_when="FIRST_COMPLETED")
+            except TimeoutError:
+                if not client.scheduler_info()["workers"]:
+                    raise Failed(f"no workers are left. Start some; {KEPT}") from None
+                continue
+            yield from client.gather(list(ready))  # all at once: a call for each is a round trip for each
+    except KilledWorker as error:
+        raise Failed(f"worker after worker died over the same photos, for want of memory perhaps ({error})") from None
+    except CancelledError:
+        raise Failed(f"the scheduler is gone; {KEPT}") from None
+
+
+def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: np.ndarray) -> tuple[Block, np.ndarray]:
+    """A photo that can be read here and not there is no fault of the photo.
+
+    Raises:
+        Failed: the workers see another folder.
+    """
+    for row in block.rows[block.stats["size"] < 0].tolist():  # of which no byte was read
+        path, reason = listing.root / writer.paths[row], block.reasons[row]
+        if reason != CHANGING and writer.paths[row] not in listing.nameless and is_readable(path):
+            raise Failed(
+                f"a worker cannot read {path} ({reason}), and this process can: all must see the photos in the same "
+                f"place; {KEPT}"
+            )
+    return block, features
+
+
+def _unfit(writers: dict[str, str], root: str) -> str:
+    """Why this worker cannot take part; empty where it can."""
+    if Path(root).is_dir():
+        return other_versions(writers, versions())
+    return f"no folder {root} there: workers read the photos from where the writer does, so share or mount it"
+
+
+def _settle(recipe: Recipe, device: str, engine: str, batch: int | None, measure: bool) -> Settled:
+    with _one_at_a_time:
+        _use_own_threads()
+        return settle(recipe, device, engine, batch, measure)[0]
+
+
+def _ready(made: str, root: str) -> None:
+    _compiled(made, root)
+
+
+def _block(
+    made: str, root: str, paths: list[str], nameless: frozenset[str], view: np.ndarray, rows: np.ndarray
+) -> tuple[Block, np.ndarray]:
+    """A block as `read_block` gives it, but for its images, and its features, (k, width) float32."""
+    stage = _compiled(made, root)
+    listing = dataclasses.replace(NOWHERE, root=Path(root), nameless=nameless)
+    block = read_block(dataclasses.replace(stage.recipe, listing=listing), paths, view, rows)
+    return block._replace(images=block.images[:0]), stage.rows(block.images)
+
+
+def _compiled(made: str, root: str) -> StageOne:
+    """This worker's one network, which its threads share."""
+    with _one_at_a_time:
+        try:
+            return _stage(made, root)
+        except Failed as error:
+            raise type(error)(f"worker on {socket.gethostname()}: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _stage(made: str, root: str) -> StageOne:
+    described = json.loads(made)
+    if why := _unfit(described["versions"], root):  # of a worker that came later
+        raise Refused(why)
+    _use_own_threads()
+    return rebuild(described, exactly=True)
+
+
+def _use_own_threads() -> None:
+    """Said before Keras is imported: TensorFlow asks once."""
+    from distributed import get_worker
+
+    threads = get_worker().state.nthreads
+    use_only(threads)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)

@@ -1,0 +1,160 @@
+"""Decode, forward and write at the same time, with a bounded number of blocks in between."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from extract.images.decode import Unreadable, is_animated, read_file
+from extract.recipe import Recipe
+from features.runtime.errors import listed
+from features.runtime.machine import cores
+from features.writer import StackWriter, consecutive
+
+R = TypeVar("R")
+Rows = Callable[[np.ndarray], np.ndarray]  # (k, side, side, 3) uint8 → (k, width) float32
+Done = Callable[[int], object]  # told the number of rows of each block once it is written
+
+
+class Block(NamedTuple):
+    """Rows on their way through the pipeline."""
+
+    rows: np.ndarray  # (k,) increasing
+    images: np.ndarray  # (k, side, side, 3) uint8; black where unreadable
+    stats: dict[str, np.ndarray]  # sha256 (k, 32), size (k,), mtime_ns (k,) of the files
+    reasons: dict[int, str]  # row → why its image is unreadable
+    animated: list[str]  # paths of images with several frames
+
+
+def fill(
+    writer: StackWriter,
+    recipe: Recipe,
+    blocks: Iterable[np.ndarray],
+    forward: Rows,
+    done: Done,
+    lanes: int = 1,
+) -> dict[int, str]:
+    """Compute blocks of rows and write them.
+
+    A row's bits do not depend on its place in a block (`compile_forward`), so missing rows are gathered from anywhere.
+
+    Args:
+        writer: the unfinished stack.
+        recipe: where the images are, and how the base sees them.
+        blocks: the rows to compute, increasing, at most `batch` in each.
+        forward: the compiled function.
+        done: called with the number of rows of each block once it is written.
+        lanes: calls of `forward` that may run at once.
+
+    Returns:
+        row → reason, of the rows rejected.
+    """
+
+    def read(rows: np.ndarray) -> Block:
+        return read_block(recipe, [writer.paths[row] for row in rows], writer.view[rows], rows)
+
+    def compute(block: Block) -> tuple[Block, np.ndarray]:
+        return block, forward(block.images)
+
+    with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(lanes) as lane:
+        decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores() + 1)
+        return write_all(writer, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
+
+
+def in_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Rows, `size` at a time; the last block may be shorter."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]], done: Done) -> dict[int, str]:
+    """Write blocks, in whatever order they come, while the next ones are computed.
+
+    Args:
+        writer: the unfinished stack.
+        computed: blocks and their features, (k, width) float32.
+        done: as of `fill`.
+
+    Returns:
+        row → reason, of the rows rejected.
+    """
+    rejected: dict[int, str] = {}
+    animated: list[str] = []
+    clock = time.perf_counter()
+
+    def write(block: Block, features: np.ndarray) -> int:
+        nonlocal clock
+        for row in np.flatnonzero(~np.isfinite(features).all(1)):
+            block.reasons.setdefault(int(block.rows[row]), "its features are not finite (NaN or infinity)")
+        now = time.perf_counter()
+        bad = np.isin(block.rows, list(block.reasons))
+        for run in consecutive(block.rows):
+            stats = {name: values[run] for name, values in block.stats.items()}
+            writer.write(int(block.rows[run.start]), features[run], stats, bad[run], now - clock)
+            clock = now
+        rejected.update(block.reasons)
+        animated.extend(block.animated)
+        return len(features)
+
+    with ThreadPoolExecutor(1) as writers:
+        for rows in ahead(writers, write, computed, depth=2):
+            done(rows)
+    if animated:
+        print(
+            f"{len(animated)} animated images, of which the first frame is taken: {listed(animated)}", file=sys.stderr
+        )
+    return rejected
+
+
+def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndarray) -> Block:
+    """Read and decode the images of rows, an image with several views once.
+
+    Args:
+        recipe: where the images are, and how the base sees them.
+        paths: (k,) of the rows.
+        view: (k,) of the rows.
+        rows: (k,) their numbers.
+    """
+    count = len(paths)
+    images = np.zeros((count, recipe.size, recipe.size, 3), "u1")
+    stats = {
+        "sha256": np.zeros((count, 32), "u1"),
+        "size": np.full(count, -1, "<i8"),
+        "mtime_ns": np.full(count, -1, "<i8"),
+    }
+    reasons: dict[int, str] = {}
+    animated: list[str] = []
+    for path, group in groupby(range(count), paths.__getitem__):
+        views = list(group)
+        try:
+            if path in recipe.listing.nameless:
+                raise Unreadable("its name is not UTF-8: rename it")
+            file = read_file(recipe.listing.root / path)
+            stats["sha256"][views], stats["size"][views], stats["mtime_ns"][views] = (
+                file.sha256,
+                file.size,
+                file.mtime_ns,
+            )
+            image = recipe.open(file.data)
+            for i in views:
+                images[i] = recipe.pixels(image, file.sha256, int(view[i]))
+            if is_animated(file.data):
+                animated.append(path)
+        except Unreadable as error:
+            reasons |= {int(rows[i]): str(error) for i in views}
+    return Block(rows, images, stats, reasons, animated)
+
+
+def ahead(executor: Executor, function: Callable[..., R], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[R]:
+    """`function(*item)` of every item, in order, with at most `depth` of them begun and not yet taken."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(executor.submit(function, *item))
+        if len(begun) >= depth:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

@@ -1,0 +1,198 @@
+"""Stage one as a stack records it, for other photos: what a model needs to see tomorrow's as it saw its own."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from extract.backbones import Backbone, backbone_named
+from extract.compute.pipeline import Rows, ahead, read_block
+from extract.images.dataset import Listing
+from extract.images.decode import CHANGING, Unreadable, framed
+from extract.network.base import cut, load_base, weights_identity
+from extract.network.engines import ENGINES, changed_versions
+from extract.network.forward import choose_device, compile_forward
+from extract.recipe import Recipe
+from features import Refused
+from features.runtime.machine import cores
+
+Photo = str | os.PathLike[str] | np.ndarray  # a file, or its pixels, (h, w, 3) uint8 RGB
+NOWHERE = Listing("photos", Path(), [], np.empty(0, "i8"), [], None)  # photos have paths of their own
+
+
+class Computed(NamedTuple):
+    """A block of photos and their rows."""
+
+    photos: list[Photo]
+    rows: list[np.ndarray]  # of each stage one, (k, width) float32; whatever, where unreadable
+    reasons: dict[int, str]  # index in the block → why its photo is unreadable
+
+
+class StageOne:
+    """How photos become rows.
+
+    Args:
+        recipe: how the base sees them.
+        forward: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32.
+        batch: images a call.
+        lanes: calls that may run at once, whoever makes them.
+    """
+
+    def __init__(self, recipe: Recipe, forward: Rows, batch: int, lanes: int = 1) -> None:
+        self.recipe, self.forward, self.batch, self.lanes = recipe, forward, batch, lanes
+        self._free = BoundedSemaphore(lanes)
+
+    def pixels(self, photos: Sequence[Photo]) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
+        """What the base gets of photos: (k, side, side, 3) uint8, index → why unreadable, and (k, 32) file hashes."""
+        size, files = self.recipe.size, [i for i, photo in enumerate(photos) if not isinstance(photo, np.ndarray)]
+        images, sha256 = np.zeros((len(photos), size, size, 3), "u1"), np.zeros((len(photos), 32), "u1")
+        paths = [os.fspath(photos[i]) for i in files]  # type: ignore[arg-type]
+        block = read_block(self.recipe, paths, np.zeros(len(files), "i4"), np.array(files, "i8"))
+        images[files], sha256[files] = block.images, block.stats["sha256"]
+        for i, photo in enumerate(photos):
+            if not isinstance(photo, np.ndarray):
+                continue
+            try:
+                images[i] = self.recipe.pixels(framed(Image.fromarray(photo), self.recipe.resize), sha256[i], 0)
+            except Unreadable as error:
+                block.reasons[i] = str(error)
+        return images, block.reasons, sha256
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """(k, width) float32 of (k, side, side, 3) uint8."""
+        found = []
+        for start in range(0, len(images), self.batch):
+            with self._free:
+                found.append(self.forward(images[start : start + self.batch]))
+        return np.concatenate(found)
+
+
+def only_pixels(side: int) -> StageOne:
+    """For the network that takes photos themselves: rows (k, side, side, 3) uint8, decoded in full and squashed."""
+    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full")
+    return StageOne(recipe, lambda images: images, batch=64)
+
+
+def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool = False) -> StageOne:
+    """Stage one from what `made_by` kept of a stack.
+
+    What only touches the last bits (versions, a GPU that is not here, a batch that does not fit) is warned of.
+
+    Args:
+        made: the attributes.
+        weights: where the weights file is now, or a folder that it is in.
+        exactly: refuse what touches the last bits, for rows of one stack.
+
+    Raises:
+        Refused: the same recipe cannot be had: weights, engine or backbone are missing, or are others now.
+        Failed: not even one image fits into memory.
+    """
+    if missing := [name for name in ("engine", "batch", "weights") if name not in made]:
+        raise Refused(f"the model does not say by which {missing[0]} its rows were made: extract and fit again")
+    row = backbone_named(made["backbone"])
+    if row.preprocessing != made["preprocessing"]:
+        raise Refused(
+            f"{row.name}: preprocessing was {made['preprocessing']} and is {row.preprocessing} here; fit again"
+        )
+    source = _weights(made, row, weights)
+    wanted = made["weights_sha256"]
+    if (found := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
+        raise Refused(_other_weights(made, source, found))
+    device = _device(made["device"])
+    engine = _engine(made, device)
+    recipe = Recipe.recorded(made, NOWHERE, source, made["layer"])
+    base, found = load_base(row, source, recipe.size, recipe.seed)
+    if found != wanted:
+        raise Refused(_other_weights(made, source, found))
+    base = cut(base, recipe.layer)
+    if (shape := list(base.output_shape[1:])) != made["feature_shape"]:
+        raise Refused(f"{row.name} gives rows of {shape} here, and {made['feature_shape']} then; fit again")
+    forward = compile_forward(base, row, made["batch"], device, engine, recipe.precision)
+    differs = [f"batch {made['batch']} then, {forward.batch} here"] if forward.batch != made["batch"] else []
+    differs += changed_versions(made["versions"])
+    if device != made["device"]:
+        differs.append(f"{made['device']} then, {device} here")
+    if differs and exactly:
+        raise Refused(f"its rows would differ in their last bits: {'; '.join(differs)}")
+    if differs:
+        print(f"warning: the last digits of probabilities may differ: {'; '.join(differs)}", file=sys.stderr)
+    return StageOne(recipe, forward, forward.batch, forward.lanes)
+
+
+def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Computed]:
+    """Read, decode and compute photos in blocks, in order; only a few blocks are in memory at any time.
+
+    Args:
+        stages: one for each of the stacks that a model takes.
+        photos: as many as there may be; never listed whole.
+    """
+
+    def read(block: list[Photo]) -> tuple[list[Photo], list[np.ndarray], dict[int, str]]:
+        images, reasons, sha256 = zip(*(stage.pixels(block) for stage in stages), strict=True)
+        merged = {i: why for each in reasons for i, why in each.items()}
+        changed = np.flatnonzero((np.stack(sha256) != sha256[0]).any(axis=(0, 2)))
+        return block, list(images), {int(i): CHANGING for i in changed} | merged
+
+    def forward(block: list[Photo], images: list[np.ndarray], reasons: dict[int, str]) -> Computed:
+        rows = [stage.rows(pixels) for stage, pixels in zip(stages, images, strict=True)]
+        for found in rows:
+            for i in np.flatnonzero(~np.isfinite(found).reshape(len(block), -1).all(axis=1)):
+                reasons.setdefault(int(i), "its features are not finite (NaN or infinity)")
+                found[i] = 0
+        return Computed(block, rows, reasons)
+
+    size, lanes = max(stage.batch for stage in stages), max(stage.lanes for stage in stages)
+    given = iter(photos)
+    blocks = iter(lambda: list(islice(given, size)), [])
+    with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(lanes) as lane:
+        decoded = ahead(readers, read, ((block,) for block in blocks), depth=cores() + 1)
+        yield from ahead(lane, forward, decoded, depth=lanes + 1)
+
+
+def _weights(made: Mapping[str, Any], row: Backbone, moved: Path | None) -> str:
+    """What `load_base` takes for the recorded weights: the file that they are in now, before where they were."""
+    cached = not made["weights_file"]
+    if cached and made["weights"] != "imagenet":
+        return str(made["weights"])
+    file = Path(made["weights_file"] or row.weights_file)
+    if moved is not None:
+        file = moved / file.name if moved.is_dir() else moved
+    if cached and (moved is None or (moved.is_dir() and not file.is_file())):  # a folder may be for another base
+        return "imagenet"
+    if not file.is_file():
+        raise Refused(
+            f"no weights file at {file}, which the model's rows were made with (SHA-256 {made['weights_sha256']}). "
+            f"Put it there, or say where it is with --weights FILE (WEIGHTS=FILE)"
+        )
+    return str(file)
+
+
+def _other_weights(made: Mapping[str, Any], source: str, found: str) -> str:
+    return (
+        f"the weights of {made['backbone']} ({source}) have SHA-256 {found}, and the model's rows were made with "
+        f"{made['weights_sha256']}. Give the file that they were made with: --weights FILE (WEIGHTS=FILE)"
+    )
+
+
+def _device(then: str) -> str:
+    try:
+        return choose_device(then)
+    except Refused:  # no GPU: the same recipe on a CPU, which `rebuild` warns of
+        return "cpu"
+
+
+def _engine(made: Mapping[str, Any], device: str) -> str:
+    name = made["engine"].split()[0]
+    why = ENGINES[name].unfit(device, made["precision"]) if name in ENGINES else "there is none of that name here"
+    if not why and ENGINES[name].recorded != made["engine"]:
+        why = f"here it is {ENGINES[name].recorded}; set KERAS_BACKEND={made['engine'].split()[-1]}"
+    if why:
+        raise Refused(f"the model's rows were made by the engine {made['engine']}: {why}")
+    return str(name)

@@ -1,0 +1,152 @@
+"""The forward pass: one compiled function at one fixed shape."""
+
+import dataclasses
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from extract.backbones import Backbone
+from extract.network.base import import_keras
+from extract.network.engines import ENGINES, Run
+from features import Failed, Refused
+
+TRIED = 0.5  # seconds that a batch size is tried for
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """A compiled network: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32.
+
+    Attributes:
+        run: the compiled function, of `batch` images and no other number.
+        batch: images a call.
+        lanes: calls that may run at once, each in a thread of its own.
+
+    Raises:
+        Failed: the memory that was there when it was compiled no longer is.
+    """
+
+    run: Run
+    batch: int
+    lanes: int = 1
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        whole = images
+        if len(images) < self.batch:
+            whole = np.zeros((self.batch, *images.shape[1:]), "u1")
+            whole[: len(images)] = images
+        try:
+            return np.asarray(self.run(whole), "<f4").reshape(self.batch, -1)[: len(images)]
+        except Exception as error:  # each backend has an exception of its own for this
+            if not _is_out_of_memory(error):
+                raise
+            # Not halved here: the rows that are written were made in this batch, and another may give other last bits.
+            raise Failed(
+                f"out of memory in a batch of {self.batch} images that had fitted before. What was finished is kept, "
+                f"and the same command goes on from there: leave it more memory. For a smaller --batch, remove the "
+                f".partial file first, and the finished stack too if there is one."
+            ) from None
+
+
+def choose_device(device: str) -> str:
+    """`cpu` or `gpu`, for `auto`, `cpu` or `gpu`.
+
+    Raises:
+        Refused: a GPU was asked for and the Keras backend sees none.
+    """
+    keras = import_keras()
+    try:
+        gpus = keras.distribution.list_devices("gpu")
+    except RuntimeError:  # JAX raises where TensorFlow gives an empty list
+        gpus = []
+    if device == "gpu" and not gpus:
+        raise Refused(
+            f"--device gpu: Keras on {keras.backend.backend()} sees no GPU. "
+            f"Install the gpu extra (pip install -e '.[gpu]') and its driver, or use --device auto or cpu."
+        )
+    return device if device != "auto" else "gpu" if gpus else "cpu"
+
+
+def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, precision: str) -> Forward:
+    """The forward pass at the batch that is fastest on this machine.
+
+    From the engine's own on, four times larger as long as that brings a tenth more images a second. Larger batches are
+    compiled for longer and hold more memory, so they have to be worth it; where a call takes as long as `TRIED`, what
+    it costs to make one is spread thin already.
+
+    Args, Raises: as of `compile_forward`.
+    """
+    best = compile_forward(base, backbone, ENGINES[engine].batch, device, engine, precision)
+    speed = _images_per_second(best, base.input_shape[1:])
+    while best.batch * best.lanes < speed * TRIED:
+        larger = compile_forward(base, backbone, 4 * best.batch, device, engine, precision)
+        try:
+            faster = _images_per_second(larger, base.input_shape[1:])
+        except Failed:  # all lanes together are too much for the memory
+            break
+        if larger.batch < 4 * best.batch or faster < 1.1 * speed:
+            break
+        best, speed = larger, faster
+    return best
+
+
+def _images_per_second(forward: Forward, shape: tuple[int, ...]) -> float:
+    """Of all lanes together: the best round of those that `TRIED` seconds hold, for other work may slow the rest."""
+    images, best = np.zeros((forward.batch, *shape), "u1"), 0.0
+    with ThreadPoolExecutor(forward.lanes) as lanes:
+        ends = time.perf_counter() + TRIED
+        while (began := time.perf_counter()) < ends:
+            list(lanes.map(forward, [images] * forward.lanes))
+            best = max(best, forward.lanes * forward.batch / (time.perf_counter() - began))
+    return best
+
+
+def compile_forward(
+    base: Any, backbone: Backbone, batch: int, device: str, engine: str = "keras", precision: str = "f32"
+) -> Forward:
+    """Compile preprocessing, base and flattening into one function, and run it once.
+
+    A function of one shape is traced once and gives a row the same bits whatever its neighbours are, so the last,
+    shorter batch is padded. Inference mode; preprocessing is part of the function, so pixels travel as bytes.
+
+    Args:
+        base: (batch, side, side, 3) float32 preprocessed → (batch, h, w, c).
+        backbone: whose preprocessing it needs.
+        batch: rows a call; halved until they fit the device's memory.
+        device: `cpu` or `gpu`.
+        engine: a name in `ENGINES`.
+        precision: of the arithmetic, a name in `PRECISIONS`.
+
+    Returns:
+        the function; its `batch` says how many fitted.
+
+    Raises:
+        Failed: not even one image fits.
+    """
+    keras = import_keras()
+    pixels = keras.Input(base.input_shape[1:], dtype="uint8")
+    values = keras.ops.cast(pixels, "float32")
+    if backbone.preprocessing == "unit":
+        prepared = values / 255
+    else:
+        prepared = getattr(keras.applications, backbone.module).preprocess_input(values)
+    model = keras.Model(pixels, base(prepared, training=False))
+    while True:
+        try:
+            run, lanes = ENGINES[engine].compile(model, batch, device, precision)
+            run(np.zeros((batch, *base.input_shape[1:]), "u1"))
+            return Forward(run, batch, lanes)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise Failed(f"not even one {base.input_shape[1]} px image fits the memory of this {device}") from None
+            batch //= 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return bool(re.search(r"resource_?exhausted|out of memory|\boom\b|memoryerror|bad_alloc", text))

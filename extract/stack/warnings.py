@@ -1,0 +1,83 @@
+"""What is odd about a dataset although every file of it can be read: said each time, and never mended in silence."""
+
+import unicodedata
+from collections.abc import Collection
+
+import numpy as np
+
+from extract.stack.changes import Recorded
+from features import Stack
+from features.runtime.errors import listed
+from features.schema import SPLITS, UNLABELLED
+
+LEAKED = "the same image is in test: "  # how the reason of a train copy begins that --no-leakage left out
+UNEVEN = 100  # times as many train images in the largest class as in the smallest are worth a warning
+
+
+def leaked(images: Recorded, without: Collection[str] = ()) -> dict[str, str]:
+    """Train or validation image → the test image that has the very same bytes; `without` these paths."""
+    test: dict[bytes, str] = {}
+    rows = [i for i, path in enumerate(images.paths) if path not in without]
+    for i in rows:
+        if images.split[i] == SPLITS["test"]:
+            test.setdefault(images.sha256[i].tobytes(), images.paths[i])
+    copies = {images.paths[i]: test.get(images.sha256[i].tobytes()) for i in rows if images.split[i] != SPLITS["test"]}
+    return {path: twin for path, twin in copies.items() if twin}
+
+
+def concerns(images: Recorded) -> list[str]:
+    """One line each: images in train and in test, or under two labels; class names that differ by case alone; classes
+    without train images, or with a hundred times fewer than another."""
+    lines = []
+    if copies := leaked(images):
+        pairs = listed([f"{path} = {twin}" for path, twin in copies.items()])
+        lines.append(
+            f"{len(copies)} train images are in test too, so scores there are too high: {pairs}. "
+            "--no-leakage leaves the train copies out."
+        )
+    if twice := _two_labels(images):
+        lines.append(f"{len(twice)} images are there under two labels, one of which is wrong: {listed(twice)}")
+    if alike := _alike(images.label_names):
+        lines.append(f"class names that differ only by case or accents are kept apart: {listed(alike)}")
+    train = np.bincount(
+        images.labels[(images.split != SPLITS["test"]) & (images.labels != UNLABELLED)],
+        minlength=len(images.label_names),
+    )
+    if none := [images.label_names[label] for label in np.flatnonzero(train == 0)]:
+        lines.append(f"{len(none)} classes have no train images, so nothing can learn them: {listed(none)}")
+    least, most = (int(pick(np.where(train, train, train.max()))) for pick in (np.argmin, np.argmax))
+    if train[most] >= UNEVEN * train[least]:
+        lines.append(
+            f"classes are uneven: {train[most]} train images of {images.label_names[most]}, {train[least]} of "
+            f"{images.label_names[least]}. Read balanced accuracy and macro F1, and try --balance in stage two."
+        )
+    return lines
+
+
+def leakage_changes(stack: Stack, no_leakage: bool) -> list[str]:
+    """Whether train copies of test images are in a stack, or were left out of it, against what is asked for."""
+    if no_leakage:
+        copies, told = list(leaked(Recorded.of(stack))), "in the stack, left out with --no-leakage"
+    else:
+        copies = [path for path, reason, *_ in stack.rejects if reason.startswith(LEAKED)]
+        told = "left out of the stack, kept without --no-leakage"
+    return [f"{len(copies)} train copies of test images: {told}: {listed(copies)}"] if copies else []
+
+
+def _two_labels(images: Recorded) -> list[str]:
+    """`a/1.jpg = b/2.jpg` for images of the same bytes and different labels."""
+    first: dict[bytes, int] = {}
+    found = []
+    for i, image in enumerate(images.sha256):
+        before = first.setdefault(image.tobytes(), i)
+        if images.labels[i] != images.labels[before] and UNLABELLED not in (images.labels[i], images.labels[before]):
+            found.append(f"{images.paths[before]} = {images.paths[i]}")
+    return found
+
+
+def _alike(names: list[str]) -> list[str]:
+    """`Cat, cat` for names that a careless eye, or a file system that ignores case, takes for one."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), []).append(name)
+    return [" and ".join(group) for group in same.values() if len(group) > 1]

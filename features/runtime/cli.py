@@ -1,0 +1,134 @@
+"""The command line of all three packages: `argparse` over a function's signature, and errors as one line.
+
+A door is a public function. Its parameters without a default are positional, the others are `--options`; types come
+from the annotations, help from the `Args:` of the docstring, defaults from the signature and nowhere else.
+"""
+
+import argparse
+import inspect
+import os
+import re
+import shlex
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from features.runtime.errors import Failed
+
+DONE_WITH_REJECTS = 3
+KEPT = "what was finished is kept, and the same command goes on from there"
+_asked_by = signal.SIGINT  # or SIGTERM: the signal that ends this command
+
+
+def add_door(
+    parser: argparse.ArgumentParser,
+    door: Callable[..., Any],
+    *,
+    positional: Sequence[str] = (),
+    choices: dict[str, Sequence[str]] | None = None,
+) -> None:
+    """Give a parser the arguments of a function.
+
+    Args:
+        parser: the parser to fill; its description becomes the docstring's first paragraph.
+        door: the function.
+        positional: parameters that have a default and are positional all the same.
+        choices: the names in a parameter's table.
+    """
+    parser.description = (inspect.getdoc(door) or "").split("\n\nArgs:")[0]
+    helps, hints = _helps(door), typing.get_type_hints(door)
+    for name, parameter in inspect.signature(door).parameters.items():
+        kind, many = _kind(hints[name])
+        how: dict[str, Any] = {"help": helps[name].replace("%", "%%")}
+        required = parameter.default is inspect.Parameter.empty
+        if not required:
+            how["default"] = parameter.default
+            if parameter.default not in (None, False):
+                how["help"] += " (default: %(default)s)"
+        if choices and name in choices:
+            how["choices"] = choices[name]
+            how["metavar"] = name.upper() if len(choices[name]) > 8 else None
+        if kind is bool:
+            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=how["help"])
+            continue
+        how["type"] = kind
+        if required or name in positional:
+            nargs = ("+" if required else "*") if many else (None if required else "?")
+            parser.add_argument(name, nargs=nargs, **how)
+        else:
+            parser.add_argument(f"--{name.replace('_', '-')}", nargs="+" if many else None, **how)
+
+
+def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
+    """Run a command: it returns its exit code, errors meant for people are one line, signals end it cleanly.
+
+    Args:
+        main: the command.
+        kept: what becomes of its work where it is broken off.
+    """
+    global _asked_by
+    _asked_by = signal.SIGINT
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = main() or 0
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {kept}", file=sys.stderr)
+        code = interrupted()
+    except BrokenPipeError:
+        code = 1
+    except MemoryError:
+        print(f"error: out of memory; {kept}", file=sys.stderr)
+        code = 1
+    except OSError as error:  # a full disk, a folder that went away: a fault of the machine, and not of the program
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{os.strerror(error.errno) if error.errno else error}; {kept}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def command_line(
+    start: Sequence[str], door: Callable[..., Any], given: dict[str, Any], positional: Sequence[str]
+) -> str:
+    """The command that calls a door with these arguments, to be recorded in what it makes; defaults are left out."""
+    words = list(start)
+    for name in positional:
+        words += map(str, given[name] if isinstance(given[name], list) else [given[name]] if given[name] else [])
+    for name, parameter in inspect.signature(door).parameters.items():
+        value = given[name]
+        if name in positional or value == parameter.default:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        words += [] if value is True else [str(part) for part in value] if isinstance(value, list) else [str(value)]
+    return shlex.join(words)
+
+
+def interrupted() -> int:
+    """Exit code of a command that was asked to end: 143 by SIGTERM, else 130. A training makes a result first."""
+    return 128 + _asked_by
+
+
+def _terminate(signum: int, frame: types.FrameType | None) -> typing.NoReturn:
+    global _asked_by
+    _asked_by = signal.SIGTERM
+    raise KeyboardInterrupt
+
+
+def _kind(hint: Any) -> tuple[Any, bool]:
+    """(type of one value, whether there are several) of an annotation: `int`, `str | None`, `list[str] | None`."""
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    many = typing.get_origin(hint) is list
+    return (typing.get_args(hint)[0] if many else hint), many
+
+
+def _helps(door: Callable[..., Any]) -> dict[str, str]:
+    """Parameter → help, from the docstring's `Args:` section."""
+    section = re.search(r"\nArgs:\n(.*?)(\n\n|\Z)", inspect.getdoc(door) or "", re.S)
+    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", section[1] if section else "", re.S | re.M)
+    return {name: " ".join(text.split()) for name, text in entries}

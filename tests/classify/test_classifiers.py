@@ -1,0 +1,179 @@
+"""The classifiers against plain scikit-learn on the raw rows, and scikit-learn's own checks of estimators."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, normalize
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from tiny import contents, stack
+
+from classify.classical.kernel import KernelSVC
+from classify.classical.linear import SpanLinear
+from classify.folds import folds, source_groups
+from classify.models import MODELS
+from classify.saved import load_model, save_model
+from features import Refused, open_stack
+
+
+def data(n: int, d: int, classes: int = 3, duplicates: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping classes in d dimensions, (n, d) float32 and labels (n,)."""
+    random = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    X = (random.standard_normal((classes, d))[y] + 2.5 * random.standard_normal((n, d))).astype("f4")
+    X[n - duplicates :] = X[:duplicates]
+    return X, y
+
+
+@parametrize_with_checks([SpanLinear(LinearSVC(dual=True, random_state=0)), KernelSVC()])
+def test_is_a_scikit_learn_estimator(estimator, check):
+    """Clone, fit, predict, shapes, errors: the whole contract of an estimator."""
+    check(estimator)
+
+
+def test_xgboost_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the extra: one line with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(Refused, match=r"--model xgboost: XGBoost is not installed; pip install -e '\.\[cpu\]'"):
+        MODELS["xgboost"].build(0)
+
+
+@pytest.mark.parametrize(("n", "d", "duplicates"), [(60, 500, 0), (60, 500, 7), (300, 20, 0), (40, 40, 0)])
+@pytest.mark.parametrize("linear", [LogisticRegression(solver="newton-cg", tol=1e-8), LinearSVC(dual=True, tol=1e-8)])
+def test_linear_equals_scikit_learn_on_the_raw_rows(linear, n, d, duplicates):
+    """Wide, tall, square and with duplicate rows: the same decisions as Normalizer and the estimator itself."""
+    X, y = data(n, d, duplicates=duplicates)
+    new, _ = data(50, d, seed=1)
+    linear.set_params(max_iter=100_000)
+    ours = SpanLinear(linear, c=2.0).fit(X, y)
+    plain = make_pipeline(Normalizer(), linear.set_params(C=ours.C_)).fit(X.astype("f8"), y)
+    np.testing.assert_allclose(ours.decision_function(new), plain.decision_function(new), atol=2e-4)
+    np.testing.assert_array_equal(ours.predict(new), plain.predict(new))
+
+
+@pytest.mark.parametrize(("n", "d", "duplicates"), [(60, 500, 0), (60, 500, 7), (300, 20, 0)])
+def test_kernel_equals_scikit_learn_on_the_raw_rows(n, d, duplicates):
+    """The precomputed kernel gives the same decisions as Normalizer and SVC, also for a row of zeros."""
+    X, y = data(n, d, duplicates=duplicates)
+    new, _ = data(50, d, seed=1)
+    X[3] = new[4] = 0
+    ours = KernelSVC(C=3.0).fit(X, y)
+    plain = make_pipeline(Normalizer(), SVC(C=3.0, gamma=ours.gamma_)).fit(X.astype("f8"), y)
+    np.testing.assert_allclose(ours.decision_function(new), plain.decision_function(new), atol=5e-3)
+    np.testing.assert_array_equal(ours.predict(new), plain.predict(new))
+
+
+def test_a_stack_is_fitted_like_the_array_in_it(tmp_path):
+    """Scattered rows of a stack give the same model as their own copy in memory."""
+    held = contents(rows=60, shape=(3, 3, 20))
+    train = open_stack(stack(tmp_path / "s.h5", held)).select("train")
+    X = np.array(train.X)
+    for estimator in (SpanLinear(c=1.0), KernelSVC()):
+        from_array = estimator.fit(X, train.y).decision_function(held["features"])
+        np.testing.assert_allclose(
+            estimator.fit(train, train.y).decision_function(held["features"]), from_array, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("name", ["logreg", "linearsvm", "svm", "xgboost"])
+def test_a_saved_model_predicts_the_same(tmp_path, name):
+    """Each model of the table: probabilities sum to one, the largest is the prediction, and all survives the disk."""
+    held = contents(rows=90, shape=(2, 2, 30), classes=3)
+    X, y = data(90, 120)
+    held |= {"features": X, "labels": y}
+    train = open_stack(stack(tmp_path / "s.h5", held)).select("train")
+    flat = MODELS[name].pool == "flatten"
+    estimator = MODELS[name].build(0).fit(train if flat else train.pooled("avg"), train.y)
+    new = data(40, 120 if flat else 30, seed=1)[0]
+    probabilities = estimator.predict_proba(new)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    agree = estimator.classes_[probabilities.argmax(axis=1)] == estimator.predict(new)
+    assert agree.mean() >= (0.95 if name == "svm" else 1)  # one-against-one votes of an SVC may tie
+    save_model(estimator, tmp_path / "model", {"model": name})
+    (tmp_path / "s.h5").unlink()  # prediction never needs the stack
+    loaded, about = load_model(tmp_path / "model")
+    assert about["model"] == name
+    np.testing.assert_array_equal(loaded.predict(new), estimator.predict(new))
+    np.testing.assert_array_equal(loaded.predict_proba(new), probabilities)
+
+
+def test_a_model_file_with_strange_types_is_refused(tmp_path):
+    """A skops file that holds anything else than our estimators does not load."""
+    import skops.io
+    from sklearn.preprocessing import FunctionTransformer
+
+    skops.io.dump(FunctionTransformer(func=open), tmp_path / "model.skops")
+    sha256 = hashlib.sha256((tmp_path / "model.skops").read_bytes()).hexdigest()
+    (tmp_path / "model.json").write_text(json.dumps({"files": {"model.skops": sha256}}))
+    with pytest.raises(Refused, match=r"types that no model here is made of: .*open"):
+        load_model(tmp_path)
+    with pytest.raises(Refused, match=r"no model in .* Make one with: make classify"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_copies_of_an_image_never_straddle_a_fold(tmp_path):
+    """Rows with the same image hash are in one fold together, and every class is in every fold."""
+    held = contents(rows=80, classes=2)
+    held["sha256"][40:60] = held["sha256"][0:20]
+    opened = open_stack(stack(tmp_path / "s.h5", held))
+    groups = source_groups(opened)
+    splits = folds(opened, opened.y)
+    assert len(splits) == 5
+    for train, held_out in splits:
+        assert not set(groups[train]) & set(groups[held_out])
+        assert set(opened.y[held_out]) == {0, 1}
+    assert sorted(np.concatenate([held_out for _, held_out in splits])) == list(range(80))
+
+
+def test_views_train_but_are_never_held_out(tmp_path):
+    """A fold trains on every view of its images; it holds out the same images, as they are, as without views."""
+    held = contents(rows=40, classes=2)
+    alone = open_stack(stack(tmp_path / "alone.h5", held))
+    twice = {
+        name: np.tile(v, 2) if np.ndim(v) == 1 else np.tile(v, (2, 1))
+        for name, v in held.items()
+        if name not in ("shape", "label_names", "paths")
+    }
+    held |= twice | {"paths": held["paths"] * 2, "view": np.repeat([0, 1], 40)}
+    opened = open_stack(stack(tmp_path / "twice.h5", held))
+    groups = source_groups(opened)
+    for (train, held_out), (_, expected) in zip(folds(opened, opened.y), folds(alone, alone.y), strict=True):
+        np.testing.assert_array_equal(held_out, expected)
+        assert set(train) == set(range(80)) - set(expected) - set(expected + 40)
+        assert not set(groups[train]) & set(groups[held_out])
+    for estimator in (SpanLinear(LinearSVC(dual=True)), KernelSVC()):
+        fitted = estimator.fit(opened, opened.y)
+        assert fitted.predict_proba(opened).shape == (80, 2)  # the temperature came from 40 of the 80 rows
+
+
+def test_the_temperature_is_scikit_learns():
+    """Probabilities of both machines equal those of CalibratedClassifierCV on the same folds."""
+    X, y = data(90, 30, classes=3)
+    new = data(40, 30, seed=1)[0]
+    for classes in (3, 2):
+        X, new, y = X.astype("f8"), new.astype("f8"), y % classes
+        for ours in (KernelSVC(C=2.0), SpanLinear(LinearSVC(dual=True, tol=1e-8, max_iter=10**6))):
+            ours.fit(X, y)
+            plain = (
+                SVC(C=2.0, gamma=ours.gamma_) if isinstance(ours, KernelSVC) else ours.estimator.set_params(C=ours.C_)
+            )
+            reference = CalibratedClassifierCV(plain, method="temperature", ensemble=False, cv=folds(X, y))
+            expected = reference.fit(normalize(X), y).predict_proba(normalize(new))
+            np.testing.assert_allclose(ours.predict_proba(new), expected, atol=2e-3)
+
+
+def test_a_class_with_one_image_has_no_folds_and_no_probabilities():
+    """Calibration is left out, and asking for probabilities says why; predictions still work."""
+    X, y = data(30, 50, classes=2)
+    y[7] = 2
+    assert folds(X, y) == []
+    fitted = KernelSVC().fit(X, y)
+    assert set(fitted.predict(X)) <= {0, 1, 2}
+    with pytest.raises(ValueError, match="a class has a single train image"):
+        fitted.predict_proba(X)

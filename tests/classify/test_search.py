@@ -1,0 +1,257 @@
+"""Searching, fusing, balancing and choosing a path, through the doors and beside scikit-learn."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, normalize
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.class_weight import compute_sample_weight
+from tiny import contents, environment, run, stack
+
+from classify import compare, fit
+from classify.classical import memory as limits
+from classify.classical.gram import unit_products
+from classify.classical.kernel import KernelSVC
+from classify.classical.linear import SpanLinear
+from classify.fusion import combined, side_by_side, weightings
+from classify.saved import load_model
+from features import Failed, Refused, open_stack
+
+IMAGES, LABELS = load_digits(return_X_y=True)
+
+
+def made(path, images=IMAGES[:240], labels=LABELS[:240], **changes):
+    """A stack of digits, 8 × 8 pixels as 4 × 4 positions of 4 channels."""
+    held = contents(rows=len(images), shape=(4, 4, images.shape[1] // 16), classes=10)
+    return stack(path, held | {"features": images.astype("f4"), "labels": labels} | changes)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two stacks of the same digits: their pixels, and powers of them, four times wider."""
+    folder = tmp_path_factory.mktemp("pair")
+    powers = np.hstack([IMAGES[:240] ** power for power in (1, 2, 0.5, 3)])
+    return made(folder / "one.h5"), made(folder / "two.h5", powers)
+
+
+def side(stacks):
+    """By numpy: normalised rows of each stack times the root of one half."""
+    return np.hstack([normalize(np.asarray(s.X, "f8")) for s in stacks]) * np.sqrt(0.5)
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.mark.parametrize("model", ["logreg", "linearsvm", "svm", "xgboost"])
+def test_a_search_is_in_the_result(pair, tmp_path, model):
+    """All candidates with their folds' scores; the best is what was fitted."""
+    found = result(fit(str(pair[0]), model=model, search=True, jobs=2, out=str(tmp_path)))
+    means = [entry["mean"] for entry in found["search"]]
+    assert all(entry["mean"] == pytest.approx(np.mean(entry["scores"])) for entry in found["search"])
+    assert found["best"].items() <= found["params"].items()
+    if model == "xgboost":
+        rounds = sorted({entry["params"]["n_estimators"] for entry in found["search"]})
+        assert rounds == [20, 60, 180]
+    else:
+        assert means[[entry["params"] for entry in found["search"]].index(found["best"])] == max(means)
+        assert found["path"] == {"svm": "kernel"}.get(model, "primal")
+        assert len(means) == (45 if model == "svm" else 9)
+
+
+def test_json_and_the_closing_line(pair, tmp_path):
+    done = run("classify", "fit", pair[1], "--model", "svm", "--search", "--jobs", "1", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["search"]) == 45
+    assert re.search(
+        r"45 candidates × 5 folds in [\d.]+ s \([\d.]+ fits/s\); best inside train: .*gamma = ", done.stderr
+    )
+
+
+def test_fused_rows_are_the_normalised_rows_side_by_side(pair):
+    """Rows, columns, products and both machines equal numpy and scikit-learn on the concatenated rows."""
+    stacks = [open_stack(path) for path in pair]
+    fused = side_by_side(stacks)
+    train, test = fused.select("train"), fused.select("test")
+    X, new = side([s.select("train") for s in stacks]), side([s.select("test") for s in stacks])
+    np.testing.assert_allclose(train.X, X, atol=1e-6)
+    np.testing.assert_allclose(train.columns(50, 90), X[:, 50:90], atol=1e-6)
+    np.testing.assert_allclose(np.sum(train.X**2, axis=1), 1, atol=1e-5)
+    products = combined([unit_products(s.select("train")) for s in stacks], fused.weights)
+    np.testing.assert_allclose(products, X @ X.T, atol=1e-6)
+    np.testing.assert_allclose(unit_products(train), X @ X.T, atol=1e-6)
+    machine = KernelSVC().fit(train, train.y, products)
+    plain = make_pipeline(Normalizer(), SVC(C=10.0, gamma=machine.gamma_)).fit(X, train.y)
+    np.testing.assert_array_equal(machine.predict(test), plain.predict(new))
+    linear = SpanLinear(LinearSVC(dual=True, tol=1e-6, max_iter=10**5), c=0.5).fit(train, train.y)
+    plain = make_pipeline(Normalizer(), linear.estimator.set_params(C=linear.C_)).fit(X, train.y)
+    np.testing.assert_array_equal(linear.predict(test), plain.predict(new))
+
+
+@pytest.mark.parametrize("model", ["linearsvm", "svm", "xgboost"])
+def test_fit_takes_several_stacks(pair, tmp_path, model):
+    """Weights are searched, the stacks' keys recorded, and the saved model predicts rows weighted as it says."""
+    folder = fit([str(path) for path in pair], model=model, search=True, out=str(tmp_path))
+    found = result(folder)
+    assert found["stack_keys"] == [open_stack(path).key for path in pair]
+    assert found["accuracy"] > (0.3 if model == "xgboost" else 0.85)
+    estimator, about = load_model(folder)
+    test = side_by_side([open_stack(path) for path in pair]).select("test")
+    if model == "xgboost":
+        assert estimator.n_features_in_ == 4 + 16
+        return
+    assert {tuple(entry["weights"]) for entry in found["search"]} == set(weightings(2))
+    predicted = about["classes"] @ np.eye(10)[estimator.predict(test.weighted(about["weights"]))].T
+    assert np.mean(predicted == test.y) == pytest.approx(found["accuracy"])
+
+
+def test_stacks_of_other_rows_are_refused(pair, tmp_path):
+    """The first row that differs is named, and in what."""
+    shorter = made(tmp_path / "short.h5", IMAGES[:200], LABELS[:200])
+    with pytest.raises(Refused, match=r"short.h5 has 200 rows, .*one.h5 240: stacks that are fused must be of the"):
+        fit([str(pair[0]), str(shorter)])
+    labels = LABELS[:240].copy()
+    labels[17] = (labels[17] + 1) % 10
+    with pytest.raises(Refused, match=r"row 17 differs in its label: class7/é17.png in .*one.h5, "):
+        fit([str(pair[0]), str(made(tmp_path / "other.h5", labels=labels))])
+    with pytest.raises(Refused, match="dense head takes one stack"):
+        fit([str(path) for path in pair], model="dense")
+
+
+def test_weights_sum_to_one():
+    for count in (2, 3, 5):
+        assert all(sum(weights) == pytest.approx(1) and len(weights) == count for weights in weightings(count))
+
+
+def rare(path):
+    """Digits of which the last two are five times rarer."""
+    keep = (LABELS < 8) | (np.arange(len(LABELS)) % 5 == 0)
+    return made(path, IMAGES[keep][:600], LABELS[keep][:600])
+
+
+def test_balance_is_scikit_learns(tmp_path):
+    """`balanced` class weights in both machines, sample weights for XGBoost, and balanced accuracy decides."""
+    opened = open_stack(rare(tmp_path / "rare.h5"))
+    train, test = opened.select("train"), opened.select("test")
+    folder = fit(str(opened.path), model="svm", search=True, balance=True, out=str(tmp_path / "svm"))
+    found, machine = result(folder), load_model(folder)[0]
+    raw = np.asarray(train.X, "f8")
+    plain = make_pipeline(Normalizer(), SVC(C=found["best"]["C"], gamma=machine.gamma_, class_weight="balanced"))
+    np.testing.assert_array_equal(machine.predict(test), plain.fit(raw, train.y).predict(np.asarray(test.X, "f8")))
+    assert found["leads_by"] == "balanced_accuracy"
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(test.y, machine.predict(test)))
+    weights = compute_sample_weight("balanced", train.y)
+    one, other = (fit(str(opened.path), model="xgboost", balance=b, out=str(tmp_path / f"{b}")) for b in (True, False))
+    assert result(one)["confusion"] != result(other)["confusion"]
+    assert np.ptp(weights) > 1
+
+
+def test_balanced_accuracy_leads_the_table(tmp_path):
+    report = compare(str(rare(tmp_path / "rare.h5")), ["logreg", "svm"], search=True, balance=True, out=str(tmp_path))
+    rows = json.loads((tmp_path / "compare.json").read_text())
+    assert [row["balanced_accuracy"] for row in rows] == sorted((r["balanced_accuracy"] for r in rows), reverse=True)
+    from classify.compare import table
+
+    assert table(rows).split()[:3] == ["model", "bal.acc", "F1"]
+    page = report.read_text()
+    assert "How the settings were chosen" in page
+    assert "C across, gamma up" in page
+    assert "Score by c: " in page
+
+
+def test_networks_have_no_search(pair):
+    for option in ("search", "balance"):
+        with pytest.raises(Refused, match=f"dense has no --{option}"):
+            fit(str(pair[0]), model="dense", **{option: True})
+    with pytest.raises(Refused, match="--jobs 0: give a number from 1 up"):
+        fit(str(pair[0]), jobs=0)
+
+
+def test_a_search_needs_two_images_of_every_class(tmp_path):
+    labels = LABELS[:240].copy()
+    labels[labels == 9] = 8
+    labels[0] = 9
+    with pytest.raises(Refused, match="--search needs at least two train images of every class"):
+        fit(str(made(tmp_path / "a.h5", labels=labels)), search=True, out=str(tmp_path))
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "free", "path"),
+    [
+        (3_750, 62_720, 4 * GB, "span"),
+        (3_750, 512, 4 * GB, "primal"),
+        (100_000, 62_720, 64 * GB, "out of core"),
+        (62_720, 62_720, 16 * GB, "out of core"),
+        (1_000_000, 512, 4 * GB, "out of core"),
+    ],
+)
+def test_the_path_that_fits(rows, width, free, path):
+    assert limits.path(rows, width, kernel=False, free=free) == path
+
+
+def test_a_kernel_that_does_not_fit_is_refused():
+    """Rows, bytes needed, bytes there and the way on."""
+    assert limits.path(3_750, 62_720, kernel=True, free=4 * GB) == "kernel"
+    told = r"100,000 rows needs 321.1 GB of memory .*, and 64.0 GB are free, enough for 44,344 rows. --model linearsvm"
+    with pytest.raises(Refused, match=told):
+        limits.path(100_000, 62_720, kernel=True, free=64 * GB)
+    with pytest.raises(Refused, match="0.1 GB are free, enough for 0 rows"):
+        limits.path(10, 62_720, kernel=True, free=GB // 10)
+
+
+def test_threads_stay_within_memory():
+    """As many as asked for where there is room, one where there is none, and never beyond three matrices and 1 GB."""
+    assert limits.threads(2, 3_750, 62_720, 5_000, 64 * GB) == 2
+    assert limits.threads(64, 3_750, 62_720, 5_000, 64 * GB) < 8
+    assert limits.threads(64, 3_750, 62_720, 5_000, GB // 10) == 1
+    assert 0 < limits.memory() < 1 << 50
+
+
+@pytest.mark.parametrize("model", ["logreg", "linearsvm"])
+def test_without_memory_linear_models_go_out_of_core(pair, tmp_path, monkeypatch, model):
+    """No crash: nearly the same accuracy by stochastic gradients, said in the result, saved like the others."""
+    exact = result(fit(str(pair[1]), model=model, out=str(tmp_path / "exact")))
+    monkeypatch.setattr(limits, "memory", lambda: 1 << 20)
+    folder = fit(str(pair[1]), model=model, balance=True, out=str(tmp_path / "sgd"))
+    found = result(folder)
+    assert (exact["path"], found["path"]) == ("span", "out of core")
+    assert found["accuracy"] > exact["accuracy"] - 0.1
+    test = open_stack(pair[1]).select("test")
+    estimator = load_model(folder)[0]
+    np.testing.assert_array_equal(estimator.predict_proba(test).argmax(axis=1), estimator.predict(test))
+    with pytest.raises(Failed, match="--search needs the rows in memory"):
+        fit(str(pair[1]), model=model, search=True, out=str(tmp_path / "none"))
+    with pytest.raises(Refused, match="a kernel SVM of 180 rows needs"):
+        fit(str(pair[1]), model="svm", out=str(tmp_path / "none"))
+
+
+def test_out_of_core_needs_no_keras(pair, tmp_path):
+    """Its batches come from the room of the networks, which imports Keras only where one is trained."""
+    program = (
+        "import sys; from classify import fit; from classify.classical import memory as limits\n"
+        "limits.memory = lambda: 0\n"
+        f"fit({str(pair[0])!r}, model='logreg', out={str(tmp_path)!r})\n"
+        "print('imported', sorted({'tensorflow', 'keras', 'jax'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert "out of core" in (tmp_path / "result.json").read_text()
+    assert done.stdout == "imported []\n", done.stderr
+
+
+def test_xgboost_grows_as_many_trees_as_held_out_rows_ask_for(pair, tmp_path):
+    """Fewer than it may, and the saved model has as many rounds."""
+    folder = fit(str(pair[1]), model="xgboost", out=str(tmp_path))
+    trees = result(folder)["params"]["n_estimators"]
+    assert 1 <= trees < 1000
+    assert load_model(folder)[0].get_booster().num_boosted_rounds() == trees

@@ -1,0 +1,81 @@
+import hashlib
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from extract.images.split import seeded_split
+
+TEST = 2
+
+
+def hashes(images: list[int]) -> np.ndarray:
+    """(rows, 32) uint8: a hash for each image number; equal numbers are identical images."""
+    digests = [hashlib.sha256(str(image).encode()).digest() for image in images]
+    return np.array([np.frombuffer(digest, "u1") for digest in digests]).reshape(-1, 32)
+
+
+# (label, image) of every row: few image numbers, so that copies are common, within a class and across two
+ROWS = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 60)), min_size=1, max_size=120)
+SEEDS = st.integers(-3, 10)
+FEW = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def split(rows: list[tuple[int, int]], seed: int) -> np.ndarray:
+    labels, images = zip(*rows, strict=True)
+    return seeded_split(np.array(labels, "i8"), hashes(list(images)), seed)
+
+
+@FEW
+@given(ROWS, SEEDS)
+def test_identical_images_stay_together(rows: list[tuple[int, int]], seed: int) -> None:
+    """Guards test rows against copies of themselves in train, even under another label."""
+    places: dict[int, set[int]] = {}
+    for (_, image), place in zip(rows, split(rows, seed).tolist(), strict=True):
+        places.setdefault(image, set()).add(place)
+    assert all(len(found) == 1 for found in places.values())
+
+
+@FEW
+@given(ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(range(len(rows))))), SEEDS)
+@example(([(0, 0), (1, 0), (0, 1), (1, 2), (1, 3), (1, 4), (1, 5), (1, 6)], [1, 0, 2, 3, 4, 5, 6, 7]), 0)
+@example(([(0, 0), (1, 0), (0, 1), (1, 2), (1, 3), (1, 4), (1, 5), (1, 6)], [1, 0, 2, 3, 4, 5, 6, 7]), 1)
+@example(([(0, 0), (1, 0), (0, 1), (1, 2), (1, 3), (1, 4), (1, 5), (1, 6)], [1, 0, 2, 3, 4, 5, 6, 7]), 2)
+def test_order_does_not_matter(given_rows: tuple[list[tuple[int, int]], list[int]], seed: int) -> None:
+    """Guards against a split that follows names: reordered rows keep their places, even an image under two labels."""
+    rows, order = given_rows
+    assert split([rows[i] for i in order], seed).tolist() == split(rows, seed)[order].tolist()
+
+
+@FEW
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=5), SEEDS)
+def test_a_quarter_of_each_class(sizes: list[int], seed: int) -> None:
+    """Guards the share: a quarter of each class to the nearest image, at least one where there are two."""
+    rows = [(label, 1000 * label + i) for label, size in enumerate(sizes) for i in range(size)]
+    places = split(rows, seed)
+    for label, size in enumerate(sizes):
+        count = int((places[[row[0] == label for row in rows]] == TEST).sum())
+        assert abs(count - size / 4) <= 0.5 or (count == 1 and size > 1)
+        assert count >= (size > 1)
+        assert count < size or size == 0
+
+
+@FEW
+@given(st.sets(st.integers(0, 99)), st.sets(st.integers(100, 199), min_size=1), st.sets(st.integers(200, 299)), SEEDS)
+def test_other_classes_do_not_matter(first: set[int], second: set[int], more: set[int], seed: int) -> None:
+    """Guards stability: images added to one class, or a whole new class, leave the split of the others alone."""
+    rows = [(0, i) for i in sorted(first)] + [(1, i) for i in sorted(second)]
+    before = split(rows, seed)[len(first) :]
+    grown = [(0, i) for i in sorted(first | more)] + [(1, i) for i in sorted(second)] + [(2, 777)]
+    assert split(grown, seed)[len(first | more) : -1].tolist() == before.tolist()
+
+
+def test_unlabelled_rows_are_train() -> None:
+    """Guards test scores: nothing can be scored on a row without a label."""
+    assert set(split([(-1, i) for i in range(20)], 0).tolist()) == {0}
+
+
+def test_the_seed_matters() -> None:
+    """Guards against a split that ignores its seed; the same seed gives the same split."""
+    rows = [(i % 2, i) for i in range(80)]
+    assert split(rows, 1).tolist() == split(rows, 1).tolist() != split(rows, 2).tolist()

@@ -1,0 +1,354 @@
+import io
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from tiny import REPO, environment, flip, photos
+
+from extract import extract
+from extract.images.split import seeded_split
+from extract.network.base import import_keras
+from features import Refused, open_stack, verify
+from features.layout import offsets
+from features.runtime.lock import writer_lock
+from features.schema import SPLITS
+from features.writer import consecutive, partial_path
+
+SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block2_pool"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(photos, finished stack)."""
+    folder = tmp_path_factory.mktemp("update")
+    data = photos(folder / "photos")
+    return data, extract(str(data), out=str(folder / "a.h5"), **SETTINGS)
+
+
+@pytest.fixture
+def mine(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """The same, copied (times and all), to be meddled with."""
+    return Path(shutil.copytree(made[0], tmp_path / "photos")), Path(shutil.copy2(made[1], tmp_path / "a.h5"))
+
+
+def again(mine: tuple[Path, Path], **changes: Any) -> Path:
+    return extract(str(mine[0]), **{**SETTINGS, "out": str(mine[1]), **changes})
+
+
+def noise(path: Path, seed: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (36, 36, 3), "u1")).save(path)
+
+
+def meddle(data: Path) -> None:
+    """Three images added, one of them in a class that comes first; one changed, two removed."""
+    noise(data / "class0" / "new.png", 1)
+    noise(data / "class2" / "0a.png", 2)
+    noise(data / "aaa" / "0.png", 3)
+    noise(data / "class1" / "2.png", 4)
+    (data / "class1" / "4.png").unlink()
+    (data / "class2" / "5.jpg").unlink()
+
+
+def rows_of(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path, "r") as file:
+        return {name: file[name][()] for name in file if name not in ("extract_seconds", "fingerprint")}
+
+
+def test_only_what_is_new_is_computed(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the update: the very rows of a stack made from nothing, four computed, the others in their split."""
+    data, stack = mine
+    before = open_stack(stack)
+    was, seconds = dict(zip(before.paths, before.split.tolist(), strict=True)), before.extract_seconds
+    meddle(data)
+    again(mine)
+    said = capsys.readouterr().err
+    assert "3 images added: aaa/0.png, class0/new.png, class2/0a.png; 2 images removed: " in said
+    assert "; 1 images changed: class1/2.png" in said
+    assert "15 rows were carried over" in said
+    assert "\n4 rows in " in said
+    fresh, got = rows_of(again((data, stack.with_name("fresh.h5")))), rows_of(stack)
+    for name in ("features", "paths", "labels", "label_names", "sha256", "size", "view", "row_state", "row_crc32"):
+        assert np.array_equal(fresh[name], got[name]), name
+    now = open_stack(stack)
+    stays = {path: split for path, split in zip(now.paths, now.split.tolist(), strict=True) if path in was}
+    assert {path: was[path] for path in stays if path != "class1/2.png"} == {
+        path: split for path, split in stays.items() if path != "class1/2.png"
+    }
+    assert now.extract_seconds > seconds
+    assert verify(str(stack))["images"] == 19
+    assert [path.name for path in stack.parent.glob("a.h5*")] == ["a.h5"]
+    again(mine)
+    assert "up to date" in capsys.readouterr().err
+
+
+def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards what was computed before a kill, where images came, changed and went before the command ran again."""
+    data, stack = mine
+    partial = stack.rename(partial_path(stack))
+    flip(partial, offsets(partial)["row_crc32"])
+    meddle(data)
+    again(mine)
+    said = capsys.readouterr().err
+    assert "a.h5.partial: 3 images added: " in said and "; what was begun is finished first" in said
+    assert "resuming" in said and "16 rows were carried over" in said
+    fresh, got = rows_of(again((data, stack.with_name("fresh.h5")))), rows_of(stack)
+    for name in ("features", "paths", "labels", "label_names", "sha256", "size", "view", "row_state", "row_crc32"):
+        assert np.array_equal(fresh[name], got[name]), name
+    assert "rejects" not in got and verify(str(stack))["images"] == 19
+    assert [path.name for path in stack.parent.glob("a.h5*")] == ["a.h5"]
+
+
+def test_a_killed_first_run_without_leakage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--no-leakage` after a kill: the stack that is finished first is of the same command, and gone on from."""
+    for split, seed in (("train", 0), ("test", 1)):
+        photos(tmp_path / "photos" / split, classes=2, each=3, seed=seed)
+    shutil.copy(tmp_path / "photos" / "test" / "class0" / "0.png", tmp_path / "photos" / "train" / "class0" / "z.png")
+    mine = tmp_path / "photos", tmp_path / "a.h5"
+    partial = again(mine).rename(partial_path(mine[1]))
+    flip(partial, offsets(partial)["row_crc32"])
+    noise(tmp_path / "photos" / "train" / "class1" / "new.png", 1)
+    again(mine, no_leakage=True)
+    assert "what was begun is finished first" in capsys.readouterr().err
+    now = open_stack(mine[1])
+    assert len(now) == 13 and [reject[0] for reject in now.rejects] == ["train/class0/z.png"]
+
+
+def test_a_file_that_another_process_writes_is_not_looked_at(
+    mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards the order: the lock first, then what is begun; else half of another's layout may be met."""
+    data, stack = mine
+    stack.rename(partial_path(stack))
+    meddle(data)
+    with writer_lock(stack), pytest.raises(Refused, match="is being written by"):
+        again(mine)
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_are_read_once_on_a_resume(mine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the time to begin: of 100 GB that are there, each row is checked once, and twice where it is carried."""
+    data, stack = mine
+    size = open_stack(stack).X.nbytes
+    partial = Path(shutil.copy2(stack, partial_path(stack)))
+    flip(partial, offsets(partial)["row_crc32"])
+    stack = stack.rename(stack.with_name("whole.h5"))
+    read, whole = [0], os.preadv
+
+    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
+        read[0] += (got := whole(fd, buffers, offset))
+        return got
+
+    monkeypatch.setattr(os, "preadv", counted)
+    again(mine)
+    assert read[0] == size
+    noise(data / "class0" / "new.png", 1)
+    read[0] = 0
+    again(mine)
+    assert read[0] == 0  # of the new file; those of the old one are mapped, checked, and carried over
+    assert verify(str(mine[1]))["images"] == 19
+
+
+def test_another_engine_names_the_finished_stack(mine: tuple[Path, Path]) -> None:
+    """Guards the way on: the second file would be begun with the old one's engine again, so both have to go."""
+    pytest.importorskip("openvino")
+    data, stack = mine
+    noise(data / "class0" / "new.png", 1)
+    then = open_stack(stack).attrs["engine"]
+    other = "keras" if then == "openvino" else "openvino"
+    with pytest.raises(Refused) as caught:
+        again(mine, engine=other)
+    assert str(caught.value).startswith(
+        f"{stack} was made from something else:\n  engine: {then} in the stack, {other}"
+    )
+    assert f"\nRemove {stack} and {partial_path(stack)} to start again, or have" in str(caught.value)
+    stack.unlink()
+    partial_path(stack).unlink()
+    assert open_stack(again(mine, engine=other)).attrs["engine"].split()[0] == other
+
+
+def test_a_device_that_is_gone(mine: tuple[Path, Path]) -> None:
+    """Guards the way on: with a stack that was begun on a GPU, `--device cpu` is no way out on a machine without."""
+    if import_keras().distribution.list_devices("gpu"):
+        pytest.skip("there is a GPU here")
+    partial = mine[1].rename(partial_path(mine[1]))
+    with h5py.File(partial, "r+") as file:
+        file.attrs["device"] = "gpu"
+    with pytest.raises(Refused, match=rf"--device gpu: .*\n{partial} was begun with just that\. Remove {partial} to"):
+        again(mine, device="cpu")
+
+
+def test_images_that_only_go_need_no_network(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the cheap case: nothing is computed, and nothing built for it."""
+    (mine[0] / "class1" / "4.png").unlink()
+    before = open_stack(mine[1])
+    kept = np.array([path != "class1/4.png" for path in before.paths])
+    expected = before.X[kept].copy()
+    again(mine)
+    said = capsys.readouterr().err
+    assert "17 rows were carried over" in said
+    assert "engine" not in said and " rows in " not in said
+    assert np.array_equal(open_stack(mine[1]).X, expected)
+    assert verify(str(mine[1]))["images"] == 17
+
+
+def test_views_come_and_go_with_their_image(tmp_path: Path) -> None:
+    """Guards updates with views: the rows of a stack made from nothing, where the splits are the same."""
+    data = photos(tmp_path / "photos")
+    lines = [f"{p.relative_to(data).as_posix()},{p.parent.name},train" for p in sorted(data.rglob("*.*"))]
+    (data / "list.csv").write_text("\n".join(["path,label,split", *lines[1:]]))
+    mine = (data / "list.csv", tmp_path / "a.h5")
+    again(mine, views=2)
+    noise(data / "class1" / "2.png", 4)
+    (data / "list.csv").write_text("\n".join(["path,label,split", *lines[:-1]]))
+    again(mine, views=2)
+    again((mine[0], tmp_path / "fresh.h5"), views=2)
+    got, fresh = rows_of(mine[1]), rows_of(tmp_path / "fresh.h5")
+    for name in got:
+        assert np.array_equal(got[name], fresh[name]), name
+    assert len(got["view"]) == 51
+
+
+def test_a_reject_that_was_mended_enters(mine: tuple[Path, Path]) -> None:
+    """Guards rejects: mended, the image gets its row; another one broken, it leaves."""
+    data, stack = mine
+    whole = (data / "class0" / "2.png").read_bytes()
+    (data / "class0" / "2.png").write_text("a text file")
+    again(mine, max_bad=10)
+    assert [reject[0] for reject in open_stack(stack).rejects] == ["class0/2.png"]
+    (data / "class0" / "2.png").write_bytes(whole)
+    (data / "class2" / "1.jpg").write_bytes(b"")
+    again(mine, max_bad=10)
+    now = open_stack(stack)
+    assert [reject[:2] for reject in now.rejects] == [("class2/1.jpg", "the file is empty")]
+    assert "class0/2.png" in now.paths
+    assert verify(str(stack))["rows"] == 17
+
+
+def test_a_reject_that_cannot_be_opened_is_left_alone(
+    mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a stack laid out anew each time for a file that only has a time; once it opens, it enters."""
+    data, stack = mine
+    monkeypatch.chdir(data / "class0")
+    with socket.socket(socket.AF_UNIX) as shut:  # root, too, cannot open it
+        shut.bind("shut.png")
+    again(mine, max_bad=10)
+    assert [reject[0] for reject in open_stack(stack).rejects] == ["class0/shut.png"]
+    before = stack.stat().st_ino
+    capsys.readouterr()
+    again(mine, max_bad=10)
+    assert "is up to date" in capsys.readouterr().err and stack.stat().st_ino == before
+    (data / "class0" / "shut.png").unlink()
+    noise(data / "class0" / "shut.png", 7)
+    again(mine)
+    assert "class0/shut.png" in open_stack(stack).paths
+
+
+@pytest.mark.skipif("HEIF" in Image.OPEN, reason="pillow-heif is here already")
+def test_a_photo_enters_once_its_decoder_is_there(mine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards what the reason promises: a HEIC photo is tried again after `pip install pillow-heif`, and only then."""
+    data, stack = mine
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (data / "class0" / "phone.heic").write_bytes(heic + (data / "class0" / "0.png").read_bytes())
+    again(mine, max_bad=10)
+    before = stack.stat().st_ino
+    again(mine, max_bad=10)
+    assert open_stack(stack).rejects[0][0] == "class0/phone.heic" and stack.stat().st_ino == before
+    # Stands in for pillow-heif, which is not here: the photo is the PNG behind the header.
+    opened = lambda file, name: PngImageFile(io.BytesIO(file.read()[len(heic) :]))  # noqa: E731
+    monkeypatch.setitem(Image.OPEN, "HEIF", (opened, lambda start: start[4:8] == b"ftyp"))
+    now = open_stack(again(mine))
+    assert now.rejects == []
+    one, other = (now.paths.index(f"class0/{name}") for name in ("0.png", "phone.heic"))
+    assert np.array_equal(now.X[one], now.X[other])
+
+
+def test_a_rotten_row_is_computed_again(mine: tuple[Path, Path], made: tuple[Path, Path]) -> None:
+    """Guards the copy: a row that no longer fits its CRC is not carried."""
+    data, stack = mine
+    flip(stack, offsets(stack)["features"] + 1000)
+    noise(data / "class2" / "z.png", 9)
+    again(mine)
+    assert np.array_equal(open_stack(stack).X[:18], open_stack(made[1]).X)
+
+
+def test_other_labels_and_splits_are_still_refused(mine: tuple[Path, Path]) -> None:
+    """Guards what no row can be carried for."""
+    noise(mine[0] / "class0" / "new.png", 1)
+    rows = [f"{p.relative_to(mine[0]).as_posix()},{p.parent.name}" for p in sorted(mine[0].rglob("*.*"))]
+    rows[0] = rows[0].replace(",class0", ",class1")
+    (mine[0] / "list.csv").write_text("\n".join(["path,label", *rows]))
+    before = mine[1].read_bytes()
+    with pytest.raises(Refused, match=r"something else:\n  1 images relabelled: class0/0\.png\nRemove"):
+        again((mine[0] / "list.csv", mine[1]))
+    assert mine[1].read_bytes() == before
+
+
+def test_a_settled_image_keeps_its_split() -> None:
+    """Guards growth: by its bytes, whatever the ranks say; only new images are ranked."""
+    sha256 = np.random.default_rng(0).integers(0, 256, (40, 32), "u1")
+    labels = np.arange(40) % 2
+    seeded = seeded_split(labels, sha256, 0)
+    settled = {image.tobytes(): SPLITS["val"] for image in sha256[:10]}
+    grown = seeded_split(labels, sha256, 0, settled=settled)
+    assert (grown[:10] == SPLITS["val"]).all()
+    assert np.array_equal(grown[10:], seeded[10:])
+
+
+def test_consecutive() -> None:
+    """Guards the pieces that rows are written in."""
+    for rows in ([], [5], [3, 4, 7], [0, 2, 4], [1, 2, 3]):
+        pieces = [rows[piece] for piece in consecutive(np.array(rows, int))]
+        assert [row for piece in pieces for row in piece] == rows
+        assert all(piece == list(range(piece[0], piece[-1] + 1)) for piece in pieces)
+
+
+KILL = """
+import os, signal, sys
+left, whole_pwrite = int(sys.argv[1]), os.pwrite
+
+def pwrite(fd, data, offset):
+    global left
+    left -= 1
+    if left == 0:
+        whole_pwrite(fd, data[: len(data) // 2], offset)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole_pwrite(fd, data, offset)
+
+os.pwrite = pwrite
+from extract import extract
+extract("photos", out="a.h5", **SETTINGS)
+"""
+
+
+def test_kills_in_an_update_cost_nothing(mine: tuple[Path, Path], tmp_path: Path) -> None:
+    """Guards the update's crash safety: the old stack is whole until the new one is, and that has the same bytes."""
+    data, stack = mine
+    old = stack.read_bytes()
+    meddle(data)
+    straight = rows_of(again((data, Path(shutil.copy2(stack, tmp_path / "straight.h5")))))
+    program, moments = f"SETTINGS = {SETTINGS!r}\n{KILL}", random.Random(3)
+    env = environment(PYTHONPATH=f"{REPO}")
+    for _ in range(4):
+        words = [sys.executable, "-c", program, str(moments.randint(1, 25))]
+        ended = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert stack.read_bytes() == old
+        assert partial_path(stack).exists()
+    again(mine)
+    got = rows_of(stack)
+    for name in got:
+        assert np.array_equal(got[name], straight[name]), name
+    assert verify(str(stack))["images"] == 19
