@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import manifest, row
+from classify.folds import VALIDATION_SHARE
 from classify.networks.adam import adam
 from classify.networks.dense import head
 from classify.networks.finetune import join
-from classify.networks.training import BATCH, _epoch, batches
-from classify.validation import VALIDATION_SHARE
+from classify.networks.training import _epoch
+from classify.rows import BATCH, batches
 from extract import extract
 from extract.backbones import backbone_named
 from extract.images.decode import decode, squash

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from classify.classical import memory as limits
+from classify.classical import memory
 from classify.classical.search import search
 from classify.folds import folds
 from classify.fusion import SideBySide, combined, parts
 from classify.models import Model
 from classify.rows import shape
 from features import Refused, Stack
+from features.runtime.machine import free_memory
 
 ALONE = "--search needs at least two train images of every class, to hold one out"
 
@@ -41,9 +42,9 @@ def choose_path(model: Model, train: Stack, pool: str) -> str | None:
     stacks = parts(train)
     width = shape(train)[1] if pool == "flatten" else sum(part.feature_shape[-1] for part in stacks)
     if model.takes != "products":
-        limits.check_trees(len(train), width, limits.memory())
+        memory.check_trees(len(train), width, free_memory())
         return None
-    way = limits.path(len(train), width, "gamma" in model.grid, limits.memory(), len(stacks))
+    way = memory.choose_method(len(train), width, "gamma" in model.grid, free_memory(), len(stacks))
     told = {
         "span": "fewer rows than columns: fitted in the rows' span",
         "primal": "no fewer rows than columns: fitted to the rows as they are",
@@ -105,7 +106,7 @@ def fit_classical(
             weighed = "balanced" if balance else None
             sgd = SGDClassifier(loss=model.loss, average=True, class_weight=weighed, random_state=seed)
             return Fitted(OutOfCore(sgd, estimator.c).fit(X, y), weights, facts)
-        jobs = limits.threads(jobs, *shape(X), rows, limits.memory(), len(parts(train)))
+        jobs = memory.threads(jobs, *shape(X), rows, free_memory(), len(parts(train)))
         held_out = None
         whole = None if products is None else combined(products, weights) if weights else products[0]
         if wanted:
@@ -141,7 +142,7 @@ def _trees(
     dask: str | None,
 ) -> Fitted:
     from classify.classical.trees import fit_trees, search_trees
-    from classify.validation import sides
+    from classify.folds import sides
 
     facts: dict[str, Any] = {}
     if wanted:

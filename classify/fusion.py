@@ -11,7 +11,7 @@ import numpy as np
 
 from classify.rows import row_chunks, unit_rows
 from features import Refused, Stack
-from features.writer import CHUNK_BYTES
+from features.layout import CHUNK_BYTES
 
 SAME = {"sha256": "image", "view": "view", "labels": "label", "split": "split"}  # field → what it is called in messages
 

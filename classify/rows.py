@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 
 from features import Failed, Refused, Stack
+from features.layout import CHUNK_BYTES
 from features.runtime.errors import shown
-from features.writer import CHUNK_BYTES
 
+BATCH = 64  # rows that are shuffled together into one step of a training
+BLOCK = 8  # consecutive rows that are read together
+POOL_BYTES = 256 << 20  # rows held at a time, and shuffled among themselves
 COLUMNS = 4096  # columns a block: wide enough for BLAS, 64 MB at 4,000 rows
 
 
@@ -72,6 +75,32 @@ def row_chunks(X: Any) -> Iterator[np.ndarray]:
     step = max(1, CHUNK_BYTES // max(1, X.shape[1] * X.itemsize))
     for start in range(0, len(X), step):
         yield X[start : start + step]
+
+
+def batches(
+    X: Any, y: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and their labels in a new random order, 64 at a time, at most 256 MB of rows in memory.
+
+    The order of blocks of neighbouring rows is random, and so is that of rows within each 256 MB of such blocks.
+    A stack is sorted by class: without blocks far smaller than that, a batch would hold few classes.
+    """
+    size = int(np.prod(X.feature_shape)) * 4 if isinstance(X, Stack) else X[:1].nbytes
+    pool = max(1, POOL_BYTES // size // BATCH) * BATCH
+    starts = rng.permutation(np.arange(0, len(rows), BLOCK))
+    order = np.concatenate([rows[start : start + BLOCK] for start in starts])
+    for start in range(0, len(order), pool):
+        held = np.sort(order[start : start + pool])
+        inputs, targets = in_memory(X, held), y[held]
+        shuffled = rng.permutation(len(held))
+        for first in range(0, len(held), BATCH):
+            batch = shuffled[first : first + BATCH]
+            yield inputs[batch], targets[batch]
+
+
+def in_memory(X: Any, rows: np.ndarray) -> np.ndarray:
+    """Some rows of an array or a stack, by index, (k, …) as an array."""
+    return np.asarray(X.take(rows).X if isinstance(X, Stack) else X[rows])
 
 
 def unit_centre(X: Any, root: bool = False) -> tuple[np.ndarray, float]:

@@ -69,7 +69,7 @@ class Task:
 
     def products(self) -> list[np.ndarray]:
         """Inner products of the flattened train rows, of each stack, computed once."""
-        from classify.classical.gram import unit_products
+        from classify.classical.span import unit_products
 
         if self._products is None:
             began = time.perf_counter()

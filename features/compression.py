@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from features.check import damaged_rows
-from features.layout import ALIGNMENT, HDF5_OWN, check_space
+from features.layout import ALIGNMENT, HDF5_OWN, check_space, layout_path
 from features.reader import Stack, open_stack
 from features.runtime.disk import publish, sync
 from features.runtime.errors import Failed, Refused, shown
@@ -19,7 +19,6 @@ from features.runtime.lock import writer_lock
 from features.runtime.machine import cores
 from features.schema import row_crc32, row_fields
 from features.validate import FEW
-from features.writer import layout_path
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
 

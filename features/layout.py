@@ -19,7 +19,18 @@ from features.runtime.errors import Failed
 from features.schema import FORMAT, VERSION, row_fields
 
 ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it
+CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
 HDF5_OWN = 1 << 20  # bytes, generously, for HDF5's own headers and the small fields
+
+
+def partial_path(stack: Path) -> Path:
+    """Where a stack lives until every row of it is accounted for."""
+    return stack.with_name(stack.name + ".partial")
+
+
+def layout_path(stack: Path) -> Path:
+    """Where a file is laid out before it takes the name of a partial or finished stack; worthless after a kill."""
+    return stack.with_name(stack.name + ".layout")
 
 
 def lay_out(

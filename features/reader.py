@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from features.layout import CHUNK_BYTES, partial_path
 from features.packed import Packed
 from features.runtime.errors import Failed, Refused
 from features.schema import SPLITS, STATES, key
 from features.validate import RESTORE, check_codes, check_fields, check_root
-from features.writer import CHUNK_BYTES, partial_path
 
 STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
 POOLS = ("flatten", "avg", "max")

@@ -10,18 +10,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from features.layout import lay_out, offsets
+from features.layout import CHUNK_BYTES, lay_out, layout_path, offsets, partial_path
 from features.runtime.disk import pread_all, publish, pwrite_all, sync
 from features.runtime.errors import Failed
 from features.schema import STATES, fingerprint, row_crc32
 from features.validate import check_fields, check_root
-
-CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
-
-
-def partial_path(stack: Path) -> Path:
-    """Where a stack lives until every row of it is accounted for."""
-    return stack.with_name(stack.name + ".partial")
 
 
 class StackWriter:
@@ -197,11 +190,6 @@ class StackWriter:
     def _put(self, name: str, start: int, values: np.ndarray) -> None:
         row_bytes = values.nbytes // max(1, len(values)) if values.ndim else 0
         pwrite_all(self._fd, values, self._offsets[name] + start * row_bytes)
-
-
-def layout_path(stack: Path) -> Path:
-    """Where a file is laid out before it takes the name of a partial or finished stack; worthless after a kill."""
-    return stack.with_name(stack.name + ".layout")
 
 
 def consecutive(rows: np.ndarray) -> list[slice]:

@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(45, "features/validate.py", "isinstance(file.get(name, getlink=True), h5py.HardLink) and ", "", MODELS + "hostile"),
     Mutant(45, "features/validate.py", "data.external or data.is_virtual or ", "", MODELS + "hostile"),
     Mutant(45, "features/validate.py", "if stored > size or needed > UNPACKED * stored:", "if False:", MODELS + "hostile"),
-    Mutant(45, "features/heap.py", "if not 0 < step <= end - at:", "if False:", MODELS + "hostile"),
+    Mutant(45, "features/validate.py", "if not 0 < step <= end - at:", "if False:", MODELS + "hostile"),
     Mutant(46, "extract/compute/rebuild.py", 'if row.preprocessing != made["preprocessing"]:', "if False:", PREDICTED + "stage_one_that"),
     Mutant(46, "extract/compute/rebuild.py", "if not file.is_file():", "if False:", PREDICTED + "stage_one_that"),
     Mutant(46, "extract/compute/rebuild.py", 'differs += changed_versions(made["versions"])', "pass", PREDICTED + "other_versions"),

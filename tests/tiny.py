@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from features.layout import lay_out
+from features.layout import lay_out, layout_path, partial_path
 from features.runtime.disk import publish
 from features.schema import SPLITS
-from features.writer import StackWriter, layout_path, partial_path
+from features.writer import StackWriter
 
 REPO = Path(__file__).resolve().parents[1]
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "u1")

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.classical.calibration import fit_temperature, tempered
 from classify.classical.crossfit import HeldOut
-from classify.classical.gram import spread, squared_distances, unit_products
+from classify.classical.span import spread, squared_distances, unit_products
 from classify.folds import Splits, folds
 from classify.rows import row_chunks, shape
 from features import Stack

@@ -9,8 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.classical.calibration import fit_temperature, tempered
 from classify.classical.crossfit import HeldOut
-from classify.classical.gram import spread, unit_products
-from classify.classical.span import SpanRotation
+from classify.classical.span import SpanRotation, spread, unit_products
 from classify.folds import Splits, folds
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
 from features import Stack

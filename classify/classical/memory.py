@@ -1,7 +1,4 @@
-"""What a fit needs of memory, estimated before any of it is taken, and the path that fits."""
-
-import os
-from pathlib import Path
+"""What a fit needs of memory, estimated before any of it is taken, and the method that fits in there."""
 
 from features import Refused
 
@@ -9,16 +6,15 @@ FLOAT = 8  # bytes
 ROOM = 1 << 30  # beside the matrices: the interpreter, its libraries, pieces of rows
 SHARED = 2  # matrices that all threads read: the inner products, and their factor or kernel
 EACH = 2  # matrices that each thread fills at most: a fold's part, and the same again in its solver's own form
-CGROUP = Path("/sys/fs/cgroup")
 
 
-def path(rows: int, width: int, kernel: bool, free: int, stacks: int = 1) -> str:
+def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 1) -> str:
     """How a model is fitted: `kernel`, `span`, `primal` or `out of core`.
 
     Args:
         rows, width: of the train rows.
         kernel: whether the model takes a kernel, which has no other way.
-        free: bytes of `memory`.
+        free: bytes of `free_memory`.
         stacks: as of `threads`.
 
     Raises:
@@ -45,7 +41,7 @@ def check_trees(rows: int, width: int, free: int) -> None:
 
     Args:
         rows, width: of the train rows.
-        free: bytes of `memory`.
+        free: bytes of `free_memory`.
     """
     needed = 2 * 4 * rows * width + ROOM
     if needed > free:
@@ -62,7 +58,7 @@ def threads(jobs: int, rows: int, width: int, all_rows: int, free: int, stacks: 
         jobs: asked for.
         rows, width: of the train rows.
         all_rows: train and test rows.
-        free: bytes of `memory`.
+        free: bytes of `free_memory`.
         stacks: that are fused; the inner products of each are kept beside their sum.
     """
     matrix = matrix_bytes(rows, width)
@@ -78,27 +74,3 @@ def _kept(stacks: int) -> int:
 def matrix_bytes(rows: int, width: int) -> int:
     """Bytes of the rows' coordinates: no more of them than there are rows, nor than they are wide."""
     return FLOAT * rows * min(rows, width)
-
-
-def memory() -> int:
-    """Bytes of memory that are free to take: the machine's, or what a container's limit leaves of it."""
-    free = _machine()
-    for folder, limit, usage, cache in (
-        (CGROUP, "memory.max", "memory.current", "inactive_file"),
-        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            most, used = (int((folder / name).read_text()) for name in (limit, usage))
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # no such limit, or `max`
-            continue
-        free = min(free, most - used + int(stat.get(cache, 0)))  # pages of files that were read give way
-    return max(free, 0)
-
-
-def _machine() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # macOS: what is installed; a guess that is too high swaps, and does not crash
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

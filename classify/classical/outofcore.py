@@ -11,8 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from classify.classical.calibration import temperature
 from classify.classical.linear import SpanLinear
 from classify.folds import folds
-from classify.rows import row_chunks, shape, unit_rows
-from features.writer import CHUNK_BYTES
+from classify.rows import batches, row_chunks, shape, unit_rows
+from features.layout import CHUNK_BYTES
 
 EPOCHS = 10
 STEPS = 20_000  # rows to see at least, however few there are
@@ -49,8 +49,6 @@ class OutOfCore(SpanLinear):
         return self
 
     def _descend(self, X: Any, y: np.ndarray, rows: np.ndarray) -> Any:
-        from classify.networks.training import batches  # where its one other user lives
-
         model = clone(self.estimator).set_params(alpha=1 / (self.C_ * len(rows)))
         classes = np.unique(y)
         if model.class_weight == "balanced":  # which takes all rows to know

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from classify.classical.crossfit import HeldOut, cross_fit, over
-from classify.classical.gram import unit_products
+from classify.classical.span import unit_products
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
 from classify.rows import shape

@@ -7,10 +7,10 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, train
 from classify.rows import pooled, shape, taken, unit_centre
-from classify.validation import sides
 from extract.network.base import import_keras
 from features import Stack
 

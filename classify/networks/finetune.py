@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.dense import head
 from classify.networks.training import Network, train
 from classify.rows import pooled, shape, taken, unit_centre
-from classify.validation import sides
 from extract.backbones import backbone_named
 from extract.network.base import cut, import_keras, load_base
 from extract.network.tail import cut_below, default_layers, tail_of

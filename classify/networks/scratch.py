@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, train
-from classify.validation import sides
 from extract.images.decode import Unreadable, decode, read_file, squash
 from extract.images.views import rotate_and_darken
 from extract.network.base import import_keras

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -11,14 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.networks.adam import adam
 from classify.networks.checkpoint import Checkpoint, Trained
-from classify.rows import taken
+from classify.rows import BATCH, batches, in_memory, taken
 from extract.network.base import import_keras
-from features import Stack
 
-BATCH = 64
 PATIENCE = 5  # epochs without a lower validation loss before training stops
-BLOCK = 8  # consecutive rows that are read together
-POOL_BYTES = 256 << 20  # rows held at a time, and shuffled among themselves
 
 STOPPED = {
     "epochs": "all epochs are done, and more of them (--epochs) might still bring something",
@@ -169,32 +165,11 @@ def _epoch(model: Any, data: Any, augment: Augment | None, rng: np.random.Genera
     return (total / count).tolist()
 
 
-def batches(
-    X: Any, y: np.ndarray, rows: np.ndarray, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and their labels in a new random order, 64 at a time, at most 256 MB of rows in memory.
-
-    The order of blocks of neighbouring rows is random, and so is that of rows within each 256 MB of such blocks.
-    A stack is sorted by class: without blocks far smaller than that, a batch would hold few classes.
-    """
-    size = int(np.prod(X.feature_shape)) * 4 if isinstance(X, Stack) else X[:1].nbytes
-    pool = max(1, POOL_BYTES // size // BATCH) * BATCH
-    starts = rng.permutation(np.arange(0, len(rows), BLOCK))
-    order = np.concatenate([rows[start : start + BLOCK] for start in starts])
-    for start in range(0, len(order), pool):
-        held = np.sort(order[start : start + pool])
-        inputs, targets = _rows(X, held), y[held]
-        shuffled = rng.permutation(len(held))
-        for first in range(0, len(held), BATCH):
-            batch = shuffled[first : first + BATCH]
-            yield inputs[batch], targets[batch]
-
-
 def probabilities(model: Any, X: Any) -> np.ndarray:
     """(n, classes) float64 of the rows of an array or a stack."""
     parts = []
     for start in range(0, len(X), BATCH):
-        rows = _rows(X, np.arange(start, min(start + BATCH, len(X))))
+        rows = in_memory(X, np.arange(start, min(start + BATCH, len(X))))
         whole = np.zeros((BATCH, *rows.shape[1:]), rows.dtype)  # one shape: traced once, same bits among any neighbours
         whole[: len(rows)] = rows
         parts.append(np.asarray(model.predict_on_batch(whole), np.float64)[: len(rows)])
@@ -207,7 +182,3 @@ def evaluate(model: Any, X: Any, y: np.ndarray) -> list[float]:
     found = probabilities(model, X)
     chosen = found[np.arange(len(y)), y]
     return [float(-np.log(np.maximum(chosen, 1e-7)).mean()), float((found.argmax(axis=1) == y).mean())]
-
-
-def _rows(X: Any, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(X.take(rows).X if isinstance(X, Stack) else X[rows])

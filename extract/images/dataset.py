@@ -3,12 +3,14 @@
 import csv
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from extract.images.named import NAMED
+from extract.images.digits import render_digits
+from extract.images.download import FOOD101, fetch
 from features import Refused
 from features.runtime.errors import listed, shown
 from features.schema import SPLITS, UNLABELLED
@@ -19,6 +21,8 @@ IMAGE_SUFFIXES = frozenset([
     ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif",
 ])
 # fmt: on
+# Datasets with a name → function that makes one, where it is not there yet, and returns its folder.
+NAMED: dict[str, Callable[[], Path]] = {"digits": render_digits, FOOD101.name: partial(fetch, FOOD101)}
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",

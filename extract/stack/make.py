@@ -20,11 +20,11 @@ from extract.stack.update import begin_update, carry_over, listing_as_begun, set
 from extract.stack.warnings import LEAKED, leakage_changes, leaked
 from features import Refused, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
-from features.layout import lay_out
+from features.layout import lay_out, layout_path, partial_path
 from features.runtime.disk import publish
 from features.runtime.errors import listed
 from features.runtime.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path
+from features.writer import StackWriter
 
 MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take longer than it saves
 

@@ -15,10 +15,10 @@ from extract.images.dataset import Listing
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes
 from features import Stack
-from features.layout import lay_out
+from features.layout import lay_out, layout_path, partial_path
 from features.runtime.disk import publish
 from features.schema import STATES, row_crc32
-from features.writer import StackWriter, consecutive, layout_path, partial_path
+from features.writer import StackWriter, consecutive
 
 STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # as in the old file
 

@@ -1,4 +1,4 @@
-"""How many CPU cores there are for this process. Asked by both stages."""
+"""How many CPU cores and how much memory there are for this process. Asked by both stages."""
 
 import os
 import sys
@@ -26,3 +26,27 @@ def use_only(count: int) -> None:
     """Leave the other cores to others, from here on."""
     global _most_cores
     _most_cores = count
+
+
+def free_memory() -> int:
+    """Bytes of memory that are free to take: the machine's, or what a container's limit leaves of it."""
+    free = _available()
+    for folder, limit, usage, cache in (
+        (CGROUP, "memory.max", "memory.current", "inactive_file"),
+        (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, used = (int((folder / name).read_text()) for name in (limit, usage))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such limit, or `max`
+            continue
+        free = min(free, most - used + int(stat.get(cache, 0)))  # pages of files that were read give way
+    return max(free, 0)
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # macOS: what is installed; a guess that is too high swaps, and does not crash
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

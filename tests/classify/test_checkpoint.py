@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
+from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.networks.dense import Dense, head
 from classify.networks.training import evaluate, train
-from classify.validation import sides
 
 RUNS = Path("classify/runs/s/dense")
 COMMAND = [sys.executable, "-m", "classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "150"]

@@ -13,10 +13,11 @@ import tiny
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from classify.folds import sides
 from classify.networks.dense import Dense, head
-from classify.networks.training import BATCH, batches, train
+from classify.networks.training import train
+from classify.rows import BATCH, batches
 from classify.saved import load_model, save_model
-from classify.validation import sides
 from extract.network.base import import_keras
 from features import Failed, Stack, open_stack
 
@@ -136,7 +137,7 @@ def test_batches_hold_every_row_once_and_mix_classes(monkeypatch: pytest.MonkeyP
     """Block-shuffled order loses no row and repeats none, even where memory holds one batch at a time."""
     X = np.arange(1000, dtype="f4")[:, None]
     y = np.arange(1000) // 500
-    monkeypatch.setattr("classify.networks.training.POOL_BYTES", 1)
+    monkeypatch.setattr("classify.rows.POOL_BYTES", 1)
     rows = np.flatnonzero(np.arange(1000) % 7)
     found = list(batches(X, y, rows, np.random.default_rng(0)))
     inputs = np.concatenate([one for one, _ in found])[:, 0].astype(int)

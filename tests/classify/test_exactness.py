@@ -11,10 +11,10 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
 from tiny import contents, stack
 
-from classify.classical.gram import unit_products
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
 from classify.classical.search import search
+from classify.classical.span import unit_products
 from classify.folds import folds
 from features import open_stack
 

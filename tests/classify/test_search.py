@@ -15,14 +15,15 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 from tiny import contents, environment, run, stack
 
-from classify import compare, fit
-from classify.classical import memory as limits
-from classify.classical.gram import unit_products
+from classify import compare, fit, fitting
+from classify.classical import memory
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
+from classify.classical.span import unit_products
 from classify.fusion import combined, side_by_side, weightings
 from classify.saved import load_model
 from features import Failed, Refused, open_stack
+from features.runtime.machine import free_memory
 
 IMAGES, LABELS = load_digits(return_X_y=True)
 
@@ -196,32 +197,32 @@ GB = 10**9
     ],
 )
 def test_the_path_that_fits(rows, width, free, path):
-    assert limits.path(rows, width, kernel=False, free=free) == path
+    assert memory.choose_method(rows, width, kernel=False, free=free) == path
 
 
 def test_a_kernel_that_does_not_fit_is_refused():
     """Rows, bytes needed, bytes there and the way on."""
-    assert limits.path(3_750, 62_720, kernel=True, free=4 * GB) == "kernel"
+    assert memory.choose_method(3_750, 62_720, kernel=True, free=4 * GB) == "kernel"
     told = r"100,000 rows needs 321.1 GB of memory .*, and 64.0 GB are free, enough for 44,344 rows. --model linearsvm"
     with pytest.raises(Refused, match=told):
-        limits.path(100_000, 62_720, kernel=True, free=64 * GB)
+        memory.choose_method(100_000, 62_720, kernel=True, free=64 * GB)
     with pytest.raises(Refused, match="0.1 GB are free, enough for 0 rows"):
-        limits.path(10, 62_720, kernel=True, free=GB // 10)
+        memory.choose_method(10, 62_720, kernel=True, free=GB // 10)
 
 
 def test_threads_stay_within_memory():
     """As many as asked for where there is room, one where there is none, and never beyond three matrices and 1 GB."""
-    assert limits.threads(2, 3_750, 62_720, 5_000, 64 * GB) == 2
-    assert limits.threads(64, 3_750, 62_720, 5_000, 64 * GB) < 8
-    assert limits.threads(64, 3_750, 62_720, 5_000, GB // 10) == 1
-    assert 0 < limits.memory() < 1 << 50
+    assert memory.threads(2, 3_750, 62_720, 5_000, 64 * GB) == 2
+    assert memory.threads(64, 3_750, 62_720, 5_000, 64 * GB) < 8
+    assert memory.threads(64, 3_750, 62_720, 5_000, GB // 10) == 1
+    assert 0 < free_memory() < 1 << 50
 
 
 @pytest.mark.parametrize("model", ["logreg", "linearsvm"])
 def test_without_memory_linear_models_go_out_of_core(pair, tmp_path, monkeypatch, model):
     """No crash: nearly the same accuracy by stochastic gradients, said in the result, saved like the others."""
     exact = result(fit(str(pair[1]), model=model, out=str(tmp_path / "exact")))
-    monkeypatch.setattr(limits, "memory", lambda: 1 << 20)
+    monkeypatch.setattr(fitting, "free_memory", lambda: 1 << 20)
     folder = fit(str(pair[1]), model=model, balance=True, out=str(tmp_path / "sgd"))
     found = result(folder)
     assert (exact["path"], found["path"]) == ("span", "out of core")
@@ -238,8 +239,8 @@ def test_without_memory_linear_models_go_out_of_core(pair, tmp_path, monkeypatch
 def test_out_of_core_needs_no_keras(pair, tmp_path):
     """Its batches come from the room of the networks, which imports Keras only where one is trained."""
     program = (
-        "import sys; from classify import fit; from classify.classical import memory as limits\n"
-        "limits.memory = lambda: 0\n"
+        "import sys; from classify import fit, fitting\n"
+        "fitting.free_memory = lambda: 0\n"
         f"fit({str(pair[0])!r}, model='logreg', out={str(tmp_path)!r})\n"
         "print('imported', sorted({'tensorflow', 'keras', 'jax'} & set(sys.modules)))"
     )

@@ -6,8 +6,7 @@ from sklearn.preprocessing import Normalizer, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import contents, stack
 
-from classify.classical.gram import squared_distances, unit_products
-from classify.classical.span import SpanRotation
+from classify.classical.span import SpanRotation, squared_distances, unit_products
 from features import open_stack
 
 

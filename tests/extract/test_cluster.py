@@ -29,10 +29,10 @@ from extract.images.decode import CHANGING
 from extract.recipe import Recipe
 from extract.stack.make import _compute
 from features import Failed, Refused
-from features.layout import lay_out, offsets
+from features.layout import lay_out, layout_path, offsets, partial_path
 from features.runtime.cluster import connect
 from features.runtime.disk import publish
-from features.writer import StackWriter, layout_path, partial_path
+from features.writer import StackWriter
 
 RECIPE = {"backbone": "vgg16", "weights": "random", "layer": "block2_pool", "size": 32, "batch": 4, "views": 1}
 WORDS = [word for name, value in RECIPE.items() for word in (f"--{name}", str(value))]

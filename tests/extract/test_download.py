@@ -21,9 +21,9 @@ from PIL import Image
 from tiny import environment
 
 from extract import extract
+from extract.images.dataset import NAMED
 from extract.images.digits import render_digits
 from extract.images.download import FOOD101, Archive, fetch
-from extract.images.named import NAMED
 from features import Failed, Refused, open_stack
 from features.runtime.lock import writer_lock
 
@@ -269,8 +269,8 @@ def test_another_process_was_first(server: Server, tmp_path: Path, monkeypatch: 
         with writer_lock(folder):
             yield
 
-    for module in ("fetch", "digits"):
-        monkeypatch.setattr(f"extract.{module}.writer_lock", late)
+    for module in ("download", "digits"):
+        monkeypatch.setattr(f"extract.images.{module}.writer_lock", late)
     assert names(fetch(archive(server), tmp_path)) == {"0"} and server.asked == []
     assert names(render_digits(tmp_path / "digits")) == {"0"}
 

@@ -16,8 +16,7 @@ from extract.network.base import cut, import_keras, load_base
 from extract.network.engines import ENGINES, PRECISIONS, _converted, choose_engine
 from extract.network.forward import compile_forward
 from features import Refused, open_stack
-from features.layout import offsets
-from features.writer import partial_path
+from features.layout import offsets, partial_path
 
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block3_pool"}
 FAMILIES = list({row.module: name for name, row in reversed(APPLICATIONS.items())}.values())  # the first of each module

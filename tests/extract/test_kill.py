@@ -12,7 +12,7 @@ from tiny import REPO, environment, photos, rows_of
 
 from extract import extract
 from features import open_stack, verify
-from features.writer import partial_path
+from features.layout import partial_path
 
 # What a killed run does: the real lock, layout, pipeline and writer; only the network is a sum of pixels.
 # Of its so-manieth write it does one half, and dies.
@@ -28,7 +28,8 @@ from extract.images.split import seeded_split
 from features.runtime.disk import publish
 from features.layout import lay_out
 from features.runtime.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path
+from features.layout import layout_path, partial_path
+from features.writer import StackWriter
 from tiny import attributes
 
 left, whole_pwrite = int(sys.argv[3]), os.pwrite

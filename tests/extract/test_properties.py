@@ -25,8 +25,7 @@ from extract.stack import make as making
 from extract.stage import extract
 from features import Failed, Refused, open_stack, verify
 from features.check import damaged_rows
-from features.layout import offsets
-from features.writer import partial_path
+from features.layout import offsets, partial_path
 
 SETTINGS: dict[str, Any] = {
     **{"backbone": "scattering", "size": 8, "layer": "scale1", "batch": 2, "device": "cpu", "engine": "keras"},

@@ -12,7 +12,7 @@ import pytest
 from tiny import environment, photos
 
 from features import verify
-from features.writer import partial_path
+from features.layout import partial_path
 
 IMAGES = 50_000
 SMALL = ("--backbone", "scattering", "--size", "32", "--layer", "scale3", "--device", "cpu")

@@ -15,8 +15,7 @@ from extract import BACKBONES, extract
 from extract.network.base import import_keras, load_base
 from extract.network.engines import choose_engine
 from features import Failed, Refused, open_stack, verify
-from features.layout import offsets
-from features.writer import partial_path
+from features.layout import offsets, partial_path
 
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4}
 

@@ -20,10 +20,10 @@ from extract import extract
 from extract.images.split import seeded_split
 from extract.network.base import import_keras
 from features import Refused, open_stack, verify
-from features.layout import offsets
+from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
 from features.schema import SPLITS
-from features.writer import consecutive, partial_path
+from features.writer import consecutive
 
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block2_pool"}
 

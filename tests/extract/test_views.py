@@ -13,8 +13,7 @@ from extract.images.views import AUGMENTS, view_of
 from extract.network.base import import_keras, load_base
 from extract.stage import extract_layer
 from features import Refused, info, open_stack, verify
-from features.layout import offsets
-from features.writer import partial_path
+from features.layout import offsets, partial_path
 
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 5, "weights": "random", "layer": "block3_pool"}
 

@@ -16,7 +16,7 @@ from test_fuzz import OPEN_ALL, said_of
 from tiny import attributes, contents, photos, stack
 
 from classify import MODELS, fit
-from classify.classical import memory as limits
+from classify.classical import memory
 from classify.classical.linear import SpanLinear
 from classify.saved import load_model
 from extract.backbones import BACKBONES
@@ -26,9 +26,10 @@ from extract.network.base import imagenet_file, import_keras, load_base
 from extract.network.forward import compile_forward
 from extract.recipe import Recipe
 from features import Failed, Refused, open_stack
-from features.layout import lay_out
+from features.layout import lay_out, layout_path, partial_path
+from features.runtime import machine
 from features.runtime.disk import publish
-from features.writer import StackWriter, layout_path, partial_path
+from features.writer import StackWriter
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> N
     """A container with so many bytes, by the files that the kernel tells it in."""
     for name, text in (("memory.max", str(size)), ("memory.current", "0"), ("memory.stat", "inactive_file 0\n")):
         (folder / name).write_text(text)
-    monkeypatch.setattr(limits, "CGROUP", folder)
+    monkeypatch.setattr(machine, "CGROUP", folder)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_memory_is_estimated_before_it_is_taken(
     two_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, model: str, message: str
 ) -> None:
     """41: refused with what it needs and what there is, before anything is computed or written."""
-    little_memory(tmp_path, monkeypatch, limits.ROOM)
+    little_memory(tmp_path, monkeypatch, memory.ROOM)
     told = command("classify", "fit", two_classes, "--model", model, "--out", tmp_path / "m")
     assert (told.code, told.out) == (2, "")
     assert f"error: {message}" in told.err

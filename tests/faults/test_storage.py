@@ -18,9 +18,9 @@ import pytest
 from tiny import HOLD, REPO, begin, contents, environment, flip, photos, put, rows_of, stack
 
 from features import Failed, compress, open_stack, verify
-from features.layout import offsets
+from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
-from features.writer import StackWriter, partial_path
+from features.writer import StackWriter
 
 # The real lock, layout, pipeline and writer over a sum of pixels, killed in every step that changes the disk: run in
 # children of one process, so that its imports are paid for once. Prints how many steps there are.
@@ -38,7 +38,8 @@ from features import open_stack
 from features.runtime.disk import publish
 from features.layout import lay_out
 from features.runtime.lock import writer_lock
-from features.writer import StackWriter, layout_path, partial_path
+from features.layout import layout_path, partial_path
+from features.writer import StackWriter
 from tiny import attributes, rows_of
 
 listing, folder = scan(sys.argv[1]), Path(sys.argv[2])

@@ -9,8 +9,7 @@ import pytest
 from tiny import attributes, begin, contents, stack
 
 from features import Failed, open_stack
-from features.layout import lay_out, offsets
-from features.writer import partial_path
+from features.layout import lay_out, offsets, partial_path
 
 TYPES = {
     "features": "<f4",

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from tiny import environment
 
-from features.runtime import machine as cores
+from features.runtime import machine
 
 
 @pytest.fixture
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the control group's."""
     (tmp_path / "cpu").mkdir()
-    monkeypatch.setattr(cores, "CGROUP", tmp_path)
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def test_a_quota_is_kept_to(group: Path, files: dict[str, str], count: int) -> N
     """Guards containers: sixteen threads on a quota of three cores are throttled, on old kernels too."""
     for name, text in files.items():
         (group / name).write_text(text)
-    assert cores.cores() == count
+    assert machine.cores() == count
 
 
 def test_a_broken_package_is_passed_over(tmp_path: Path) -> None:

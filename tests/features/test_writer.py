@@ -6,8 +6,8 @@ import pytest
 from tiny import begin, contents, flip, put, stack
 
 from features import Failed, Refused, open_stack, verify
-from features.layout import offsets
-from features.writer import StackWriter, partial_path
+from features.layout import offsets, partial_path
+from features.writer import StackWriter
 
 HELD = contents()
 
