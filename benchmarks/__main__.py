@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from extract import extract
-from extract.network.engines import versions
+from extract.network.engines import row_versions
 from features.runtime.machine import cores
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -79,7 +79,7 @@ def measured(name: str, given: dict[str, str], letter: str) -> list[str]:
 
 def main(photos: str, weights: str, *names: str) -> int:
     before = RESULTS.read_text().splitlines() if names and RESULTS.exists() else []
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    packages = ", ".join(f"{name} {version}" for name, version in row_versions().items())
     machines = lettered(f"{machine()}; {packages}", before)
     letter = list(machines)[-1]
     rows = {name: [line for line in before if f"| `{name}`, " in line] for name in BENCHMARKS}

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.results import manifest, row
 from classify.folds import VALIDATION_SHARE
 from classify.networks.adam import adam
-from classify.networks.dense import head
+from classify.networks.dense import dense_head
 from classify.networks.finetune import join
 from classify.networks.training import _epoch
 from classify.rows import BATCH, batches
@@ -59,7 +59,7 @@ class Measured:
 
 
 def top(width: int) -> Any:
-    return head(width, CLASSES, WIDTHS, DROPOUT, None)
+    return dense_head(width, CLASSES, WIDTHS, DROPOUT, None)
 
 
 def fresh_base() -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from classify import MODELS, compare, fit, predict
-from classify.compare import table
+from classify.comparison.table import table
 from features.reader import POOLS
 from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, interrupted, run
 from features.runtime.errors import shown

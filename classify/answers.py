@@ -14,7 +14,7 @@ BLOCK_BYTES = 64 << 20  # … what it may take
 Answers = tuple[np.ndarray, np.ndarray | None]  # labels (k,), and probabilities (k, all classes) float64 if there are
 
 
-class Head:
+class SavedModel:
     """What a saved model makes of rows, those of each of its stacks beside the others.
 
     BLAS rounds the last bit of a row's products one way in a block of 256 rows and another way alone. So classical

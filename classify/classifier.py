@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from classify.answers import Head
+from classify.answers import SavedModel
 from classify.saved import load_model
 from extract.compute.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
 from features import Failed, Refused
@@ -34,8 +34,8 @@ class Classifier:
         Classifier.load("classify/runs/photos-vgg16/svm").predict(["new/1.jpg"])
     """
 
-    def __init__(self, head: Head, stages: list[StageOne], label_names: list[str]) -> None:
-        self._head, self._stages, self.label_names = head, stages, label_names
+    def __init__(self, model: SavedModel, stages: list[StageOne], label_names: list[str]) -> None:
+        self._model, self._stages, self.label_names = model, stages, label_names
         self._one_at_a_time = Lock()
 
     @classmethod
@@ -58,7 +58,7 @@ class Classifier:
         else:
             below = [about["network"]["cut_"]] if about["model"] == "finetune" else about["recipes"]
             stages = [rebuild(made, Path(weights) if weights else None) for made in below]
-        return cls(Head(estimator, about), stages, about["label_names"])
+        return cls(SavedModel(estimator, about), stages, about["label_names"])
 
     def predict(self, photos: Iterable[Photo]) -> list[str]:
         """The label of each photo.
@@ -88,7 +88,7 @@ class Classifier:
         """Predictions one after the other, in order, of as many photos as there may be: few are in memory at a time."""
         for block in self._blocks(compute(self._stages, map(_checked, photos))):
             with self._one_at_a_time:
-                labels, probabilities = self._head(block.rows)
+                labels, probabilities = self._model(block.rows)
             for i, photo in enumerate(block.photos):
                 if i in block.reasons:
                     yield Prediction(photo, None, None, block.reasons[i])
@@ -100,7 +100,7 @@ class Classifier:
         """As many of stage one's blocks together as fit one of the head's, whose shape is fixed."""
         held: list[Computed] = []
         for block in computed:
-            if held and sum(len(each.photos) for each in (*held, block)) > self._head.rows:
+            if held and sum(len(each.photos) for each in (*held, block)) > self._model.rows:
                 yield _together(held)
                 held = []
             held.append(block)

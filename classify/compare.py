@@ -4,18 +4,14 @@ import dataclasses
 import json
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from classify.comparison.judge import judge, paired_difference
-from classify.comparison.wording import p_value, points
 from classify.fit import RUNS, model_named, open_stacks
-from classify.models import MODELS, Model
-from classify.progress import Progress
+from classify.models import MODELS, Model, model_versions
 from classify.saved import write_json
 from classify.task import Task
-from classify.versions import versions
 from features import Failed, Stack
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least
@@ -74,15 +70,15 @@ def compare(
     task = Task(opened, views, search, balance, jobs, dask)
     without = Task(opened, 0, search, balance, jobs, dask) if task.views else None
     folder = Path(out) if out else RUNS / task.name
-    by = {"command": command, "versions": versions()}
-    progress = Progress(folder / "unfinished.json", {**by, "stack_key": opened.key})
+    by = {"command": command, "versions": model_versions()}
+    fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": opened.key})
     plain: dict[str, Path] = {}
     failed: dict[str, str] = {}
     for name, model in chosen.items():
         if without and name != "scratch":  # which takes photos, and changes them anew each epoch
             plain[name] = folder / name / "without-views"
         kept = [folder / name, *([plain[name]] if name in plain else [])]
-        if name in progress.done and all((each / "result.json").is_file() for each in kept):
+        if name in fitted.done and all((each / "result.json").is_file() for each in kept):
             print(f"{model.title} was fitted before the interruption", file=sys.stderr)
             continue
         print(f"fitting {model.title} to {len(task.train)} rows …", file=sys.stderr)
@@ -93,7 +89,7 @@ def compare(
             if without and name in plain:
                 print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
                 _run(without, model, seed, options, plain[name], about)
-            progress.add(name)
+            fitted.add(name)
         except Exception as error:  # of each library its own, where memory runs out for example
             if not isinstance(error, Failed):
                 traceback.print_exc()
@@ -111,7 +107,7 @@ def compare(
     ]
     write_json(folder / "compare.json", rows + missing)
     report = write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
-    progress.remove()
+    fitted.remove()
     return report
 
 
@@ -122,60 +118,33 @@ def _run(task: Task, model: Model, seed: int, options: dict[str, Any], folder: P
         raise KeyboardInterrupt
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Results as a table for the terminal, within 100 columns.
+class FittedSoFar:
+    """Which models of a comparison are fitted, on disk until it is finished.
 
-    A column that nobody has a value for is left out, and so is balanced accuracy where it is everybody's accuracy.
+    Args:
+        path: the file, JSON.
+        run: what the comparison is: command, versions, stack. What a file of another run says does not count.
+
+    Attributes:
+        done: the models.
     """
-    there = [row for row in rows if "failed" not in row]
-    if all(f"{row['accuracy']:.2%}" == f"{row['balanced_accuracy']:.2%}" for row in there):
-        there = [row | {"balanced_accuracy": None} for row in there]
-    order = sorted(COLUMNS, key=lambda column: column[1] not in LEADING) if uneven(there) else COLUMNS
-    columns = [(head, field, show) for head, field, show in order if any(row.get(field) is not None for row in there)]
-    cells = [[head for head, _, _ in columns]] + [
-        ["–" if row.get(field) is None else show(row[field]) for _, field, show in columns] for row in there
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(f"{cell:>{w}}" if i else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    ]
-    lines += [f"{row['model']} failed: {row['failed']}" for row in rows if "failed" in row]
-    lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
-    if baseline := there[0].get("baseline"):
-        lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
-    if any(row.get("views_difference") is not None for row in there):
-        lines.append(f"views: points gained by training on {there[0]['views']} views of each image, same test rows")
-    return "\n".join(lines)
 
+    def __init__(self, path: Path, run: dict[str, Any]) -> None:
+        self.path, self.run = path, run
+        try:
+            kept = json.loads(path.read_text())
+        except (OSError, ValueError):
+            kept = {}
+        self.done: list[str] = kept["done"] if kept.get("run") == run else []
 
-LEADING = ("model", "balanced_accuracy", "macro_f1")  # columns that come first where class sizes differ
+    def add(self, name: str) -> None:
+        """A model is fitted and scored."""
+        self.done.append(name)
+        write_json(self.path, {"run": self.run, "done": self.done})
 
-
-def uneven(rows: list[dict[str, Any]]) -> bool:
-    """Whether balanced accuracy leads, for classes that differ more than 3 : 1 in train."""
-    return rows[0].get("leads_by") == "balanced_accuracy"
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-
-
-COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("model", "model", str),
-    ("accuracy", "accuracy", "{:.2%}".format),
-    ("95 %", "accuracy_interval", lambda ends: f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}"),
-    ("bal.acc", "balanced_accuracy", "{:.2%}".format),
-    ("F1", "macro_f1", "{:.3f}".format),
-    ("logloss", "log_loss", "{:.3f}".format),
-    ("ECE", "calibration_error", "{:.1%}".format),
-    ("diff", "difference", points),
-    ("p", "mcnemar_holm_p", p_value),
-    ("views", "views_difference", points),
-    ("fit s", "fit_seconds", _short),
-    ("pred s", "predict_seconds", _short),
-    ("MB", "model_bytes", lambda size: _short(size / 1e6)),
-)
+    def remove(self) -> None:
+        """Once the report is written: the same command then means to do it all again."""
+        self.path.unlink(missing_ok=True)
 
 
 def _moved(stack: Stack, **now: str | None) -> Stack:

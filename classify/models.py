@@ -7,11 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from features import Refused
+from features.runtime.versions import installed
 
 # Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
 # cores with one other busy process 450 rows took 90 s; asleep instead of spinning, 1.6 s. Read when scikit-learn's
 # OpenMP, which XGBoost shares, is loaded: so before anything here imports either.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+PACKAGES = ("numpy", "scikit-learn", "scipy", "xgboost", "xgboost-cpu", "keras", "tensorflow", "tensorflow-cpu")
+
+
+def model_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that affect a fitted model."""
+    return installed(PACKAGES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from features import Failed, Refused, Stack
 from features.check import file_sha256
 from features.layout import HDF5_OWN, check_space
 from features.runtime.errors import listed
-from features.schema import made_by, recipe
+from features.schema import made_by, recipe_attrs
 
 VERSION = 1  # of `model.json`
 MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
@@ -176,7 +176,7 @@ def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
     differs = [
         f"{name}: {there.get(name)} for the model, {value} in the stack"
         for there, here in zip(trained_on, given, strict=True)
-        for name, value in recipe(here).items()
+        for name, value in recipe_attrs(here).items()
         if there.get(name) != value
     ]
     if differs:

@@ -1,6 +1,5 @@
 """The train and test rows of one comparison: fit a model to the ones, score it on the others, write it all down."""
 
-import csv
 import sys
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from classify.comparison.predictions import write_predictions
 from classify.comparison.scores import scores
 from classify.fusion import SideBySide, parts
 from classify.models import Model
@@ -164,7 +164,7 @@ class Task:
         }
         if hasattr(estimator, "history_"):
             result["history"] = estimator.history_
-        _write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
+        write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
         write_json(folder / "result.json", result)
         if checkpoint and estimator.stopped_ != "interrupted":
             checkpoint.remove()
@@ -177,21 +177,21 @@ class Task:
         return rows.X if model.takes == "array" and isinstance(rows, Stack) else rows
 
     def _answers(self, estimator: Any, about: dict[str, Any], model: Model) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels and probabilities of the test rows, as `Head` gives them."""
-        from classify.answers import Head
+        """Labels and probabilities of the test rows, as `SavedModel` gives them."""
+        from classify.answers import SavedModel
 
         if not model.grid:
             given = np.zeros((len(self.test), len(self.stack.label_names)))
             given[:, self.classes] = estimator.predict_proba(self.test)
             return given.argmax(axis=1), given
-        head = Head(estimator, about)
+        model_saved = SavedModel(estimator, about)
         labels, probabilities = [], []
-        for start in range(0, len(self.test), head.rows):
-            block = np.arange(start, min(start + head.rows, len(self.test)))
+        for start in range(0, len(self.test), model_saved.rows):
+            block = np.arange(start, min(start + model_saved.rows, len(self.test)))
             rows = [np.asarray(part.take(block).X, "<f4") for part in parts(self.test)]
             for part, X in zip(parts(self.test), rows, strict=True):
                 check_finite(part, start, X)
-            answers = head(rows)
+            answers = model_saved(rows)
             labels.append(answers[0])
             probabilities.append(answers[1])
         if probabilities[0] is None:
@@ -206,14 +206,3 @@ def _parameters(estimator: Any) -> dict[str, Any]:
     found = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
     plain = (str, int, float, bool, tuple, dict)
     return {n: v for n, v in {**estimator.get_params(), **found}.items() if isinstance(v, plain) and v == v}
-
-
-def _write_predictions(path: Path, test: Stack, predicted: np.ndarray, probabilities: np.ndarray | None) -> None:
-    """`path,label,predicted` of every test row, then one column a class with its probability, if there are any."""
-    names = test.label_names
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "label", "predicted", *(names if probabilities is not None else [])])
-        for i, name in enumerate(test.paths):
-            given = [] if probabilities is None else map(repr, probabilities[i].tolist())
-            table.writerow([name, names[test.y[i]], names[predicted[i]], *given])

@@ -82,7 +82,7 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def recipe(attrs: Mapping[str, Any]) -> dict[str, Any]:
+def recipe_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the root attributes that decides a row's numbers, as plain Python values."""
     optional = [DECODE] if DECODE in attrs else []
     return {name: plain(attrs[name]) for name in (*RECIPE, *optional)}
@@ -90,14 +90,14 @@ def recipe(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Recipe, weights, engine, batch, versions, …: what it takes to compute rows of other photos alike, for JSON."""
-    found = recipe(attrs) | {name: plain(attrs[name]) for name in MADE_BY if name in attrs}
+    found = recipe_attrs(attrs) | {name: plain(attrs[name]) for name in MADE_BY if name in attrs}
     return found | {"versions": json.loads(attrs.get("versions", "{}"))}
 
 
 def key(attrs: Mapping[str, Any], dataset_fingerprint: str) -> str:
     """SHA-256 (hex) of recipe and rows: two stacks with the same key hold the same features of the same images."""
     views = {name: plain(attrs[name]) for name in VIEWS} if "views" in attrs else {}
-    text = json.dumps([recipe(attrs) | views, dataset_fingerprint], sort_keys=True)
+    text = json.dumps([recipe_attrs(attrs) | views, dataset_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

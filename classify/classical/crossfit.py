@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from classify.folds import Splits
-from classify.versions import versions
+from classify.models import model_versions
 from features.runtime.cluster import all_fit, connect, other_versions
 
 
@@ -102,13 +102,13 @@ def over(dask: str | None, jobs: int) -> Iterator[int]:
             yield jobs
         return
     with connect(dask) as client:
-        all_fit(client, _unfit, versions())
+        all_fit(client, _unfit, model_versions())
         with parallel_config("dask", client=client):
             yield sum(client.nthreads().values())
 
 
 def _unfit(here: dict[str, str]) -> str:
-    return other_versions(here, versions())
+    return other_versions(here, model_versions())
 
 
 def _fit_fold(

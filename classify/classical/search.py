@@ -70,7 +70,7 @@ def search(
         products = [unit_products(part) for part in (X.parts if fused else [X])]
     table: list[dict[str, Any]] = []
     best: tuple[Any, ...] = ()
-    with over(dask, jobs) as jobs, Progress(total, len(splits)) as progress:
+    with over(dask, jobs) as jobs, SearchBar(total, len(splits)) as progress:
         for weights in weighting:
             rows = X.weighted(weights) if fused else X
             shared = None if products is None else combined(products, weights) if weights else products[0]
@@ -112,13 +112,13 @@ def settings(score: float, params: Mapping[str, Any]) -> str:
     return f"{score:.2%} with " + ", ".join(f"{name} = {value:g}" for name, value in params.items())
 
 
-class Progress:
+class SearchBar:
     """A bar on a terminal, and in any case a line at the end, on stderr."""
 
     def __init__(self, candidates: int, folds: int) -> None:
         self.candidates, self.folds = candidates, folds
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "SearchBar":
         from tqdm import tqdm
 
         self._bar = tqdm(total=self.candidates * self.folds, unit="fits", disable=None, dynamic_ncols=True)

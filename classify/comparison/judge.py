@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from classify.comparison.scores import Predictions, read_predictions, scores
+from classify.comparison.predictions import Predictions, read_predictions
+from classify.comparison.scores import scores
 from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
 from features import Failed
 

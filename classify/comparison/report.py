@@ -12,14 +12,14 @@ import numpy as np
 
 from classify.classical.search import PENALTIES
 from classify.comparison import figures
-from classify.comparison.scores import Predictions
+from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs, reliability
 from classify.comparison.wording import FORMATS, THIN, verdict
 from classify.fusion import parts
 from classify.rows import unit_rows
 from extract.images.decode import Unreadable, decode, framed, read_file
 from features import Stack
-from features.schema import recipe
+from features.schema import recipe_attrs
 
 PAIRS, PHOTOS = 6, 4  # confused pairs shown, and photos of each
 PHOTO_SIDE = 160  # pixels
@@ -60,7 +60,7 @@ def write_report(
         "verdict": verdict(rows),
         "names": names,
         "parts": parts(test),
-        "recipe": recipe,
+        "recipe_attrs": recipe_attrs,
         "key": test.key,
         "seed": seed,
         "versions": {

@@ -73,7 +73,7 @@ class Dense(Network):
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
         centre = unit_centre(taken(X, split[0]), root=True) if self.scale else None
-        self.model_ = head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre, root=True)
+        self.model_ = dense_head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre, root=True)
         trained = train(self.model_, self.rate, X, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
@@ -86,7 +86,7 @@ class Dense(Network):
         )
 
 
-def head(
+def dense_head(
     width: int,
     classes: int,
     widths: Sequence[int],

@@ -10,7 +10,7 @@ import numpy as np
 
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
-from classify.networks.dense import head
+from classify.networks.dense import dense_head
 from classify.networks.training import Network, train
 from classify.rows import pooled, shape, taken, unit_centre
 from extract.backbones import backbone_named
@@ -19,7 +19,7 @@ from extract.network.tail import cut_below, default_layers, tail_of
 from extract.stack.changes import recipe_changes
 from extract.stage import extract_layer
 from features import Failed, Refused, Stack, open_stack
-from features.schema import made_by, recipe
+from features.schema import made_by, recipe_attrs
 
 
 class Finetune(Network):
@@ -99,7 +99,7 @@ class Finetune(Network):
         keras.utils.set_random_seed(self.random_state)
         bottleneck = pooled(X, self.pool)
         centre = unit_centre(taken(bottleneck, split[0])) if self.scale else None
-        top = head(shape(bottleneck)[1], len(self.classes_), self.widths, self.dropout, centre)
+        top = dense_head(shape(bottleneck)[1], len(self.classes_), self.widths, self.dropout, centre)
         warm = checkpoint.part("head") if checkpoint else None
         self.warmup_ = train(top, self.head_rate, bottleneck, y, split, self.epochs, self.random_state, checkpoint=warm)
         if self.warmup_.stopped == "interrupted":
@@ -111,7 +111,7 @@ class Finetune(Network):
 
     def _inputs(self, X: Any) -> Any:
         rows = cut_rows(_stack(X), self.cut_["layer"])
-        if changes := recipe_changes(rows.attrs, recipe(self.cut_)):
+        if changes := recipe_changes(rows.attrs, recipe_attrs(self.cut_)):
             raise Refused(f"{rows.path} does not fit this network:\n  " + "\n  ".join(changes))
         return rows
 

@@ -24,7 +24,7 @@ from extract.compute.pipeline import Block, Done, in_blocks, read_block, write_a
 from extract.compute.rebuild import NOWHERE, StageOne, rebuild
 from extract.images.dataset import Listing
 from extract.images.decode import CHANGING, is_readable
-from extract.network.engines import versions
+from extract.network.engines import row_versions
 from extract.recipe import Recipe
 from features import Failed, Refused
 from features.runtime.cli import KEPT
@@ -54,7 +54,7 @@ def place(dask: str | None, root: Path) -> Iterator["Here | OnDask"]:
         yield Here()
         return
     with connect(dask) as client:
-        all_fit(client, _unfit, versions(), str(root))
+        all_fit(client, _unfit, row_versions(), str(root))
         yield OnDask(client)
 
 
@@ -74,7 +74,7 @@ class OnDask:
     def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
         """As of `Here`, with two blocks a thread of the cluster in flight: one computed, one on its way."""
         blocks = in_blocks(rows, batch * math.ceil(TASK / batch))
-        made = json.dumps(made_by(writer.attrs) | {"versions": versions()})
+        made = json.dumps(made_by(writer.attrs) | {"versions": row_versions()})
         listing = recipe.listing
 
         def told(rows: np.ndarray) -> tuple[Any, ...]:
@@ -149,7 +149,7 @@ def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: n
 def _unfit(writers: dict[str, str], root: str) -> str:
     """Why this worker cannot take part; empty where it can."""
     if Path(root).is_dir():
-        return other_versions(writers, versions())
+        return other_versions(writers, row_versions())
     return f"no folder {root} there: workers read the photos from where the writer does, so share or mount it"
 
 

@@ -70,14 +70,14 @@ def choose_engine(engine: str, device: str, precision: str) -> tuple[Engine, str
     return ENGINES[engine], "as asked for"
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that take part in a row."""
+def row_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that affect a row."""
     return installed(PACKAGES)
 
 
 def changed_versions(then: Mapping[str, str]) -> list[str]:
     """`numpy 2.3 then, 2.4 here` of each package that is another version than was recorded."""
-    here = versions()
+    here = row_versions()
     return [f"{name} {was} then, {here.get(name, 'none')} here" for name, was in then.items() if here.get(name) != was]
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from extract.compute.cluster import OnDask, place
 from extract.compute.local import Here
 from extract.images.split import seeded_split
-from extract.network.engines import changed_versions, versions
+from extract.network.engines import changed_versions, row_versions
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse, start_again
 from extract.stack.update import begin_update, carry_over, listing_as_begun, settled_split
@@ -77,7 +77,7 @@ def _make(
     made_now = {
         "dataset": listing.name,
         "dataset_root": str(listing.root),
-        "versions": json.dumps(versions()),
+        "versions": json.dumps(row_versions()),
         "command": command,
     }
     finished, replaced = open_stack(stack) if stack.exists() else None, []

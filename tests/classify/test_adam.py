@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from classify.networks.adam import adam
-from classify.networks.dense import head
+from classify.networks.dense import dense_head
 from extract.network.base import import_keras
 
 
@@ -17,7 +17,7 @@ def test_twenty_steps_are_those_of_keras(jit: bool) -> None:
     ended = []
     for optimizer in (adam(0.01), keras.optimizers.Adam(0.01)):
         keras.utils.set_random_seed(0)
-        net = head(30, 3, (20, 10), 0.0, None)
+        net = dense_head(30, 3, (20, 10), 0.0, None)
         began = net.get_weights()
         net.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit)
         losses = [float(net.train_on_batch(*batch)) for batch in batches]

@@ -14,7 +14,7 @@ import tiny
 
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint, Trained
-from classify.networks.dense import Dense, head
+from classify.networks.dense import Dense, dense_head
 from classify.networks.training import evaluate, train
 
 RUNS = Path("classify/runs/s/dense")
@@ -155,7 +155,7 @@ def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     X, y = random.standard_normal((120, 5)).astype("f4"), random.integers(0, 2, 120)
     split = sides(X, y, 0)
-    first, again = (head(5, 2, (8,), 0.0, None) for _ in range(2))
+    first, again = (dense_head(5, 2, (8,), 0.0, None) for _ in range(2))
     ended = train(first, 0.01, X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path))
     assert train(again, 0.01, X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path)) == ended
     np.testing.assert_array_equal(again.predict_on_batch(X), first.predict_on_batch(X))

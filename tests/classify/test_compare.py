@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 from tiny import contents, environment, run, stack
 
 from classify import compare, fit
-from classify.compare import table
 from classify.comparison.judge import judge, leading_score
-from classify.comparison.scores import read_predictions
+from classify.comparison.predictions import read_predictions
+from classify.comparison.table import table
 from features import Failed, Refused
 
 

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classify.folds import sides
-from classify.networks.dense import Dense, head
+from classify.networks.dense import Dense, dense_head
 from classify.networks.training import train
 from classify.rows import BATCH, batches
 from classify.saved import load_model, save_model
@@ -77,7 +77,7 @@ def test_same_seed_same_network(stack: Stack) -> None:
 
 def test_sources_architecture_is_arguments_away() -> None:
     """Dense 4096, Dense 1072, dropout, softmax on 7·7·512 rows of VGG16: 107 million parameters."""
-    net = head(25_088, 10, widths=(4096, 1072), dropout=0.2, centre=None)
+    net = dense_head(25_088, 10, widths=(4096, 1072), dropout=0.2, centre=None)
     assert net.count_params() == (25_088 + 1) * 4096 + (4096 + 1) * 1072 + (1072 + 1) * 10
     assert [type(layer).__name__ for layer in net.layers[1:]] == ["Dense", "Dense", "Dropout", "Dense"]
 
@@ -184,7 +184,7 @@ def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) 
                 raise KeyboardInterrupt
             return row
 
-        model = head(6, 2, (8,), 0.0, None)
+        model = dense_head(6, 2, (8,), 0.0, None)
         return train(model, 0.01, X, y, (np.arange(200), np.arange(0)), epochs=9, seed=0, augment=augment)
 
     assert interrupted_in(3).stopped == "interrupted"

@@ -158,7 +158,7 @@ def test_balanced_accuracy_leads_the_table(tmp_path):
     report = compare(str(rare(tmp_path / "rare.h5")), ["logreg", "svm"], search=True, balance=True, out=str(tmp_path))
     rows = json.loads((tmp_path / "compare.json").read_text())
     assert [row["balanced_accuracy"] for row in rows] == sorted((r["balanced_accuracy"] for r in rows), reverse=True)
-    from classify.compare import table
+    from classify.comparison.table import table
 
     assert table(rows).split()[:3] == ["model", "bal.acc", "F1"]
     page = report.read_text()

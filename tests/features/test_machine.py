@@ -43,7 +43,7 @@ def test_a_broken_package_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n")
     (tmp_path / "pillow-1.2.3.dist-info" / "METADATA").write_text("Name: pillow\nVersion: 1.2.3\n")
-    program = "from extract.network.engines import versions; print(versions()['pillow'], versions()['numpy'])"
+    program = "from extract.network.engines import row_versions; print(*map(row_versions().get, ('pillow', 'numpy')))"
     path = f"{tmp_path}:{environment()['PYTHONPATH']}"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(PYTHONPATH=path), capture_output=True, text=True, cwd=tmp_path

@@ -1,0 +1,62 @@
+"""Results as a table for the terminal."""
+
+from collections.abc import Callable
+from typing import Any
+
+from classify.comparison.wording import p_value, points
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Results as a table for the terminal, within 100 columns.
+
+    A column that nobody has a value for is left out, and so is balanced accuracy where it is everybody's accuracy.
+    """
+    there = [row for row in rows if "failed" not in row]
+    if all(f"{row['accuracy']:.2%}" == f"{row['balanced_accuracy']:.2%}" for row in there):
+        there = [row | {"balanced_accuracy": None} for row in there]
+    order = sorted(COLUMNS, key=lambda column: column[1] not in LEADING) if uneven(there) else COLUMNS
+    columns = [(head, field, show) for head, field, show in order if any(row.get(field) is not None for row in there)]
+    cells = [[head for head, _, _ in columns]] + [
+        ["–" if row.get(field) is None else show(row[field]) for _, field, show in columns] for row in there
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(f"{cell:>{w}}" if i else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in cells
+    ]
+    lines += [f"{row['model']} failed: {row['failed']}" for row in rows if "failed" in row]
+    lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
+    if baseline := there[0].get("baseline"):
+        lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
+    if any(row.get("views_difference") is not None for row in there):
+        lines.append(f"views: points gained by training on {there[0]['views']} views of each image, same test rows")
+    return "\n".join(lines)
+
+
+LEADING = ("model", "balanced_accuracy", "macro_f1")  # columns that come first where class sizes differ
+
+
+def uneven(rows: list[dict[str, Any]]) -> bool:
+    """Whether balanced accuracy leads, for classes that differ more than 3 : 1 in train."""
+    return rows[0].get("leads_by") == "balanced_accuracy"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("model", "model", str),
+    ("accuracy", "accuracy", "{:.2%}".format),
+    ("95 %", "accuracy_interval", lambda ends: f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}"),
+    ("bal.acc", "balanced_accuracy", "{:.2%}".format),
+    ("F1", "macro_f1", "{:.3f}".format),
+    ("logloss", "log_loss", "{:.3f}".format),
+    ("ECE", "calibration_error", "{:.1%}".format),
+    ("diff", "difference", points),
+    ("p", "mcnemar_holm_p", p_value),
+    ("views", "views_difference", points),
+    ("fit s", "fit_seconds", _short),
+    ("pred s", "predict_seconds", _short),
+    ("MB", "model_bytes", lambda size: _short(size / 1e6)),
+)
