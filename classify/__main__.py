@@ -9,6 +9,7 @@ from typing import Any
 
 from classify import MODELS, compare, fit, predict
 from classify.comparison.table import table
+from classify.models import BASELINE
 from features.reader import POOLS
 from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, interrupted, run
 from features.runtime.errors import shown
@@ -34,7 +35,7 @@ def main() -> int | None:
     as_json = given.pop("json")
     folder = fit(**given)
     result = read(folder / "result.json")
-    print(json.dumps(result, ensure_ascii=False) if as_json else f"{table(beside_dense(result, folder))}\n{folder}")
+    print(json.dumps(result, ensure_ascii=False) if as_json else f"{table(beside_baseline(result, folder))}\n{folder}")
     return interrupted() if result["params"].get("stopped_") == "interrupted" else 0
 
 
@@ -47,15 +48,15 @@ def tell_rejects(rejects: list[tuple[str, str]]) -> int:
     return DONE_WITH_REJECTS if rejects else 0
 
 
-def beside_dense(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """A result and the dense head's on the same rows, if there is one; else stderr says how to make it."""
-    if result["model"] == "dense":
+def beside_baseline(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """A result and the baseline's on the same rows, if there is one; else stderr says how to make it."""
+    if result["model"] == BASELINE:
         return [result]
-    path = folder.parent / "dense" / "result.json"
-    dense = read(path) if path.is_file() else {}
-    if dense.get("stack_key") == result["stack_key"]:
-        return [result, dense]
-    print(f"to compare: python -m classify fit {shlex.quote(result['stack'])} --model dense", file=sys.stderr)
+    path = folder.parent / BASELINE / "result.json"
+    baseline = read(path) if path.is_file() else {}
+    if baseline.get("stack_key") == result["stack_key"]:
+        return [result, baseline]
+    print(f"to compare: python -m classify fit {shlex.quote(result['stack'])} --model {BASELINE}", file=sys.stderr)
     return [result]
 
 

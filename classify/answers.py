@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.models import MODELS
 from classify.rows import unit_rows
 from features.reader import pool_rows
 
@@ -29,11 +30,10 @@ class SavedModel:
     """
 
     def __init__(self, estimator: Any, about: dict[str, Any]) -> None:
-        self.estimator = estimator
-        self.network = "network" in about
+        self.estimator, self.model = estimator, MODELS[about["model"]]
         self.classes, self.count = np.array(about["classes"]), len(about["label_names"])
-        # The two networks that take rows as they are do their own pooling.
-        self.pool = "flatten" if about["model"] in ("finetune", "scratch") else about["pool"]
+        own_pooling = self.model.takes in ("cut base", "pixels")
+        self.pool = "flatten" if own_pooling else about["pool"]
         self.shapes = [tuple(made["feature_shape"]) for made in about["recipes"]]
         self.weights = about.get("weights") or [1 / len(self.shapes)] * len(self.shapes)
         width = sum(int(np.prod(shape)) for shape in self.shapes)
@@ -59,24 +59,28 @@ class SavedModel:
 
     def _block(self, parts: Sequence[np.ndarray]) -> Answers:
         count = len(parts[0])
-        found: np.ndarray
+        labels: np.ndarray
         given: np.ndarray | None
-        if self.network:
+        if self.model.network:
             from classify.networks.training import probabilities
 
             given = probabilities(self.estimator.model_, self._joined(parts))
-            found = given.argmax(axis=1)
+            labels = given.argmax(axis=1)
         else:
             whole = [np.zeros((self.rows, part.shape[1]), part.dtype) for part in parts]
             for padded, part in zip(whole, parts, strict=True):
                 padded[:count] = part
-            found, given = _answers(self.estimator, self._joined(whole))
-            found, given = found[:count], None if given is None else given[:count]
+            X = self._joined(whole)
+            if self.model.takes == "rows":
+                labels, given = self.estimator.predict(X), np.asarray(self.estimator.predict_proba(X), np.float64)
+            else:
+                labels, given = self.estimator.answer(X)
+            labels, given = labels[:count], None if given is None else given[:count]
         if given is None:
-            return self.classes[found], None
+            return self.classes[labels], None
         probabilities_of_all = np.zeros((count, self.count))
         probabilities_of_all[:, self.classes] = given
-        return self.classes[found], probabilities_of_all
+        return self.classes[labels], probabilities_of_all
 
     def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """The rows as the model takes them; of several stacks as `SideBySide` puts them."""
@@ -85,17 +89,3 @@ class SavedModel:
         if len(parts) == 1:
             return parts[0]
         return np.hstack([unit_rows(x) * np.float32(np.sqrt(w)) for x, w in zip(parts, self.weights, strict=True)])
-
-
-def _answers(estimator: Any, X: np.ndarray) -> Answers:
-    """Labels (k,) 0…k−1 and probabilities of a classical model, None where it has none."""
-    from classify.classical.calibration import NoProbabilities, tempered
-
-    if hasattr(estimator, "decide"):  # a kernel, which is all the work, serves both
-        labels, decisions = estimator.decide(X)
-        return labels, None if estimator.temperature_ is None else tempered(estimator, decisions)
-    labels = np.asarray(estimator.predict(X))
-    try:
-        return labels, np.asarray(estimator.predict_proba(X), np.float64)
-    except NoProbabilities:
-        return labels, None

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from classify.answers import SavedModel
+from classify.models import MODELS
 from classify.saved import load_model
 from extract.compute.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
 from features import Failed, Refused
@@ -51,12 +52,13 @@ class Classifier:
             Failed: a file of the model is damaged.
         """
         estimator, about = load_model(folder)
-        if about["model"] == "scratch":
+        takes = MODELS[about["model"]].takes
+        if takes == "pixels":
             from classify.networks.scratch import SIDE
 
             stages = [only_pixels(SIDE)]
         else:
-            below = [about["network"]["cut_"]] if about["model"] == "finetune" else about["recipes"]
+            below = [about["network"]["cut_"]] if takes == "cut base" else about["recipes"]
             stages = [rebuild(made, Path(weights) if weights else None) for made in below]
         return cls(SavedModel(estimator, about), stages, about["label_names"])
 
@@ -78,9 +80,9 @@ class Classifier:
         Raises:
             Refused: the model has none, for a class had a single train image.
         """
-        found = [each.probabilities for each in self._readable(photos)]
-        known = [each for each in found if each is not None]
-        if len(known) < len(found):
+        probabilities = [each.probabilities for each in self._readable(photos)]
+        known = [each for each in probabilities if each is not None]
+        if len(known) < len(probabilities):
             raise Refused("this model has no probabilities: a class had a single train image. Use predict")
         return np.array(known).reshape(-1, len(self.label_names))
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from classify.comparison.judge import judge, paired_difference
-from classify.fit import RUNS, model_named, open_stacks
-from classify.models import MODELS, Model, model_versions
+from classify.fit import RUNS, open_stacks
+from classify.fitting import Settings
+from classify.models import MODELS, Model, model_named, model_versions
 from classify.saved import write_json
 from classify.task import Task
 from features import Failed, Stack
@@ -67,15 +68,16 @@ def compare(
     at_least(1, epochs=epochs, jobs=jobs)
     chosen = {name: model_named(name) for name in models or MODELS}
     opened = _moved(open_stacks(stack), dataset_root=data, weights_file=weights)
-    task = Task(opened, views, search, balance, jobs, dask)
-    without = Task(opened, 0, search, balance, jobs, dask) if task.views else None
+    settings = Settings(search, balance, jobs or 0, dask, seed)
+    task = Task(opened, views, settings)
+    without = Task(opened, 0, settings) if task.views else None
     folder = Path(out) if out else RUNS / task.name
     by = {"command": command, "versions": model_versions()}
     fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": opened.key})
     plain: dict[str, Path] = {}
     failed: dict[str, str] = {}
     for name, model in chosen.items():
-        if without and name != "scratch":  # which takes photos, and changes them anew each epoch
+        if without and model.takes != "pixels":  # which it changes anew each epoch by itself
             plain[name] = folder / name / "without-views"
         kept = [folder / name, *([plain[name]] if name in plain else [])]
         if name in fitted.done and all((each / "result.json").is_file() for each in kept):
@@ -85,10 +87,10 @@ def compare(
         about = {"model": name, "title": model.title, **by}
         try:
             options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
-            _run(task, model, seed, options, folder / name, about)
+            _run(task, model, options, folder / name, about)
             if without and name in plain:
                 print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
-                _run(without, model, seed, options, plain[name], about)
+                _run(without, model, options, plain[name], about)
             fitted.add(name)
         except Exception as error:  # of each library its own, where memory runs out for example
             if not isinstance(error, Failed):
@@ -111,9 +113,9 @@ def compare(
     return report
 
 
-def _run(task: Task, model: Model, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
+def _run(task: Task, model: Model, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
     """Raises KeyboardInterrupt once a network that was interrupted has its result: the whole comparison is meant."""
-    task.run(model, model.pool, seed, options, folder, about)
+    task.run(model, model.pool, options, folder, about)
     if json.loads((folder / "result.json").read_text())["params"].get("stopped_") == "interrupted":
         raise KeyboardInterrupt
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from classify.models import MODELS, Model
+from classify.fitting import Settings
+from classify.models import model_named
 from classify.task import Task
 from features import Refused, Stack, open_stack
 from features.reader import POOLS, only_stack
 from features.runtime.cli import command_line
-from features.runtime.errors import at_least, nearest
+from features.runtime.errors import at_least
 
 RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
 
@@ -61,11 +62,13 @@ def fit(
     options = {name: value for name, value in (("epochs", epochs), ("layers", layers)) if value is not None}
     if strange := [name for name in options if name not in row.options]:
         raise Refused(f"{model} has no --{strange[0]}")
-    if strange := [name for name, asked in (("search", search), ("balance", balance)) if asked and not row.grid]:
-        raise Refused(f"{model} has no --{strange[0]}")
-    task = Task(open_stacks(stack), views, search, balance, jobs, dask)
+    if search and not row.grid:
+        raise Refused(f"{model} has no --search")
+    if balance and row.network:
+        raise Refused(f"{model} has no --balance")
+    task = Task(open_stacks(stack), views, Settings(search, balance, jobs or 0, dask, seed))
     folder = Path(out) if out else RUNS / task.name / model
-    return task.run(row, pool or row.pool, seed, options, folder, {"model": model, "command": command})
+    return task.run(row, pool or row.pool, options, folder, {"model": model, "command": command})
 
 
 def open_stacks(names: list[str] | str | None) -> Stack:
@@ -79,14 +82,3 @@ def open_stacks(names: list[str] | str | None) -> Stack:
     several = [names] if isinstance(names, str) else names or [str(only_stack())]
     stacks = [open_stack(name) for name in several]
     return stacks[0] if len(stacks) == 1 else side_by_side(stacks)
-
-
-def model_named(name: str) -> Model:
-    """The row of a classifier.
-
-    Raises:
-        Refused: there is none; the message offers the nearest names.
-    """
-    if name not in MODELS:
-        raise Refused(f"no model is called {name!r}.{nearest(name, list(MODELS))} All: {', '.join(MODELS)}")
-    return MODELS[name]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from features import Refused
+from features.runtime.errors import nearest
 from features.runtime.versions import installed
 
 # Trees are thousands of short parallel steps. OpenMP's threads spin while they wait for each other, so that on two
@@ -25,30 +26,49 @@ def model_versions() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A classifier of the table.
+    """A classifier of the table: whatever anybody else has to know about it stands in its row.
 
     Attributes:
         title: what it is, in a few words.
+        takes: what it learns from. `products`: the inner products of all pairs of rows. `span`: rows, in their own span
+            where they are wide. `rows`: rows, pooled. `cut base`: rows cut below the backbone's last layers, which it
+            trains too. `pixels`: the images themselves.
         pool: how rows are pooled for it unless told otherwise: `flatten`, `avg` or `max`; empty where it takes none.
-        takes: what `fit` reads: a whole `stack`; or rows pooled, where flattened an `array` in memory, or a stack and
-            the `products` of its rows with each other.
-        options: its settings that have an option of their own on the command line.
-        grid: settings → values that `--search` tries; empty where there is no search.
-        balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
-        loss: of the stochastic gradients that stand in where the rows do not fit into memory.
+        saved_as: the kind of its file, a name in `FORMATS` of `classify.saved`.
         build: seed → unfitted scikit-learn estimator. The linear and kernel models' defaults were chosen by
             cross-validation inside the train rows of food101-10 on MobileNetV2, where all are flat around their best;
             the networks' on 15 % of them held out; XGBoost's are set for speed.
+        options: its settings that have an option of their own on the command line.
+        grid: settings → values that `--search` tries, the simplest model's first; empty where there is no search.
+        balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
+        beyond_memory: builds what stands in for it where the rows do not fit into memory; None where nothing can.
     """
 
     title: str
-    pool: str
     takes: str
+    pool: str
+    saved_as: str
     build: Callable[[int], Any]
     options: tuple[str, ...] = ()
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     balanced: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    loss: str | None = None
+    beyond_memory: Callable[[int], Any] | None = None
+
+    @property
+    def network(self) -> bool:
+        """Whether it is a Keras network, which is trained in epochs and on one stack."""
+        return self.saved_as == "keras"
+
+
+def model_named(name: str) -> Model:
+    """The row of a classifier.
+
+    Raises:
+        Refused: there is none; the message offers the nearest names.
+    """
+    if name not in MODELS:
+        raise Refused(f"no model is called {name!r}.{nearest(name, list(MODELS))} All: {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def _logreg(seed: int) -> Any:
@@ -67,22 +87,23 @@ def _linearsvm(seed: int) -> Any:
     return SpanLinear(LinearSVC(dual=True, max_iter=10_000, random_state=seed), c=0.5)
 
 
+def _from_disk(linear: Callable[[int], Any], loss: str) -> Callable[[int], Any]:
+    """Builds a linear model at the same penalty that is fitted by stochastic gradients of a loss."""
+
+    def build(seed: int) -> Any:
+        from sklearn.linear_model import SGDClassifier
+
+        from classify.classical.outofcore import OutOfCore
+
+        return OutOfCore(SGDClassifier(loss=loss, average=True, random_state=seed), linear(seed).c)
+
+    return build
+
+
 def _svm(seed: int) -> Any:
     from classify.classical.kernel import KernelSVC
 
     return KernelSVC(C=10.0, gamma=0.5)
-
-
-def import_xgboost() -> Any:
-    """XGBoost.
-
-    Raises:
-        Refused: it is not installed.
-    """
-    try:
-        return importlib.import_module("xgboost")
-    except ImportError:
-        raise Refused("--model xgboost: XGBoost is not installed; pip install -e '.[cpu]' (or '.[gpu]')") from None
 
 
 def _xgboost(seed: int) -> Any:
@@ -99,6 +120,18 @@ def _xgboost(seed: int) -> Any:
         device=device(),
         random_state=seed,
     )
+
+
+def import_xgboost() -> Any:
+    """XGBoost.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    try:
+        return importlib.import_module("xgboost")
+    except ImportError:
+        raise Refused("--model xgboost: XGBoost is not installed; pip install -e '.[cpu]' (or '.[gpu]')") from None
 
 
 def _dense(seed: int) -> Any:
@@ -120,29 +153,22 @@ def _scratch(seed: int) -> Any:
 
 
 DECADES = tuple(10.0**power for power in range(-4, 5))  # of C at unit spread: eight decades around 1
-WIDTHS = (
-    0.05,
-    0.15,
-    0.5,
-    1.5,
-    5.0,
-)  # of γ at unit spread; 0.5 is one over the median squared distance
+WIDTHS = (0.05, 0.15, 0.5, 1.5, 5.0)  # of γ at unit spread; 0.5 is one over the median squared distance
+PENALTY = {"c": DECADES}
+KERNEL = {"C": tuple(10 * c for c in DECADES), "gamma": WIDTHS}
 TREES = {"max_depth": (2, 4, 6), "colsample_bynode": (0.05, 0.1, 0.2), "min_child_weight": (1, 5)}
-WEIGHED = {"estimator__class_weight": "balanced"}
+INNER_WEIGHTS = {"estimator__class_weight": "balanced"}
+WEIGHTS = {"class_weight": "balanced"}
 
+# fmt: off
 MODELS = {
-    "logreg": Model("logistic regression", "flatten", "products", _logreg, (), {"c": DECADES}, WEIGHED, "log_loss"),
-    "linearsvm": Model("linear SVM", "flatten", "products", _linearsvm, (), {"c": DECADES}, WEIGHED, "hinge"),
-    "svm": Model(
-        "SVM, RBF kernel",
-        "flatten",
-        "products",
-        _svm,
-        grid={"C": tuple(10 * c for c in DECADES), "gamma": WIDTHS},
-        balanced={"class_weight": "balanced"},
-    ),
-    "xgboost": Model("XGBoost", "avg", "array", _xgboost, grid=TREES),
-    "dense": Model("dense head", "avg", "stack", _dense, ("epochs",)),
-    "finetune": Model("fine-tuned network", "avg", "stack", _finetune, ("epochs", "layers")),
-    "scratch": Model("CNN from scratch", "", "stack", _scratch, ("epochs",)),
+    "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, balanced=INNER_WEIGHTS, beyond_memory=_from_disk(_logreg, "log_loss")),
+    "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, balanced=INNER_WEIGHTS, beyond_memory=_from_disk(_linearsvm, "hinge")),
+    "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS),
+    "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),
+    "dense": Model("dense head", "rows", "avg", "keras", _dense, ("epochs",)),
+    "finetune": Model("fine-tuned network", "cut base", "avg", "keras", _finetune, ("epochs", "layers")),
+    "scratch": Model("CNN from scratch", "pixels", "", "keras", _scratch, ("epochs",)),
 }
+# fmt: on
+BASELINE = "dense"  # the model that the others are tested against, where it is compared

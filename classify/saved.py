@@ -4,8 +4,9 @@ import copy
 import json
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -20,23 +21,15 @@ from features.runtime.errors import listed
 from features.schema import made_by, recipe_attrs
 
 VERSION = 1  # of `model.json`
-MODEL_FILES = ("model.skops", "support.h5", "model.ubj", "model.keras")
 SCORES = ("result.json", "predictions.csv")  # what `fit` writes of a model once it is saved
 # Parts of Keras that run code which a model file brings along. Its safe mode refuses some of them.
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
-# What skops may rebuild beside its own list of scikit-learn types: our estimators, which are only data.
-TRUSTED = [
-    "classify.classical.kernel.KernelSVC",
-    "classify.classical.linear.SpanLinear",
-    "classify.classical.outofcore.OutOfCore",
-]
 
 
 def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     """Write a fitted estimator and what it was trained on.
 
-    XGBoost goes to `model.ubj`, a network to `model.keras`, scikit-learn to `model.skops`, and the rows that a kernel
-    machine needs to `support.h5`. `model.json` comes last, and holds the SHA-256 of each.
+    `model.json` comes last, and holds the SHA-256 of each other file.
 
     Args:
         estimator: fitted.
@@ -47,32 +40,14 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
         Failed: the disk has no room for a kernel machine's rows; the model that was there stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    support = getattr(estimator, "support_rows_", None)
-    if support is not None:
-        _check_room(folder, 4 * math.prod(shape(support)))
+    kind = FORMATS[MODELS[about["model"]].saved_as]
+    if more := kind.more_bytes(estimator):
+        _check_room(folder, more)
     for name in ("model.json", *SCORES, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
         (folder / name).unlink(missing_ok=True)
-    if hasattr(estimator, "get_booster"):
-        estimator.save_model(folder / "model.ubj")
-    elif hasattr(estimator, "facts"):
-        estimator.model_.save(folder / "model.keras")
-        about = {**about, "network": estimator.facts()}
-    else:
-        import skops.io
-
-        bare = copy.copy(estimator)
-        vars(bare).pop("support_rows_", None)
-        skops.io.dump(bare, folder / "model.skops")
-        if support is not None:
-            with h5py.File(folder / "support.h5", "w") as file:
-                rows = file.create_dataset("rows", shape(support), "<f4")
-                row = 0
-                for piece in row_chunks(support):
-                    rows[row : row + len(piece)] = piece
-                    row += len(piece)
+    about = {"format_version": VERSION, **about, **kind.save(estimator, folder)}
     files = {name: _sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
-    about = {"format_version": VERSION, **about, "files": files}
-    write_json(folder / "model.json", about)
+    write_json(folder / "model.json", {**about, "files": files})
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,7 +77,7 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
         _check_files(folder, about)
         if stack is not None:
             _check_recipes(folder, about, stack)
-        return _load(folder, about), about
+        return FORMATS[MODELS[about["model"]].saved_as].load(folder, about), about
     except Failed:
         raise
     except Exception as error:  # of each library its own, where its file is damaged
@@ -135,42 +110,110 @@ def _sha256(file: Path) -> str:
     return (file_sha256(file) or b"").hex()
 
 
-def _load(folder: Path, about: dict[str, Any]) -> Any:
-    if "model.ubj" in about["files"]:
-        estimator = import_xgboost().XGBClassifier()
-        estimator.load_model(folder / "model.ubj")
-        return estimator
-    if "model.keras" in about["files"]:
-        from extract.network.base import import_keras
-
-        strange = _strange_parts(folder / "model.keras")
-        if strange:
-            raise Refused(f"{folder / 'model.keras'} holds what no network here is made of: {listed(strange)}")
-        network = import_keras().saving.load_model(folder / "model.keras", safe_mode=True)
-        return MODELS[about["model"]].build(about["seed"]).restore(network, about["network"])
+def _save_skops(estimator: Any, folder: Path) -> dict[str, Any]:
+    """scikit-learn's estimators and ours: what they hold to `model.skops`, the rows they need to `support.h5`."""
     import skops.io
 
-    if not zipfile.is_zipfile(folder / "model.skops"):  # a pickle perhaps, which would run code: it is not even opened
-        raise Refused(f"{folder / 'model.skops'} is no skops file. Fit the model again: {_command(folder)}")
-    unknown = [name for name in skops.io.get_untrusted_types(file=folder / "model.skops") if name not in TRUSTED]
+    bare = copy.copy(estimator)
+    vars(bare).pop("support_rows_", None)
+    skops.io.dump(bare, folder / "model.skops")
+    support = estimator.support_rows_
+    if support is not None:
+        with h5py.File(folder / "support.h5", "w") as file:
+            rows = file.create_dataset("rows", shape(support), "<f4")
+            row = 0
+            for piece in row_chunks(support):
+                rows[row : row + len(piece)] = piece
+                row += len(piece)
+    return {}
+
+
+def _load_skops(folder: Path, about: dict[str, Any]) -> Any:
+    import skops.io
+
+    file, row = folder / "model.skops", MODELS[about["model"]]
+    if not zipfile.is_zipfile(file):  # a pickle perhaps, which would run code: it is not even opened
+        raise Refused(f"{file} is no skops file. Fit the model again: {_command(folder)}")
+    # Beside skops's own list of scikit-learn types, the classes that this model's row builds: they are only data.
+    classes = [type(build(0)) for build in (row.build, row.beyond_memory) if build]
+    trusted = [f"{kind.__module__}.{kind.__name__}" for kind in classes]
+    unknown = [name for name in skops.io.get_untrusted_types(file=file) if name not in trusted]
+    if any(name.startswith("classify.") for name in unknown):
+        raise Refused(f"the model in {folder} was saved by an older version. Fit it again: {_command(folder)}")
     if unknown:
-        raise Refused(f"{folder / 'model.skops'} holds types that no model here is made of: {', '.join(unknown)}")
-    estimator = skops.io.load(folder / "model.skops", trusted=TRUSTED)
+        raise Refused(f"{file} holds types that no model here is made of: {', '.join(unknown)}")
+    estimator = skops.io.load(file, trusted=trusted)
     if "support.h5" in about["files"]:
-        with h5py.File(folder / "support.h5", "r") as file:
-            rows = file["rows"]
+        with h5py.File(folder / "support.h5", "r") as support:
+            rows = support["rows"]
             estimator.support_rows_ = np.memmap(folder / "support.h5", "<f4", "r", rows.id.get_offset(), rows.shape)
     return estimator
 
 
-def recipes(stack: Stack) -> list[dict[str, Any]]:
+def _support_bytes(estimator: Any) -> int:
+    return 0 if estimator.support_rows_ is None else 4 * math.prod(shape(estimator.support_rows_))
+
+
+def _save_ubj(estimator: Any, folder: Path) -> dict[str, Any]:
+    """XGBoost's own format."""
+    estimator.save_model(folder / "model.ubj")
+    return {}
+
+
+def _load_ubj(folder: Path, about: dict[str, Any]) -> Any:
+    estimator = import_xgboost().XGBClassifier()
+    estimator.load_model(folder / "model.ubj")
+    return estimator
+
+
+def _save_keras(estimator: Any, folder: Path) -> dict[str, Any]:
+    """Keras's own format; what else was fitted goes to `model.json`."""
+    estimator.model_.save(folder / "model.keras")
+    return {"network": estimator.facts()}
+
+
+def _load_keras(folder: Path, about: dict[str, Any]) -> Any:
+    from extract.network.base import import_keras
+
+    strange = _strange_parts(folder / "model.keras")
+    if strange:
+        raise Refused(f"{folder / 'model.keras'} holds what no network here is made of: {listed(strange)}")
+    network = import_keras().saving.load_model(folder / "model.keras", safe_mode=True)
+    return MODELS[about["model"]].build(about["seed"]).restore(network, about["network"])
+
+
+class Format(NamedTuple):
+    """How a kind of estimator lies on disk, never as a pickle.
+
+    Attributes:
+        files: names of the files that it may write.
+        save: (estimator, folder) → what `model.json` has to say of it.
+        load: (folder, `model.json`) → the estimator.
+        more_bytes: what an estimator needs on the disk beyond a few megabytes.
+    """
+
+    files: tuple[str, ...]
+    save: Callable[[Any, Path], dict[str, Any]]
+    load: Callable[[Path, dict[str, Any]], Any]
+    more_bytes: Callable[[Any], int] = lambda estimator: 0
+
+
+FORMATS = {
+    "skops": Format(("model.skops", "support.h5"), _save_skops, _load_skops, _support_bytes),
+    "ubj": Format(("model.ubj",), _save_ubj, _load_ubj),
+    "keras": Format(("model.keras",), _save_keras, _load_keras),
+}
+MODEL_FILES = tuple(name for kind in FORMATS.values() for name in kind.files)
+
+
+def made_by_parts(stack: Stack) -> list[dict[str, Any]]:
     """What made a stack's rows, each of its parts: what rows to predict must share, and what makes more of them."""
     return [made_by(part.attrs) for part in parts(stack)]
 
 
 def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
     """A model takes any rows that are wide enough; of another backbone they would be classified, and wrongly."""
-    trained_on, given = about["recipes"], recipes(stack)
+    trained_on, given = about["recipes"], made_by_parts(stack)
     if len(trained_on) != len(given):
         raise Refused(f"the model in {folder} takes {len(trained_on)} stacks side by side, not {len(given)}")
     differs = [
@@ -187,17 +230,17 @@ def _strange_parts(file: Path) -> list[str]:
     """What in a .keras file's configuration is not a plain part of Keras: functions, lambdas, classes of elsewhere."""
     with zipfile.ZipFile(file) as archive:
         left = [json.loads(archive.read("config.json"))]
-    found = []
+    strange = []
     while left:
         part = left.pop()
         if isinstance(part, dict):
             name, module = part.get("class_name"), part.get("module")
             if name and (name in RUNS_CODE or str(module or "keras").split(".")[0] != "keras"):
-                found.append(f"{module}.{name}" if module else str(name))
+                strange.append(f"{module}.{name}" if module else str(name))
             left.extend(part.values())
         elif isinstance(part, list):
             left.extend(part)
-    return sorted(set(found))
+    return sorted(set(strange))
 
 
 def _command(folder: Path) -> str:

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from classify.comparison.predictions import write_predictions
 from classify.comparison.scores import scores
+from classify.fitting import Fitted, Settings, TrainRows, choose_method, fit_classical
 from classify.fusion import SideBySide, parts
 from classify.models import Model
 from classify.networks.checkpoint import Checkpoint
@@ -17,8 +18,9 @@ from classify.rows import check_finite, pooled
 from features import Refused, Stack
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
-from features.runtime.machine import cores
 from features.schema import UNLABELLED
+
+Answers = tuple[np.ndarray, np.ndarray | None]  # labels (n,), and probabilities (n, classes) where there are any
 
 
 class Task:
@@ -32,27 +34,17 @@ class Task:
         views: augmented views of each train image among the train rows.
     """
 
-    def __init__(
-        self,
-        stack: Stack,
-        views: int | None = None,
-        search: bool = False,
-        balance: bool = False,
-        jobs: int | None = None,
-        dask: str | None = None,
-    ) -> None:
-        if dask is not None and not search:
-            raise Refused(f"--dask {dask} runs the fits of a search on a cluster: give --search too")
-        self.search, self.balance, self.jobs, self.dask = search, balance, jobs or cores(), dask
-        there = int(stack.view.max(initial=0))
-        self.views = there if views is None else views
-        if not 0 <= self.views <= there:
+    def __init__(self, stack: Stack, views: int | None, settings: Settings) -> None:
+        if settings.dask is not None and not settings.search:
+            raise Refused(f"--dask {settings.dask} runs the fits of a search on a cluster: give --search too")
+        most_views = int(stack.view.max(initial=0))
+        self.stack, self.settings, self.views = stack, settings, most_views if views is None else views
+        if not 0 <= self.views <= most_views:
             raise Refused(
-                f"--views {views}: {stack.path} has {there or 'no'} views of its train images. "
+                f"--views {views}: {stack.path} has {most_views or 'no'} views of its train images. "
                 f"Make one that has them: python -m extract DATA --views {views}"
             )
         labelled = stack.take((stack.y != UNLABELLED) & (stack.view <= self.views))
-        self.stack = stack
         self.train, self.test = labelled.select(("train", "val")), labelled.select("test")
         # Estimators get classes 0…k−1 even where every image of some class was rejected.
         self.classes, self.y_train = np.unique(self.train.y, return_inverse=True)
@@ -73,125 +65,100 @@ class Task:
 
         if self._products is None:
             began = time.perf_counter()
-            with threadpool_limits(self.jobs, "blas"):
+            with threadpool_limits(self.settings.threads, "blas"):
                 self._products = [unit_products(part) for part in parts(self.train)]
             self._products_seconds = time.perf_counter() - began
         return self._products
 
-    def run(
-        self, model: Model, pool: str, seed: int, options: dict[str, Any], folder: Path, about: dict[str, Any]
-    ) -> Path:
-        """Fit, predict the test rows with the model as it is saved, score, and write it all to a folder."""
-        from classify.comparison.judge import leading_score
-        from classify.fitting import choose_path, fit_classical
-        from classify.saved import MODEL_FILES, load_model, recipes, save_model, write_json
+    def run(self, model: Model, pool: str, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> Path:
+        """Fit, save, predict the test rows with the model as it is saved, score, and record it all in a folder.
 
-        if not model.grid and isinstance(self.stack, SideBySide):
+        Args:
+            model: the classifier's row.
+            pool: see `fit`.
+            options: the estimator's settings that the command line gave.
+            folder: where the model and its scores go.
+            about: what to record beside them.
+
+        Returns:
+            folder.
+        """
+        from classify.saved import load_model, save_model
+
+        if model.network and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
-        way = choose_path(model, self.train, pool) if model.grid else None
+        method = choose_method(model, self.train, pool)
         check_writable(folder)
-        uses_products = pool == "flatten" and way in ("span", "kernel")
-        shared = self.products() if uses_products else None
-        started = time.perf_counter()
-        train = self._rows(self.train, model, pool)
-        facts: dict[str, Any] = {}
-        checkpoint = None
-        if model.grid:
-            estimator, weights, facts = fit_classical(
-                model,
-                way,
-                self.train,
-                train,
-                self.y_train,
-                shared,
-                seed=seed,
-                wanted=self.search,
-                balance=self.balance,
-                jobs=self.jobs,
-                dask=self.dask,
-                rows=len(self.train) + len(self.test),
-            )
-            if weights:
-                about = {**about, "weights": weights}
+        shared = self.products() if pool == "flatten" and method in ("span", "kernel") else None
+        began = time.perf_counter()
+        if model.network:
+            fitted, checkpoint = self._fit_network(model, pool, options, folder)
         else:
-            pooling = {"pool": pool} if model.pool else {}
-            estimator = model.build(seed).set_params(**options, **pooling)
-            recorded = {
-                "stack_key": self.stack.key,
-                "model": model.title,
-                "views": self.views,
-                **estimator.get_params(),
-            }
-            checkpoint = Checkpoint(folder / "best.h5", recorded)
-            estimator.fit(train, self.y_train, checkpoint)
-        fitted = time.perf_counter()
-        names = self.stack.label_names
-        about = {
+            rows = pooled(self.train, pool)
+            X = rows.X if model.takes == "rows" and isinstance(rows, Stack) else rows
+            train = TrainRows(self.train, X, self.y_train, shared, len(self.train) + len(self.test))
+            fitted, checkpoint = fit_classical(model, method, train, self.settings), None
+        # Each model is charged what it would have cost alone: the inner products that several share, and not for the
+        # stack of its own that a fine-tuned network finds there or not.
+        seconds = time.perf_counter() - began - fitted.cut_seconds + (0.0 if shared is None else self._products_seconds)
+        about = self._described(model, pool, fitted, about)
+        save_model(fitted.estimator, folder, about)
+        saved, _ = load_model(folder)
+        began = time.perf_counter()
+        answers = self._answers(saved, model, about)
+        clock = {"fit_seconds": seconds, "predict_seconds": time.perf_counter() - began}
+        self._record(folder, about, fitted, answers, clock)
+        if checkpoint and fitted.found["stopped_"] != "interrupted":
+            checkpoint.remove()
+        return folder
+
+    def _fit_network(self, model: Model, pool: str, options: dict[str, Any], folder: Path) -> tuple[Fitted, Checkpoint]:
+        pooling = {"pool": pool} if model.pool else {}
+        estimator = model.build(self.settings.seed).set_params(**options, **pooling)
+        run = {"stack_key": self.stack.key, "model": model.title, "views": self.views, **estimator.get_params()}
+        checkpoint = Checkpoint(folder / "best.h5", run)
+        estimator.fit(self.train, self.y_train, checkpoint)
+        facts, found = {"history": estimator.history_}, estimator.found()
+        return Fitted(estimator, None, facts, found, estimator.extract_seconds_, estimator.cut_seconds_), checkpoint
+
+    def _described(self, model: Model, pool: str, fitted: Fitted, about: dict[str, Any]) -> dict[str, Any]:
+        """What `model.json` says: which rows of which stacks, and the settings that JSON can hold."""
+        from classify.saved import made_by_parts
+
+        plain = (str, int, float, bool, tuple, dict)
+        params = {**fitted.estimator.get_params(), **fitted.found}
+        return {
             **about,
+            **({"weights": fitted.weights} if fitted.weights else {}),
             "pool": pool,
             "stack": " ".join(str(part.path) for part in parts(self.stack)),
             "stack_key": self.stack.key,
             "stack_keys": [part.key for part in parts(self.stack)],
-            "recipes": recipes(self.stack),
-            "label_names": names,
+            "recipes": made_by_parts(self.stack),
+            "label_names": self.stack.label_names,
             "classes": self.classes.tolist(),
-            "seed": seed,
+            "seed": self.settings.seed,
             "views": self.views,
-            **({"balance": True} if self.balance and model.grid else {}),
-            "params": _parameters(estimator),
+            **({"balance": True} if self.settings.balance and not model.network else {}),
+            "params": {n: v for n, v in params.items() if isinstance(v, plain) and v == v},
         }
-        save_model(estimator, folder, about)
-        saved, _ = load_model(folder)
-        loaded = time.perf_counter()
-        predicted, probabilities = self._answers(saved, about, model)
-        predicted_at = time.perf_counter()
-        result = {
-            **about,
-            **facts,
-            **scores(self.test.y, predicted, len(names)),
-            "leads_by": leading_score(self.y_train),
-            "n_train": len(self.train),
-            "n_test": len(self.test),
-            # Each model is charged what it would have cost alone: the inner products that several share, and not for
-            # the stack of its own that a fine-tuned network finds there or not.
-            "extract_seconds": self.stack.extract_seconds + getattr(estimator, "extract_seconds_", 0.0),
-            "fit_seconds": fitted
-            - started
-            - getattr(estimator, "cut_seconds_", 0.0)
-            + (self._products_seconds if uses_products else 0.0),
-            "predict_seconds": predicted_at - loaded,
-            "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
-        }
-        if hasattr(estimator, "history_"):
-            result["history"] = estimator.history_
-        write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
-        write_json(folder / "result.json", result)
-        if checkpoint and estimator.stopped_ != "interrupted":
-            checkpoint.remove()
-        return folder
 
-    def _rows(self, split: Stack, model: Model, pool: str) -> Any:
-        if model.takes == "stack":
-            return split
-        rows = pooled(split, pool)
-        return rows.X if model.takes == "array" and isinstance(rows, Stack) else rows
-
-    def _answers(self, estimator: Any, about: dict[str, Any], model: Model) -> tuple[np.ndarray, np.ndarray | None]:
+    def _answers(self, estimator: Any, model: Model, about: dict[str, Any]) -> Answers:
         """Labels and probabilities of the test rows, as `SavedModel` gives them."""
         from classify.answers import SavedModel
 
-        if not model.grid:
+        if model.network:
             given = np.zeros((len(self.test), len(self.stack.label_names)))
             given[:, self.classes] = estimator.predict_proba(self.test)
             return given.argmax(axis=1), given
-        model_saved = SavedModel(estimator, about)
+        saved = SavedModel(estimator, about)
         labels, probabilities = [], []
-        for start in range(0, len(self.test), model_saved.rows):
-            block = np.arange(start, min(start + model_saved.rows, len(self.test)))
+        for start in range(0, len(self.test), saved.rows):
+            block = np.arange(start, min(start + saved.rows, len(self.test)))
             rows = [np.asarray(part.take(block).X, "<f4") for part in parts(self.test)]
             for part, X in zip(parts(self.test), rows, strict=True):
                 check_finite(part, start, X)
-            answers = model_saved(rows)
+            answers = saved(rows)
             labels.append(answers[0])
             probabilities.append(answers[1])
         if probabilities[0] is None:
@@ -199,10 +166,24 @@ class Task:
             return np.concatenate(labels), None
         return np.concatenate(labels), np.concatenate([each for each in probabilities if each is not None])
 
+    def _record(
+        self, folder: Path, about: dict[str, Any], fitted: Fitted, answers: Answers, clock: dict[str, float]
+    ) -> None:
+        """Write `predictions.csv` and `result.json`."""
+        from classify.comparison.judge import leading_score
+        from classify.saved import MODEL_FILES, write_json
 
-def _parameters(estimator: Any) -> dict[str, Any]:
-    """The settings that JSON can hold, and of what was found while fitting what decides the model."""
-    names = ("C_", "gamma_", "cut_", "best_epoch_", "stopped_")
-    found = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
-    plain = (str, int, float, bool, tuple, dict)
-    return {n: v for n, v in {**estimator.get_params(), **found}.items() if isinstance(v, plain) and v == v}
+        predicted, probabilities = answers
+        result = {
+            **about,
+            **fitted.facts,
+            **scores(self.test.y, predicted, len(self.stack.label_names)),
+            "leads_by": leading_score(self.y_train),
+            "n_train": len(self.train),
+            "n_test": len(self.test),
+            "extract_seconds": self.stack.extract_seconds + fitted.extract_seconds,
+            **clock,
+            "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
+        }
+        write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
+        write_json(folder / "result.json", result)

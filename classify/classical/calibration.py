@@ -1,16 +1,80 @@
 """Probabilities for classifiers that have none: one temperature, fitted on decisions about rows held out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.classical.crossfit import HeldOut, cross_fit
 from classify.folds import Splits
+from classify.rows import shape
+from features import Stack
 
 
 class NoProbabilities(ValueError):
     """A class had too few train images to calibrate a classifier on."""
+
+
+class Tempered(ClassifierMixin, BaseEstimator):
+    """A classifier of rows through their inner products, whose probabilities are softmax(decision / T).
+
+    Its kinds say how to fit it, and how a model of the same settings is cross-fitted: `plain` builds it, and `space`
+    makes what it takes of rows. `walked` names the setting that candidates of a search differ in inside one space.
+
+    Attributes:
+        temperature_: T, fitted on out-of-fold decisions; None where a class is too small for folds.
+        model_: scikit-learn's fitted estimator; None where there is none.
+        support_rows_: rows that predicting takes, (k, d), unscaled; None where it takes none.
+        classes_: class labels.
+    """
+
+    walked: ClassVar[str]
+    FOUND: ClassVar[tuple[str, ...]] = ()  # attributes that fitting found, beside the parameters
+    classes_: np.ndarray
+    temperature_: float | None
+    model_: Any = None
+    support_rows_: Any = None
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d)."""
+        raise NotImplementedError
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(m,) labels of rows (m, d)."""
+        return self.decide(X)[0]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """(m,) or (m, classes) decisions."""
+        return self.decide(X)[1]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(m, classes) float64, rows sum to one."""
+        return tempered(self, self.decision_function(X))
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (m,) and probabilities (m, classes), None where there are none, from one look at the rows."""
+        labels, decisions = self.decide(X)
+        return labels, None if self.temperature_ is None else tempered(self, decisions)
+
+    def found(self) -> dict[str, Any]:
+        """What fitting found that decides the model, beside its parameters."""
+        return {name: getattr(self, name) for name in self.FOUND}
+
+    def _prepared(self, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Checked rows, an array or a `Stack`, and labels as codes 0…k−1."""
+        if not isinstance(X, Stack):
+            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.n_features_in_ = shape(X)[1]
+        return X, codes
+
+    def _checked(self, X: Any) -> Any:
+        """Rows to predict: a fitted model's, an array or a `Stack`."""
+        check_is_fitted(self)
+        return X if isinstance(X, Stack) else validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
 
 
 def temperature(decisions: np.ndarray, y: np.ndarray) -> float:

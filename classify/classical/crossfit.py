@@ -127,6 +127,6 @@ def _fit_fold(
     for estimator in estimators:
         fitted = fitted.set_params(C=estimator.C, warm_start=True) if walks else clone(estimator)
         fitted.fit(seen, y[train])
-        steps, most = np.max(getattr(fitted, "n_iter_", 0)), fitted.max_iter
+        steps, most = np.max(getattr(fitted, "n_iter_", 0)), getattr(fitted, "max_iter", -1)  # not all have a solver
         answers.append((fitted.predict(unseen), fitted.decision_function(unseen), bool(most < 0 or steps < most)))
     return answers

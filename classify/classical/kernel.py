@@ -3,22 +3,19 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.classical.calibration import fit_temperature, tempered
+from classify.classical.calibration import Tempered, fit_temperature
 from classify.classical.crossfit import HeldOut
 from classify.classical.span import spread, squared_distances, unit_products
 from classify.folds import Splits, folds
-from classify.rows import row_chunks, shape
+from classify.rows import row_chunks
 from features import Stack
 
 ROWS = 256  # of a kernel that are computed together
 
 
-class KernelSVC(ClassifierMixin, BaseEstimator):
+class KernelSVC(Tempered):
     """RBF SVM on rows scaled to unit length, through a precomputed kernel.
 
     Equal, but for rounding, to `make_pipeline(Normalizer(), SVC(C=C, gamma=gamma / spread)).fit(X, y)`, which on wide
@@ -32,12 +29,15 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
 
     Attributes:
         gamma_: the γ that was used.
-        svc_: the fitted scikit-learn SVC with its precomputed kernel.
+        model_: the fitted scikit-learn SVC with its precomputed kernel.
         temperature_: T of the probabilities softmax(decision / T), fitted on out-of-fold decisions; None where a class
             is too small for folds.
         support_rows_: (support vectors, d) rows, unscaled: a `Stack` if it was fitted on one.
         classes_: class labels.
     """
+
+    walked = "C"
+    FOUND = ("gamma_",)
 
     def __init__(self, C: float = 10.0, gamma: float = 0.5, class_weight: str | None = None) -> None:
         self.C = C
@@ -63,21 +63,21 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
             held_out: what models of these settings said of the rows held out, if known.
             jobs: threads.
         """
-        if not isinstance(X, Stack):
-            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        splits = folds(X, y) if splits is None else splits
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.n_features_in_ = shape(X)[1]
+        X, codes = self._prepared(X, y)
+        splits = folds(X, codes) if splits is None else splits
         products = unit_products(X) if products is None else products
         self.gamma_ = self.gamma / self.scale(X, products)
         kernel = self.space(X, products)
         svc = self.plain(1.0)
         self.temperature_ = fit_temperature(svc, kernel, codes, splits, held_out, jobs)
-        self.svc_ = svc.fit(kernel, codes)
-        support = self.svc_.support_
+        self.model_ = svc.fit(kernel, codes)
+        support = self.model_.support_
         self.support_rows_ = X.take(support) if isinstance(X, Stack) else X[support]
         return self
+
+    def wants_products(self, X: Any) -> bool:
+        """Always: its kernel is made of them."""
+        return True
 
     def plain(self, scale: float) -> SVC:
         """scikit-learn's SVC, unfitted, on a kernel; its C does not depend on the rows' spread."""
@@ -92,34 +92,19 @@ class KernelSVC(ClassifierMixin, BaseEstimator):
         squares = np.diag(products)
         return rbf(products, squares, squares, self.gamma / self.scale(X, products))
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(m,) labels of rows (m, d)."""
-        return self.decide(X)[0]
-
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d), from one kernel."""
-        svc, kernel = self._svc(), self._kernel(X)
-        return self.classes_[svc.predict(kernel)], np.asarray(svc.decision_function(kernel))
+        """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d), from one kernel.
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """(m,) or (m, classes) distances."""
-        return np.asarray(self._svc().decision_function(self._kernel(X)))
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """(m, classes) float64, rows sum to one; the largest is `predict`'s class but where one-to-one votes tie."""
-        return tempered(self, self.decision_function(X))
-
-    def _svc(self) -> SVC:
-        check_is_fitted(self)
-        return self.svc_
+        The largest decision is the label's but where one-to-one votes tie.
+        """
+        kernel = self._kernel(self._checked(X))
+        return self.classes_[self.model_.predict(kernel)], np.asarray(self.model_.decision_function(kernel))
 
     def _kernel(self, X: Any) -> np.ndarray:
         """Kernel of rows X with the training rows, (m, n); zero, and unused, at those that support nothing."""
-        if not isinstance(X, Stack):
-            X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         products = unit_products(X, self.support_rows_)
-        kernel = np.zeros((len(products), self.svc_.shape_fit_[0]))
-        kernel[:, self.svc_.support_] = rbf(products, _is_row(X), _is_row(self.support_rows_), self.gamma_)
+        kernel = np.zeros((len(products), self.model_.shape_fit_[0]))
+        kernel[:, self.model_.support_] = rbf(products, _is_row(X), _is_row(self.support_rows_), self.gamma_)
         return kernel
 
 

@@ -3,19 +3,16 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import clone
 
-from classify.classical.calibration import fit_temperature, tempered
+from classify.classical.calibration import Tempered, fit_temperature
 from classify.classical.crossfit import HeldOut
 from classify.classical.span import SpanRotation, spread, unit_products
 from classify.folds import Splits, folds
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
-from features import Stack
 
 
-class SpanLinear(ClassifierMixin, BaseEstimator):
+class SpanLinear(Tempered):
     """A scikit-learn linear classifier on rows scaled to unit length, exact and fast when rows are wide.
 
     Equal, but for rounding, to `make_pipeline(Normalizer(), estimator.set_params(C=c / spread)).fit(X, y)`. With fewer
@@ -42,6 +39,9 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
         self.estimator = estimator
         self.c = c
 
+    walked = "c"
+    FOUND = ("C_",)
+
     def fit(
         self,
         X: Any,
@@ -61,14 +61,9 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
             held_out: what models of these settings said of the rows held out, if known.
             jobs: threads.
         """
-        if not isinstance(X, Stack):
-            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        splits = folds(X, y) if splits is None else splits
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        rows, width = shape(X)
-        self.n_features_in_ = width
-        self.path_ = "span" if rows < width else "primal"
+        X, codes = self._prepared(X, y)
+        splits = folds(X, codes) if splits is None else splits
+        self.path_ = "span" if self.wants_products(X) else "primal"
         if self.path_ == "span":
             products = unit_products(X) if products is None else products
             rotation = SpanRotation().fit(X, products=products)
@@ -77,13 +72,18 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
             space = _unit_matrix(X)
         estimator = self.plain(self.scale(X, products))
         self.C_ = estimator.C
-        if not hasattr(estimator, "predict_proba"):
+        if not gives_probabilities(estimator):
             self.temperature_ = fit_temperature(estimator, space, codes, splits, held_out, jobs)
         self.model_ = estimator.fit(space, codes)
         if self.path_ == "span":
             self.model_.coef_ = rotation.to_width(X, self.model_.coef_)
-            self.model_.n_features_in_ = width
+            self.model_.n_features_in_ = self.n_features_in_
         return self
+
+    def wants_products(self, X: Any) -> bool:
+        """Whether it is fitted through inner products: where there are fewer rows than columns."""
+        rows, width = shape(X)
+        return rows < width
 
     def plain(self, scale: float) -> Any:
         """The estimator itself, unfitted, with the C that it has at a spread of `scale`."""
@@ -96,30 +96,32 @@ class SpanLinear(ClassifierMixin, BaseEstimator):
 
     def space(self, X: Any, products: np.ndarray | None) -> np.ndarray:
         """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are if not wide."""
-        rows, width = shape(X)
-        return SpanRotation().fit_transform(X, products=products) if rows < width else _unit_matrix(X)
+        return SpanRotation().fit_transform(X, products=products) if self.wants_products(X) else _unit_matrix(X)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(m,) labels of rows (m, d)."""
-        codes = [self.model_.predict(piece) for piece in self._unit_pieces(X)]
-        return self.classes_[np.concatenate(codes)]
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """(m,) or (m, classes) signed distances."""
-        return np.concatenate([self.model_.decision_function(piece) for piece in self._unit_pieces(X)])
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (m,) and signed distances (m,) or (m, classes) of rows (m, d)."""
+        X = self._checked(X)
+        decisions = np.concatenate([self.model_.decision_function(unit_rows(piece)) for piece in row_chunks(X)])
+        codes = decisions.argmax(axis=1) if decisions.ndim == 2 else (decisions > 0).astype(int)
+        return self.classes_[codes], decisions
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(m, classes) float64, rows sum to one; the largest is the predicted class's."""
-        check_is_fitted(self)
-        if not hasattr(self.model_, "predict_proba"):
-            return tempered(self, self.decision_function(X))
-        return np.concatenate([self.model_.predict_proba(piece) for piece in self._unit_pieces(X)])
+        X = self._checked(X)
+        if not gives_probabilities(self.model_):
+            return super().predict_proba(X)
+        return np.concatenate([self.model_.predict_proba(unit_rows(piece)) for piece in row_chunks(X)])
 
-    def _unit_pieces(self, X: Any) -> Any:
-        check_is_fitted(self)
-        if not isinstance(X, Stack):
-            X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return (unit_rows(piece) for piece in row_chunks(X))
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (m,) and probabilities (m, classes), None where there are none."""
+        if not gives_probabilities(self.model_):
+            return super().answer(X)
+        return self.predict(X), self.predict_proba(X)
+
+
+def gives_probabilities(estimator: Any) -> bool:
+    """Whether a scikit-learn classifier has probabilities of its own, by scikit-learn's own sign for it."""
+    return hasattr(estimator, "predict_proba")
 
 
 def _unit_matrix(X: Any) -> np.ndarray:

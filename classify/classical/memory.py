@@ -26,8 +26,8 @@ def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 
         if needed > free:
             most = int((max(free - ROOM, 0) / (FLOAT * matrices)) ** 0.5)
             raise Refused(
-                f"a kernel SVM of {rows:,} rows needs {needed / 1e9:.1f} GB of memory for its (rows, rows) matrices, "
-                f"and {free / 1e9:.1f} GB are free, enough for {most:,} rows. --model linearsvm and logreg fit any "
+                f"the inner products of all pairs of {rows:,} rows need {needed / 1e9:.1f} GB of memory, and "
+                f"{free / 1e9:.1f} GB are free, enough for {most:,} rows. --model linearsvm and logreg fit any "
                 "number of rows."
             )
         return "kernel"

@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from classify.classical.calibration import temperature
-from classify.classical.linear import SpanLinear
+from classify.classical.linear import SpanLinear, gives_probabilities
 from classify.folds import folds
 from classify.rows import batches, row_chunks, shape, unit_rows
 from features.layout import CHUNK_BYTES
@@ -39,7 +39,7 @@ class OutOfCore(SpanLinear):
         self.C_ = self.c / self.scale(X, None)
         self.temperature_ = None
         splits = folds(X, codes)
-        if splits and not hasattr(self.estimator, "predict_proba"):
+        if splits and not gives_probabilities(self.estimator):
             train, held = splits[0]
             probe = self._descend(X, codes, train)
             rows = X[held] if isinstance(X, np.ndarray) else X.take(held)

@@ -13,10 +13,8 @@ from classify.classical.crossfit import HeldOut, cross_fit, over
 from classify.classical.span import unit_products
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
-from classify.rows import shape
 
-PENALTIES = ("c", "C")
-# Candidates that score the same: the most regularised wins, the smallest C, then the smallest γ, then even weights.
+# Candidates that score the same: the simplest wins, which stands first in its list, then even weights.
 
 
 class Searched(NamedTuple):
@@ -51,8 +49,9 @@ def search(
     """Score every combination of a grid, and of weights where rows are of several stacks, on the same folds.
 
     Args:
-        estimator: `SpanLinear` or `KernelSVC`, unfitted.
-        grid: settings → values; its penalty, `c` or `C`, is walked along inside each combination of the others.
+        estimator: a `Tempered`, unfitted.
+        grid: settings → values, the simplest model's first; the setting that the estimator names as `walked` is walked
+            along inside each combination of the others.
         X: (n, d) array or `Stack`.
         y: (n,) int64 class indices.
         splits: (train, held-out) indices of each fold, as of `folds`.
@@ -61,12 +60,12 @@ def search(
         jobs: threads.
         dask: where fits run, as of `fit`; else here.
     """
-    penalty = next(name for name in grid if name in PENALTIES)
-    others = [name for name in grid if name != penalty]
+    walked = estimator.walked
+    others = [name for name in grid if name != walked]
     fused = isinstance(X, SideBySide)
     weighting: Sequence[Any] = weightings(len(X.parts)) if fused else [None]
     total = len(weighting) * int(np.prod([len(values) for values in grid.values()]))
-    if products is None and (shape(X)[0] < shape(X)[1] or "gamma" in grid):
+    if products is None and estimator.wants_products(X):
         products = [unit_products(part) for part in (X.parts if fused else [X])]
     table: list[dict[str, Any]] = []
     best: tuple[Any, ...] = ()
@@ -76,20 +75,21 @@ def search(
             shared = None if products is None else combined(products, weights) if weights else products[0]
             for values in product(*(grid[name] for name in others)):
                 fixed = dict(zip(others, values, strict=True))
-                candidates = [clone(estimator).set_params(**fixed, **{penalty: c}) for c in sorted(grid[penalty])]
+                candidates = [clone(estimator).set_params(**fixed, **{walked: value}) for value in grid[walked]]
                 scale = candidates[0].scale(rows, shared)
                 plain = [candidate.plain(scale) for candidate in candidates]
                 space = candidates[0].space(rows, shared)
                 answers = cross_fit(plain, space, y, splits, jobs, progress.update)
                 del space
                 for candidate, answer in zip(candidates, answers, strict=True):
-                    params = {penalty: getattr(candidate, penalty), **fixed}
+                    params = {walked: getattr(candidate, walked), **fixed}
                     scores = fold_scores(answer, y, balance)
                     entry: dict[str, Any] = {"params": params, "mean": float(np.mean(scores)), "scores": scores}
                     entry |= {"weights": weights} if weights else {}
                     table.append(entry | {"converged": answer.converged})
                     uneven = float(np.ptp(weights)) if weights else 0.0
-                    rank = (-round(entry["mean"], 9), params[penalty], *values, uneven)
+                    places = [list(grid[name]).index(params[name]) for name in (walked, *others)]
+                    rank = (-round(entry["mean"], 9), *places, uneven)
                     if not best or rank < best[0]:
                         best = (rank, params, weights, answer)
                     progress.best(-best[0][0], best[1])

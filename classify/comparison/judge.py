@@ -10,9 +10,9 @@ import numpy as np
 from classify.comparison.predictions import Predictions, read_predictions
 from classify.comparison.scores import scores
 from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
+from classify.models import BASELINE
 from features import Failed
 
-BASELINE = "dense"  # what the others are tested against; where it is not compared, the first model asked for
 IMBALANCE = 3  # the largest class over the smallest beyond which balanced accuracy decides who is best
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from classify.classical.search import PENALTIES
 from classify.comparison import figures
 from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs, reliability
@@ -130,12 +129,12 @@ def learning(history: Mapping[str, Sequence[float]]) -> tuple[Any, Any, int]:
 
 
 def searched(row: Mapping[str, Any]) -> Any:
-    """What a search found, as a curve along one setting or a heat map over two; None of XGBoost's, which has rounds."""
+    """What a search found, as a curve along one setting or a heat map over two; None over more."""
     best = row["best"]
     table = [entry for entry in row["search"] if entry.get("weights") == row.get("weights")]
-    if not any(name in best for name in PENALTIES):
-        return None
     names = list(best)
+    if len(names) > 2:
+        return None
     axes = [sorted({entry["params"][name] for entry in table}) for name in names]
     scores = np.zeros([len(axis) for axis in axes] + [len(table[0]["scores"])])
     for entry in table:

@@ -37,6 +37,8 @@ class Dense(Network):
         Dense().fit(train, train.y).predict_proba(test)
     """
 
+    FACTS = ("pool", "n_features_in_", *Network.FACTS)
+
     def __init__(
         self,
         pool: str = "avg",

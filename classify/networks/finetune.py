@@ -47,6 +47,9 @@ class Finetune(Network):
         Finetune(layers=2).fit(train, train.y).predict(test)
     """
 
+    FACTS = ("pool", "cut_", *Network.FACTS)
+    FOUND = ("cut_", *Network.FOUND)
+
     def __init__(
         self,
         layers: int | None = None,

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -22,7 +22,6 @@ STOPPED = {
     "nan": "stopped: the loss is no longer a number (try a lower rate)",
     "interrupted": "interrupted",
 }
-FACTS = ("pool", "n_features_in_", "cut_", "history_", "best_epoch_", "stopped_")
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -33,15 +32,20 @@ class Network(ClassifierMixin, BaseEstimator):
         model_: the network, (batch, …) inputs → (batch, classes) probabilities.
         classes_: class labels.
         history_, best_epoch_, stopped_: see `Trained`.
+        extract_seconds_, cut_seconds_: that a stack of its own took; see `Finetune`.
     """
 
+    FACTS: ClassVar[tuple[str, ...]] = ("history_", "best_epoch_", "stopped_")  # attributes that `facts` keeps
+    FOUND: ClassVar[tuple[str, ...]] = ("best_epoch_", "stopped_")  # of these, what says how the training ended
     model_: Any
     classes_: np.ndarray
+    extract_seconds_: float = 0.0
+    cut_seconds_: float = 0.0
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows."""
-        found = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[found])
+        labels = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[labels])
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(m, classes) float64, rows sum to one."""
@@ -50,8 +54,11 @@ class Network(ClassifierMixin, BaseEstimator):
 
     def facts(self) -> dict[str, Any]:
         """All that was fitted but the network itself, as JSON can hold it."""
-        found = {name: getattr(self, name) for name in FACTS if hasattr(self, name)}
-        return {"classes_": self.classes_.tolist(), **found}
+        return {"classes_": self.classes_.tolist(), **{name: getattr(self, name) for name in self.FACTS}}
+
+    def found(self) -> dict[str, Any]:
+        """What training found that decides the model, beside its parameters."""
+        return {name: getattr(self, name) for name in self.FOUND}
 
     def restore(self, model: Any, facts: dict[str, Any]) -> Self:
         """A saved network and its `facts`, ready to predict."""
@@ -105,12 +112,12 @@ def train(
     train_rows, val_rows = sides
     val_X, val_y = taken(X, val_rows), y[val_rows]
     began = time.perf_counter()
-    found = checkpoint.load(model.get_weights()) if checkpoint else None
-    if found is None:
+    begun = checkpoint.load(model.get_weights()) if checkpoint else None
+    if begun is None:
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
         at_first = evaluate(model, val_X, val_y)[0] if len(val_y) else np.inf
-        found = Trained({name: [] for name in names}, 0, at_first, "interrupted"), model.get_weights()
-    (history, best, lowest, stopped), weights = found
+        begun = Trained({name: [] for name in names}, 0, at_first, "interrupted"), model.get_weights()
+    (history, best, lowest, stopped), weights = begun
     model.set_weights(weights)
     rng = np.random.default_rng(seed + best)
     left = range(best + 1, epochs + 1) if stopped == "interrupted" else ()
@@ -173,12 +180,12 @@ def probabilities(model: Any, X: Any) -> np.ndarray:
         whole = np.zeros((BATCH, *rows.shape[1:]), rows.dtype)  # one shape: traced once, same bits among any neighbours
         whole[: len(rows)] = rows
         parts.append(np.asarray(model.predict_on_batch(whole), np.float64)[: len(rows)])
-    found = np.concatenate(parts)
-    return found / found.sum(axis=1, keepdims=True)  # float32 sums to one only nearly
+    softmax = np.concatenate(parts)
+    return softmax / softmax.sum(axis=1, keepdims=True)  # float32 sums to one only nearly
 
 
 def evaluate(model: Any, X: Any, y: np.ndarray) -> list[float]:
     """Mean cross-entropy and accuracy on rows of an array or a stack."""
-    found = probabilities(model, X)
-    chosen = found[np.arange(len(y)), y]
-    return [float(-np.log(np.maximum(chosen, 1e-7)).mean()), float((found.argmax(axis=1) == y).mean())]
+    given = probabilities(model, X)
+    chosen = given[np.arange(len(y)), y]
+    return [float(-np.log(np.maximum(chosen, 1e-7)).mean()), float((given.argmax(axis=1) == y).mean())]

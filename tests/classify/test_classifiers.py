@@ -110,7 +110,7 @@ def test_a_model_file_with_strange_types_is_refused(tmp_path):
 
     skops.io.dump(FunctionTransformer(func=open), tmp_path / "model.skops")
     sha256 = hashlib.sha256((tmp_path / "model.skops").read_bytes()).hexdigest()
-    (tmp_path / "model.json").write_text(json.dumps({"files": {"model.skops": sha256}}))
+    (tmp_path / "model.json").write_text(json.dumps({"model": "svm", "files": {"model.skops": sha256}}))
     with pytest.raises(Refused, match=r"types that no model here is made of: .*open"):
         load_model(tmp_path)
     with pytest.raises(Refused, match=r"no model in .* Make one with: make classify"):

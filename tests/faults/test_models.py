@@ -165,7 +165,7 @@ def little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> N
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("svm", "a kernel SVM of 45 rows needs 1.1 GB of memory for its (rows, rows) matrices, and 1.1 GB are free"),
+        ("svm", "the inner products of all pairs of 45 rows need 1.1 GB of memory, and 1.1 GB are free"),
         ("xgboost", "XGBoost on 45 rows of 4 columns needs 1.1 GB of memory, and 1.1 GB are free. --pool avg"),
     ],
 )
