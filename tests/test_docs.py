@@ -102,15 +102,18 @@ def test_the_stack_that_the_page_is_about(digits_stack: Path) -> None:
     assert blocks(OPENING) == [("sh", open_stack(digits_stack).attrs["command"] + "\n")]
 
 
-def test_the_snippets_of_readme_and_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the lines that read a stack with h5py alone, and those with `open_stack`: they find what was written."""
+def test_the_snippets_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the lines of README and FORMAT.md that read a stack with h5py alone, and those of docs/reuse.md with
+    `open_stack`: they find what was written."""
     held = contents(rows=40)
-    for name in ("features/stacks/photos-vgg16.h5", "pets-vgg16.h5"):
+    opened = next(text for text in SECTIONS if text.startswith("With this project: `open_stack`"))
+    ((_, opened),) = (block for block in blocks(opened) if block[0] == "python")
+    for name in ("features/stacks/photos-vgg16.h5", "pets-vgg16.h5", re.search(r'open_stack\("(.*)"\)', opened)[1]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         stack(tmp_path / name, held)
     monkeypatch.chdir(tmp_path)
     section = README.split("## Read the stack without this project")[1].split("\n## ")[0]
-    plain, opened = (code for language, code in blocks(section) if language == "python")
+    (plain,) = (code for language, code in blocks(section) if language == "python")
     (specified,) = (code for language, code in blocks(SPECIFICATION) if language == "python")
     for code in (plain, specified):
         names: dict[str, Any] = {}
@@ -121,6 +124,7 @@ def test_the_snippets_of_readme_and_format(tmp_path: Path, monkeypatch: pytest.M
         assert names["test"].tolist() == (held["split"] == 2).tolist()
         assert names.get("paths", np.array(held["paths"])).tolist() == held["paths"]
     assert names["maps"].shape == (40, *held["shape"])
+    names = {}
     output("python", opened, names)
     np.testing.assert_array_equal(names["train"].X, held["features"][held["split"] == 0])
     assert len(names["test"]) == 10
@@ -138,7 +142,8 @@ def test_groups_keep_views_and_copies_together(tmp_path: Path, monkeypatch: pyte
     stack(tmp_path / name, held)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    python = [code for text in SECTIONS[:2] for language, code in blocks(text) if language == "python"]
+    sections = (SECTIONS[0], next(text for text in SECTIONS if text.startswith("scikit-learn")))
+    python = [code for text in sections for language, code in blocks(text) if language == "python"]
     output("python", python[0], names)
     *imports, groups, folds = re.findall(
         r"^(?:from sklearn.model_selection.*|groups = .*|folds = .*)$", python[-1], re.M
