@@ -250,3 +250,23 @@ def test_make_targets_and_variables() -> None:
     code = "\n".join(found for page in pages for found in re.findall(r"`+[^`]+`+", page))
     assert set(re.findall(r"\bmake ([a-z]+)", code)) <= TARGETS | COMING
     assert set(re.findall(r"(?<![\w-])([A-Z]{3,})=", code)) <= variables
+
+
+PAGES = [
+    *REPO.glob("*.md"),
+    *(page for folder in ("docs", "features", "examples") for page in (REPO / folder).glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPO).as_posix())
+def test_links(page: Path) -> None:
+    """Guards every link between pages: the file is there, and so is the heading."""
+    for file, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / file if file else page
+        assert target.exists(), file
+        headings = [re.sub(r"[^\w -]", "", line).strip().replace(" ", "-") for line in _headings(target)]
+        assert not heading or heading in headings, heading
+
+
+def _headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.*)$", page.read_text().lower(), re.M) if page.suffix == ".md" else []
