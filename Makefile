@@ -1,4 +1,5 @@
-# Two stages: `make features` writes a feature stack, `make classify` fits a classifier to it. `make help` lists all.
+# Two stages: `make features` writes a feature stack, `make classify` fits a classifier to it.
+# `make help` prints the comments that begin with ##: what a target does and, on the lines below it, its variables.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -19,27 +20,33 @@ REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 .DEFAULT_GOAL := help
 .PHONY: help setup features classify compare predict demo backbones test soak mutants lint bench clean
 
-help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER MAXBAD NOLEAKAGE | STACK MODEL MODELS POOL EPOCHS LAYERS SEARCH BALANCE JOBS PHOTOS | SEED DASK OUT"
+help:  ## list the targets, each with its variables
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
+	@echo "docs/commands.md says what each variable means."
 
-setup: $(VENV)/.ready  ## build .venv (done by the others as needed)
+setup: $(VENV)/.ready  ## build .venv; the other targets do it when needed
+## PYTHON
 
-features: setup  ## stage one: DATA=folder BACKBONE=vgg16 [WEIGHTS=imagenet|random|FILE] → a feature stack
+features: setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
+## DATA BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH
+## VIEWS AUGMENT RESIZE FILTER SEED NOLEAKAGE MAXBAD DASK OUT
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
-classify: setup  ## stage two: MODEL=svm [SEARCH=1] [STACK=file] → its accuracy on the test rows
+classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
+## STACK MODEL SEARCH BALANCE POOL VIEWS EPOCHS LAYERS SEED JOBS DASK OUT
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
 		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
+## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED JOBS DASK OUT
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
 		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
 
-predict: setup  ## new photos: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
+predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
+## MODEL PHOTOS WEIGHTS OUT
 	@$(RUN) -m classify predict "$(MODEL)" $(PHOTOS) $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
 
-backbones: setup  ## list the frozen conv bases
+backbones: setup  ## list the backbones, and how fast stacks were made here
 	@$(RUN) -m extract --list
 
 demo: setup  ## the whole path on handwritten digits, offline: features, five classifiers, a report
@@ -49,23 +56,24 @@ demo: setup  ## the whole path on handwritten digits, offline: features, five cl
 	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm STACK=features/stacks/photos-vgg16.h5"
 	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 
-test: $(VENV)/.ready-dev  ## run the tests, on up to four cores
+test: $(VENV)/.ready-dev  ## run all tests but the long ones, on up to four cores
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
 
 soak: $(VENV)/.ready-dev  ## run the long tests: 50,000 images, 40,000 mutated files, random disturbances
 	@$(RUN) -m pytest -m soak -s
 
-mutants: $(VENV)/.ready-dev  ## take the guard of each fault out of a copy: its test must fail
+mutants: $(VENV)/.ready-dev  ## remove the guard of each fault from a copy: its test must fail
 	@$(RUN) tests/mutants.py
 
 lint: $(VENV)/.ready-dev  ## check style and types
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
 
-bench: $(VENV)/.ready-dev  ## run all benchmarks on DATA=folder of photos, WEIGHTS=MobileNetV2's → benchmarks/RESULTS.md
+bench: $(VENV)/.ready-dev  ## run all benchmarks: DATA=folder of images, WEIGHTS=MobileNetV2's weights file → benchmarks/RESULTS.md
+## DATA WEIGHTS
 	@test -d "$(DATA)" -a -f "$(WEIGHTS)" || { echo "make bench wants DATA=folder of photos and WEIGHTS=file of MobileNetV2's weights" >&2; exit 2; }
 	@$(RUN) -m benchmarks "$(DATA)" "$(WEIGHTS)"
 
-clean:  ## remove .venv and caches; stacks, runs and data stay
+clean:  ## remove .venv and caches; keep stacks, runs and data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build
 
 $(VENV)/.ready: pyproject.toml constraints.txt

@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,14 @@ import numpy as np
 import pytest
 from tiny import REPO, contents, environment, run, stack
 
-from features import open_stack
+from features import Failed, Refused, open_stack
+from features.runtime.cli import DONE_WITH_REJECTS
 
 REUSE = (REPO / "docs" / "reuse.md").read_text()
 OPENING, *SECTIONS = re.split(r"^## ", REUSE, flags=re.M)
 SPECIFICATION = (REPO / "features" / "FORMAT.md").read_text()
 README = (REPO / "README.md").read_text()
+DOORS = (REPO / "docs" / "commands.md").read_text()
 MAKEFILE = (REPO / "Makefile").read_text()
 NUMBER = r"(-?\d+(?:\.\d+)?)"
 
@@ -99,15 +102,18 @@ def test_the_stack_that_the_page_is_about(digits_stack: Path) -> None:
     assert blocks(OPENING) == [("sh", open_stack(digits_stack).attrs["command"] + "\n")]
 
 
-def test_the_snippets_of_readme_and_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the lines that read a stack with h5py alone, and those with `open_stack`: they find what was written."""
+def test_the_snippets_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the lines of README and FORMAT.md that read a stack with h5py alone, and those of docs/reuse.md with
+    `open_stack`: they find what was written."""
     held = contents(rows=40)
-    for name in ("features/stacks/photos-vgg16.h5", "pets-vgg16.h5"):
+    opened = next(text for text in SECTIONS if text.startswith("With this project: `open_stack`"))
+    ((_, opened),) = (block for block in blocks(opened) if block[0] == "python")
+    for name in ("features/stacks/photos-vgg16.h5", "pets-vgg16.h5", re.search(r'open_stack\("(.*)"\)', opened)[1]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         stack(tmp_path / name, held)
     monkeypatch.chdir(tmp_path)
     section = README.split("## Read the stack without this project")[1].split("\n## ")[0]
-    plain, opened = (code for language, code in blocks(section) if language == "python")
+    (plain,) = (code for language, code in blocks(section) if language == "python")
     (specified,) = (code for language, code in blocks(SPECIFICATION) if language == "python")
     for code in (plain, specified):
         names: dict[str, Any] = {}
@@ -118,6 +124,7 @@ def test_the_snippets_of_readme_and_format(tmp_path: Path, monkeypatch: pytest.M
         assert names["test"].tolist() == (held["split"] == 2).tolist()
         assert names.get("paths", np.array(held["paths"])).tolist() == held["paths"]
     assert names["maps"].shape == (40, *held["shape"])
+    names = {}
     output("python", opened, names)
     np.testing.assert_array_equal(names["train"].X, held["features"][held["split"] == 0])
     assert len(names["test"]) == 10
@@ -135,7 +142,8 @@ def test_groups_keep_views_and_copies_together(tmp_path: Path, monkeypatch: pyte
     stack(tmp_path / name, held)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    python = [code for text in SECTIONS[:2] for language, code in blocks(text) if language == "python"]
+    sections = (SECTIONS[0], next(text for text in SECTIONS if text.startswith("scikit-learn")))
+    python = [code for text in sections for language, code in blocks(text) if language == "python"]
     output("python", python[0], names)
     *imports, groups, folds = re.findall(
         r"^(?:from sklearn.model_selection.*|groups = .*|folds = .*)$", python[-1], re.M
@@ -164,46 +172,101 @@ def test_anndata_holds_the_rows(digits_stack: Path, monkeypatch: pytest.MonkeyPa
     assert read.uns["recipe"]["feature_shape"].tolist() == list(digits.feature_shape)
 
 
-COMMANDS = {  # the doors of a line in "The doors"
-    "extract": ["extract"],
-    "features info|verify": ["features info", "features verify"],
-    "features compress": ["features compress"],
-    "classify fit": ["classify fit"],
-    "classify predict": ["classify predict"],
-    "classify compare": ["classify compare"],
-}
-DOORS = README.split("## The doors")[1].split("\n## ")[0]
+COMMANDS = ["extract", *(f"features {name}" for name in ("info", "verify", "compress"))]
+COMMANDS += [f"classify {name}" for name in ("fit", "compare", "predict")]
 
 
-def test_every_door_has_its_line() -> None:
-    """Guards the table above, and README's, against a door that is new: `--help` is asked which there are."""
+def section_of(command: str) -> str:
+    """The section of docs/commands.md about one command, heading included."""
+    (text,) = (text for text in DOORS.split("\n## ") if re.match(rf"`python -m {command}( .*)?`\n", text))
+    return text
+
+
+def test_every_door_has_its_section() -> None:
+    """Guards the list above, and docs/commands.md, against a door that is new: `--help` is asked which there are."""
     there = ["extract"]
     for package in ("features", "classify"):
         told = run(package, "--help", cwd=REPO, COLUMNS="200").stdout
         there += [f"{package} {name}" for name in re.search(rf"{package} \[-h\] ([a-z|]+)", told)[1].split("|")]
-    assert sorted(there) == sorted(door for doors in COMMANDS.values() for door in doors)
+    assert sorted(there) == sorted(COMMANDS)
+    assert len(re.findall(r"^## `python -m ", DOORS, re.M)) == len(COMMANDS)
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_option_is_in_the_doors(line: str) -> None:
-    """Guards README's "The doors": a door has all its options there, and none that it does not take."""
-    shown = "\n".join(re.findall(rf"^python -m {re.escape(line)} (.*)$", DOORS, re.M))
-    for words in COMMANDS[line]:
-        done = run(*words.split(), "--help", cwd=REPO, COLUMNS="200")
-        assert set(re.findall(r"--[a-z0-9-]+", shown)) == set(re.findall(r"^  (--[a-z0-9-]+)", done.stdout, re.M))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_in_the_doors(command: str) -> None:
+    """Guards docs/commands.md: a door has all its options there with their choices, and none that it does not take."""
+    shown = section_of(command)
+    told = run(*command.split(), "--help", cwd=REPO, COLUMNS="200").stdout
+    options = set(re.findall(r"^  (--[a-z0-9-]+)", told, re.M))
+    assert set(re.findall(r"--[a-z][a-z0-9-]*", shown)) == options
+    for option, choices in re.findall(r"^  (--[a-z0-9-]+) \{(.*?)\}", told, re.M):
+        if option not in ("--model", "--models"):  # docs/classifiers.md has those
+            (row,) = re.findall(rf"^\| `{option} .*$", shown, re.M)
+            assert all(f"`{choice}`" in row for choice in choices.split(",")), row
+
+
+def test_exit_codes() -> None:
+    """Guards the table of exit codes against a code that is new."""
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", DOORS.split("## Exit codes")[1], re.M)]
+    signals = [128 + number for number in (signal.SIGINT, signal.SIGTERM)]
+    assert codes == [0, Failed.exit_code, Refused.exit_code, DONE_WITH_REJECTS, *signals]
+
+
+TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
+MACROS = dict(re.findall(r"^([A-Z]+) = ((?:.*\\\n)*.*)$", MAKEFILE, re.M))
+CONSTANTS = set(re.findall(r"^([A-Z]+) :?= ", MAKEFILE, re.M))  # those of `?=` may be given, like those without a value
+COMING = {"quick"}  # in the docs before it is in the Makefile
+
+
+def variables_of(target: str) -> set[str]:
+    """The variables that a target's recipe uses; `setup` has that of the file it stands for."""
+    rule = "$(VENV)/.ready" if target == "setup" else target
+    recipe = re.search(rf"^{re.escape(rule)}:.*\n((?:##.*\n|\t.*\n)*)", MAKEFILE, re.M)[1]
+    for name, text in MACROS.items():
+        recipe = recipe.replace(f"$({name})", text)
+    return {a or b for a, b in re.findall(r"\$\(call option,([A-Z]+),|\$\(([A-Z]+)\)", recipe)} - CONSTANTS
+
+
+def test_make_help() -> None:
+    """Guards `make help`: every target is in it, and below it exactly the variables that its recipe uses."""
+    told = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True).stdout
+    shown = re.findall(r"^  make ([a-z]+) .*\n((?: {18}.*\n)*)", told, re.M)
+    assert {target for target, _ in shown} == TARGETS
+    for target, variables in shown:
+        assert sorted(variables.split()) == sorted(variables_of(target)), target
+    assert all(len(line) <= 120 for line in told.splitlines())
 
 
 def test_make_targets_and_variables() -> None:
-    """Guards `make help` and the docs: they name every target and variable that the Makefile has, and no other."""
-    told = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True).stdout
-    targets = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
-    assert set(re.findall(r"^  make ([a-z]+)", told, re.M)) == targets
-    used = {a or b for a, b in re.findall(r"\$\(call option,([A-Z]+),|\$\(([A-Z]+)\)", MAKEFILE)}
-    own = set(re.findall(r"^([A-Z_]+) *(?:[:?]?=)", MAKEFILE, re.M)) - {"DATA"}
-    variables = set(re.search(r"^Variables: (.*)$", told, re.M)[1].replace("|", " ").split())
-    assert variables == used - own
+    """Guards the docs: docs/commands.md has every target and variable of the Makefile, and no page has any other."""
+    rows = re.findall(r"^\| `make ([a-z]+)` \|", DOORS, re.M)
+    assert sorted({*rows} - COMING) == sorted(TARGETS - COMING)
+    variables = set().union(*map(variables_of, TARGETS))
+    assert set(re.findall(r"`([A-Z]{3,})=", DOORS)) == variables
+    options = re.findall(r"\$\(call option,([A-Z]+),([a-z-]+)\)|\$\(if \$\(([A-Z]+)\),--([a-z-]+)", MAKEFILE)
+    for variable, option in ((a or c, b or d) for a, b, c, d in options):
+        assert re.search(rf"^\| `--{option}\b.*` \| `{variable}=.*` \|", DOORS, re.M), variable
     pages = [README, *(page.read_text() for page in [REPO / "CONTRIBUTING.md", *(REPO / "docs").glob("*.md")])]
     code = "\n".join(found for page in pages for found in re.findall(r"`+[^`]+`+", page))
-    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= targets
+    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= TARGETS | COMING
     assert set(re.findall(r"(?<![\w-])([A-Z]{3,})=", code)) <= variables
-    assert targets - {"clean", "bench"} <= set(re.findall(r"\bmake ([a-z]+)", "\n".join(pages)))
+
+
+PAGES = [
+    *REPO.glob("*.md"),
+    *(page for folder in ("docs", "features", "examples") for page in (REPO / folder).glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPO).as_posix())
+def test_links(page: Path) -> None:
+    """Guards every link between pages: the file is there, and so is the heading."""
+    for file, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / file if file else page
+        assert target.exists(), file
+        headings = [re.sub(r"[^\w -]", "", line).strip().replace(" ", "-") for line in _headings(target)]
+        assert not heading or heading in headings, heading
+
+
+def _headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.*)$", page.read_text().lower(), re.M) if page.suffix == ".md" else []
