@@ -83,6 +83,7 @@ def run_page(text: str, names: dict[str, Any]) -> str:
     return lacking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split("\n")[0])
 def test_reuse(section: str, digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards docs/reuse.md: each section runs after the first one's lines, and prints what is shown."""
@@ -94,6 +95,7 @@ def test_reuse(section: str, digits_stack: Path, monkeypatch: pytest.MonkeyPatch
         pytest.skip(f"blocks of docs/reuse.md that need {lacking} were not run: it is not installed here")
 
 
+@pytest.mark.slow
 def test_the_stack_that_the_page_is_about(digits_stack: Path) -> None:
     """Guards the page's first command: it is the one that made the stack which the other blocks are run on."""
     assert blocks(OPENING) == [("sh", open_stack(digits_stack).attrs["command"] + "\n")]
@@ -149,6 +151,7 @@ def test_groups_keep_views_and_copies_together(tmp_path: Path, monkeypatch: pyte
     assert held_out == 60
 
 
+@pytest.mark.slow
 def test_anndata_holds_the_rows(digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the .h5ad: read back, it has the pooled rows, each photo's own label and split, and the recipe."""
     monkeypatch.chdir(digits_stack.parents[2])

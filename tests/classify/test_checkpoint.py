@@ -46,6 +46,7 @@ def signalled(folder: Path, number: int, command: list[str] = COMMAND) -> tuple[
     return process.returncode, out, head + err
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     """SIGKILL after the first epoch: its weights lie on disk, the same command says so and trains the other epochs."""
     code, out, _ = signalled(folder, signal.SIGKILL)
@@ -68,6 +69,7 @@ def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, number: int, exit_code: int) -> None:
     """After the first epoch: exit 130 or 143 with the scores of the best weights; the same command trains on."""
@@ -80,6 +82,7 @@ def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, numb
     assert "going on after epoch" in tiny.run(*COMMAND[2:], cwd=folder).stderr
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_comparison(folder: Path) -> None:
     """No other model is fitted after it; the same command fits none again that was, and goes on with the network."""
     words = ["classify", "compare", "s.h5", "--models", "logreg", "dense", "linearsvm"]
@@ -98,6 +101,7 @@ def test_a_signal_ends_a_comparison(folder: Path) -> None:
     assert "fitting logistic regression" in anew.stderr and not list(folder.rglob("unfinished.json"))
 
 
+@pytest.mark.slow
 def test_what_another_training_left_is_not_used(folder: Path) -> None:
     """Another seed is another training: the line says what differs, and it begins with its first epoch."""
     signalled(folder, signal.SIGKILL)
@@ -150,6 +154,7 @@ def test_a_file_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "best.h5 is damaged, so training begins anew" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     """Killed between the end of a training and its result: history and weights come back without one more step."""
     random = np.random.default_rng(0)
@@ -162,6 +167,7 @@ def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     assert np.isclose(evaluate(again, X[split[1]], y[split[1]])[0], ended.lowest)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_changes_no_result(tmp_path: Path) -> None:
     """With and without one, the same network."""
     random = np.random.default_rng(0)

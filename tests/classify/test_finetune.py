@@ -18,6 +18,8 @@ from extract.network.tail import bottlenecks, cut_below, default_layers, tail_of
 from extract.stage import extract_layer
 from features import Refused, Stack, open_stack
 
+pytestmark = pytest.mark.slow
+
 
 def made(photos: Path, out: Path, backbone: str = "vgg16", size: int = 32) -> Stack:
     return open_stack(extract(str(photos), backbone, weights="random", size=size, batch=8, out=str(out)))

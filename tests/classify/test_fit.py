@@ -100,6 +100,7 @@ def test_fit_json_is_one_object_and_the_stack_is_found(digits, tmp_path):
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_a_row_stands_beside_the_dense_heads(digits, tmp_path):
     """`fit` shows the dense head's row of the same stack too, or the command that makes it."""
     alone = run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)

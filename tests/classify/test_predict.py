@@ -24,6 +24,8 @@ from extract.network.forward import choose_device
 from features import Failed, Refused, open_stack
 from features.check import file_sha256
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "logreg": {},
     "linearsvm": {"pool": "max"},

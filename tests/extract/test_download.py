@@ -103,6 +103,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_dataset_by_its_name(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,8 +270,8 @@ def test_another_process_was_first(server: Server, tmp_path: Path, monkeypatch: 
         with writer_lock(folder):
             yield
 
-    for module in ("fetch", "digits"):
-        monkeypatch.setattr(f"extract.{module}.writer_lock", late)
+    for module in ("download", "digits"):
+        monkeypatch.setattr(f"extract.images.{module}.writer_lock", late)
     assert names(fetch(archive(server), tmp_path)) == {"0"} and server.asked == []
     assert names(render_digits(tmp_path / "digits")) == {"0"}
 

@@ -63,6 +63,7 @@ with writer_lock(stack):
 """
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
     """Guards resume: SIGKILL in the middle of twenty seeded writes, then the same bytes in the same order."""
     data = photos(tmp_path / "photos", classes=3, each=80, side=20)
@@ -109,6 +110,7 @@ def wait_for_rows(partial: Path, rows: int, process: subprocess.Popen[str]) -> N
     raise AssertionError(f"ended before {rows} rows: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
     """Guards the command: resumable after SIGKILL, Ctrl-C (exit 130) and SIGTERM (143); the same rows at last."""
     folder, words = command

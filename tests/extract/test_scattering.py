@@ -13,6 +13,8 @@ from extract.network.base import import_keras, load_base
 from extract.network.scattering import scattering
 from features import Failed, Refused, open_stack
 
+pytestmark = pytest.mark.slow
+
 # The definition's constants, once more: the code's own would agree with themselves.
 ORIENTATIONS, SIGMA, FREQUENCY = 8, 0.8, 3 * math.pi / 4
 PLACES = np.arange(-2, 4) - 0.5

@@ -18,6 +18,8 @@ from features import Failed, Refused, open_stack, verify
 from features.layout import offsets
 from features.writer import partial_path
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4}
 
 

@@ -25,6 +25,8 @@ from features.runtime.lock import writer_lock
 from features.schema import SPLITS
 from features.writer import consecutive, partial_path
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block2_pool"}
 
 
