@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import warm
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -221,7 +222,7 @@ def test_a_class_of_one_image_is_missing_from_test(tmp_path: Path) -> None:
     held["label_names"] = ["class0", "class1", "lonely"]
     held["split"] = np.where(np.arange(40) % 5 == 3, 2, 0).astype("u1")
     tiny.stack(tmp_path / "s.h5", held)
-    done = tiny.run(
+    done = warm.run(
         *("classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "3", "--json"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
