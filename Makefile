@@ -15,10 +15,11 @@ EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) \
 	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage)
 CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs) $(call option,DASK,dask)
+PYTEST = $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict demo backbones test soak mutants lint bench clean
+.PHONY: help setup features classify compare predict demo backbones test quick soak mutants lint bench clean
 
 help:  ## list the targets, each with its variables
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -57,7 +58,10 @@ demo: setup  ## the whole path on handwritten digits, offline: features, five cl
 	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 
 test: $(VENV)/.ready-dev  ## run all tests but the long ones, on up to four cores
-	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
+	@$(PYTEST)
+
+quick: $(VENV)/.ready-dev  ## run the tests that need no Keras, in about a minute
+	@$(PYTEST) --quick
 
 soak: $(VENV)/.ready-dev  ## run the long tests: 50,000 images, 40,000 mutated files, random disturbances
 	@$(RUN) -m pytest -m soak -s

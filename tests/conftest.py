@@ -1,17 +1,36 @@
 """Fixtures that several test files share."""
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import REPO, photos
+from tiny import NO_KERAS, REPO, photos
 
 import classify  # noqa: F401  (before scikit-learn: it says how OpenMP's threads wait)
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="no tests marked slow; any other that imports Keras fails")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        os.environ["QUICK"] = "1"  # for tiny.environment, and so for the processes that tests start
+        sys.path.insert(0, str(NO_KERAS))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ def run_page(text: str, names: dict[str, Any]) -> str:
     return lacking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split("\n")[0])
 def test_reuse(section: str, digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards docs/reuse.md: each section runs after the first one's lines, and prints what is shown."""
@@ -97,6 +98,7 @@ def test_reuse(section: str, digits_stack: Path, monkeypatch: pytest.MonkeyPatch
         pytest.skip(f"blocks of docs/reuse.md that need {lacking} were not run: it is not installed here")
 
 
+@pytest.mark.slow
 def test_the_stack_that_the_page_is_about(digits_stack: Path) -> None:
     """Guards the page's first command: it is the one that made the stack which the other blocks are run on."""
     assert blocks(OPENING) == [("sh", open_stack(digits_stack).attrs["command"] + "\n")]
@@ -157,6 +159,7 @@ def test_groups_keep_views_and_copies_together(tmp_path: Path, monkeypatch: pyte
     assert held_out == 60
 
 
+@pytest.mark.slow
 def test_anndata_holds_the_rows(digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the .h5ad: read back, it has the pooled rows, each photo's own label and split, and the recipe."""
     monkeypatch.chdir(digits_stack.parents[2])
@@ -215,7 +218,6 @@ def test_exit_codes() -> None:
 TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
 MACROS = dict(re.findall(r"^([A-Z]+) = ((?:.*\\\n)*.*)$", MAKEFILE, re.M))
 CONSTANTS = set(re.findall(r"^([A-Z]+) :?= ", MAKEFILE, re.M))  # those of `?=` may be given, like those without a value
-COMING = {"quick"}  # in the docs before it is in the Makefile
 
 
 def variables_of(target: str) -> set[str]:
@@ -240,7 +242,7 @@ def test_make_help() -> None:
 def test_make_targets_and_variables() -> None:
     """Guards the docs: docs/commands.md has every target and variable of the Makefile, and no page has any other."""
     rows = re.findall(r"^\| `make ([a-z]+)` \|", DOORS, re.M)
-    assert sorted({*rows} - COMING) == sorted(TARGETS - COMING)
+    assert sorted({*rows}) == sorted(TARGETS)
     variables = set().union(*map(variables_of, TARGETS))
     assert set(re.findall(r"`([A-Z]{3,})=", DOORS)) == variables
     options = re.findall(r"\$\(call option,([A-Z]+),([a-z-]+)\)|\$\(if \$\(([A-Z]+)\),--([a-z-]+)", MAKEFILE)
@@ -248,7 +250,7 @@ def test_make_targets_and_variables() -> None:
         assert re.search(rf"^\| `--{option}\b.*` \| `{variable}=.*` \|", DOORS, re.M), variable
     pages = [README, *(page.read_text() for page in [REPO / "CONTRIBUTING.md", *(REPO / "docs").glob("*.md")])]
     code = "\n".join(found for page in pages for found in re.findall(r"`+[^`]+`+", page))
-    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= TARGETS | COMING
+    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= TARGETS
     assert set(re.findall(r"(?<![\w-])([A-Z]{3,})=", code)) <= variables
 
 

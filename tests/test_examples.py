@@ -47,6 +47,7 @@ def held(digits_stack: Path) -> dict[str, Any]:
     return rows | {"features": X, "paths": digits.paths, "label_names": digits.label_names, "shape": (64,)}
 
 
+@pytest.mark.slow
 def test_planted_label_errors_and_duplicates_are_found(held, digits_stack, tmp_path, monkeypatch) -> None:
     """Wrongly labelled digits are among the ten suspects, their true class beside them; a photo saved anew is found."""
     held = held | {name: held[name].copy() for name in ("labels", "features")}
@@ -74,6 +75,7 @@ def test_planted_label_errors_and_duplicates_are_found(held, digits_stack, tmp_p
     assert figures == 2
 
 
+@pytest.mark.slow
 def test_the_few_shot_curve_rises(held, tmp_path, monkeypatch) -> None:
     """From above chance with one photo a class to what all of them give."""
     (tmp_path / "features" / "stacks").mkdir(parents=True)

@@ -8,6 +8,7 @@ from classify.networks.dense import dense_head
 from extract.network.base import import_keras
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_twenty_steps_are_those_of_keras(jit: bool) -> None:
     """From the same weights on the same batches, weights and losses stay the same up to rounding."""

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import tiny
+import warm
 
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint, Trained
@@ -18,7 +17,7 @@ from classify.networks.dense import Dense, dense_head
 from classify.networks.training import evaluate, train
 
 RUNS = Path("classify/runs/s/dense")
-COMMAND = [sys.executable, "-m", "classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "150"]
+COMMAND = ["classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "150"]
 
 
 @pytest.fixture
@@ -32,10 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def signalled(folder: Path, number: int, command: list[str] = COMMAND) -> tuple[int, str, str]:
     """Exit code, stdout, stderr of the command, sent a signal when its first epoch is reported."""
-    with subprocess.Popen(
-        command, cwd=folder, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr
+    with warm.Started(*command, cwd=folder) as process:
         head = ""
         for line in process.stderr:
             head += line
@@ -46,12 +42,13 @@ def signalled(folder: Path, number: int, command: list[str] = COMMAND) -> tuple[
     return process.returncode, out, head + err
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     """SIGKILL after the first epoch: its weights lie on disk, the same command says so and trains the other epochs."""
     code, out, _ = signalled(folder, signal.SIGKILL)
     assert (code, out) == (-signal.SIGKILL, "")
     assert (folder / RUNS / "best.h5").is_file() and not (folder / RUNS / "result.json").exists()
-    again = tiny.run(*COMMAND[2:], cwd=folder)
+    again = warm.run(*COMMAND, cwd=folder)
     assert again.returncode == 0, again.stderr
     found, first = again.stderr.splitlines()[:2]
     assert found.startswith("going on after epoch ") and found.endswith(f"to begin anew, remove {RUNS}/best.h5")
@@ -68,6 +65,7 @@ def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, number: int, exit_code: int) -> None:
     """After the first epoch: exit 130 or 143 with the scores of the best weights; the same command trains on."""
@@ -77,31 +75,33 @@ def test_a_signal_ends_with_a_result_that_can_be_gone_on_from(folder: Path, numb
     assert "Traceback" not in err and out.startswith("model")
     result = json.loads((folder / RUNS / "result.json").read_text())
     assert result["params"]["stopped_"] == "interrupted"
-    assert "going on after epoch" in tiny.run(*COMMAND[2:], cwd=folder).stderr
+    assert "going on after epoch" in warm.run(*COMMAND, cwd=folder).stderr
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_comparison(folder: Path) -> None:
     """No other model is fitted after it; the same command fits none again that was, and goes on with the network."""
     words = ["classify", "compare", "s.h5", "--models", "logreg", "dense", "linearsvm"]
-    code, out, err = signalled(folder, signal.SIGINT, [*COMMAND[:2], *words])
+    code, out, err = signalled(folder, signal.SIGINT, words)
     assert (code, out) == (130, ""), err
     assert "the same command goes on from there" in err and "linear SVM" not in err
     fitted = (folder / RUNS.with_name("logreg") / "model.skops").stat()
     assert (folder / RUNS / "result.json").is_file() and not (folder / RUNS.with_name("linearsvm")).exists()
-    again = tiny.run(*words, cwd=folder)
+    again = warm.run(*words, cwd=folder)
     assert again.returncode == 0, again.stderr
     assert "logistic regression was fitted before the interruption" in again.stderr
     assert "going on after epoch" in again.stderr and "fitting linear SVM" in again.stderr
     assert (folder / RUNS.with_name("logreg") / "model.skops").stat() == fitted
     assert {line.split()[0] for line in again.stdout.splitlines()[1:4]} == {"logreg", "dense", "linearsvm"}
-    anew = tiny.run(*words[:-1], cwd=folder)  # finished, or another command: all is done again
+    anew = warm.run(*words[:-1], cwd=folder)  # finished, or another command: all is done again
     assert "fitting logistic regression" in anew.stderr and not list(folder.rglob("unfinished.json"))
 
 
+@pytest.mark.slow
 def test_what_another_training_left_is_not_used(folder: Path) -> None:
     """Another seed is another training: the line says what differs, and it begins with its first epoch."""
     signalled(folder, signal.SIGKILL)
-    other = tiny.run(*COMMAND[2:], "--seed", "1", cwd=folder)
+    other = warm.run(*COMMAND, "--seed", "1", cwd=folder)
     assert other.returncode == 0, other.stderr
     line, first = other.stderr.splitlines()[:2]
     assert line == f"{RUNS}/best.h5 is of another training (other random_state); this one begins anew"
@@ -150,6 +150,7 @@ def test_a_file_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "best.h5 is damaged, so training begins anew" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     """Killed between the end of a training and its result: history and weights come back without one more step."""
     random = np.random.default_rng(0)
@@ -162,6 +163,7 @@ def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     assert np.isclose(evaluate(again, X[split[1]], y[split[1]])[0], ended.lowest)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_changes_no_result(tmp_path: Path) -> None:
     """With and without one, the same network."""
     random = np.random.default_rng(0)

@@ -219,6 +219,7 @@ def with_views(path):
     return stack(path / "views.h5", many), stack(path / "plain.h5", held)
 
 
+@pytest.mark.slow
 def test_what_views_bring_is_told_for_each_model(tmp_path):
     """Each model also without views: the gain is the difference of two files of predictions, the interval holds it."""
     views, plain = with_views(tmp_path)

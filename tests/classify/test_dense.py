@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import warm
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -34,6 +35,7 @@ def eager() -> Iterator[None]:
     tensorflow.config.run_functions_eagerly(False)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([Dense(widths=(16,), rate=0.1, epochs=5)])
 def test_scikit_learn_contract(estimator: Any, check: Any, eager: None) -> None:
     """Whatever scikit-learn asks of a classifier."""
@@ -55,6 +57,7 @@ def stack(tmp_path: Path) -> Stack:
     return open_stack(tiny.stack(tmp_path / "s.h5", held))
 
 
+@pytest.mark.slow
 def test_learns_a_stack_and_predicts_the_same_after_saving(stack: Stack, tmp_path: Path) -> None:
     """Fit from a stack, save without pickle, load with safe mode on: the same probabilities to the bit."""
     rows, test = stack.select("train"), stack.select("test")
@@ -66,6 +69,7 @@ def test_learns_a_stack_and_predicts_the_same_after_saving(stack: Stack, tmp_pat
     np.testing.assert_array_equal(loaded.predict(test), fitted.predict(test))
 
 
+@pytest.mark.slow
 def test_same_seed_same_network(stack: Stack) -> None:
     """A seed decides weights, order and validation rows; a stack and its array give the same network."""
     first = Dense(pool="flatten", widths=(4,), epochs=2, random_state=3).fit(stack, stack.y)
@@ -75,6 +79,7 @@ def test_same_seed_same_network(stack: Stack) -> None:
     assert Dense(pool="flatten", widths=(4,), epochs=2, random_state=4).fit(stack, stack.y).history_ != first.history_
 
 
+@pytest.mark.slow
 def test_sources_architecture_is_arguments_away() -> None:
     """Dense 4096, Dense 1072, dropout, softmax on 7·7·512 rows of VGG16: 107 million parameters."""
     net = dense_head(25_088, 10, widths=(4096, 1072), dropout=0.2, centre=None)
@@ -82,6 +87,7 @@ def test_sources_architecture_is_arguments_away() -> None:
     assert [type(layer).__name__ for layer in net.layers[1:]] == ["Dense", "Dense", "Dropout", "Dense"]
 
 
+@pytest.mark.slow
 def test_scaled_rows_lose_their_length() -> None:
     """With `scale`, a row and ten times that row get the same probabilities, and a row of zeros gets finite ones."""
     X, y = two_classes()
@@ -90,6 +96,7 @@ def test_scaled_rows_lose_their_length() -> None:
     assert np.isfinite(fitted.predict_proba(np.zeros((1, 6)))).all()
 
 
+@pytest.mark.slow
 def test_rows_that_hardly_differ_are_learned_as_well() -> None:
     """Features of a random network lie close together, far from zero: they are learned all the same."""
     X, y = two_classes()
@@ -118,6 +125,7 @@ def test_the_datasets_own_validation_rows_are_used(tmp_path: Path) -> None:
     assert np.array_equal(rows.split[validated], np.ones(4))
 
 
+@pytest.mark.slow
 def test_views_are_trained_on_and_never_validated_on(tmp_path: Path) -> None:
     """Views of an image that is held out are on neither side, pooled rows or not; the images' sides are as without."""
     held, image, view = tiny.contents(rows=60), np.repeat(np.arange(20), 3), np.tile(np.arange(3), 20)
@@ -146,6 +154,7 @@ def test_batches_hold_every_row_once_and_mix_classes(monkeypatch: pytest.MonkeyP
     assert all(0 < targets.mean() < 1 for _, targets in found if len(targets) == BATCH)
 
 
+@pytest.mark.slow
 def test_stops_early_and_gives_the_best_weights_back() -> None:
     """Labels that mean nothing: validation gets worse, training stops, and the weights of the best epoch are back."""
     X, _ = two_classes(rows=300, width=30)
@@ -161,6 +170,7 @@ def test_stops_early_and_gives_the_best_weights_back() -> None:
         assert -np.log(chosen).mean() < min(before)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """An absurd rate overflows; the best weights stay, and stderr says why."""
     X, y = two_classes()
@@ -170,6 +180,7 @@ def test_a_loss_that_is_no_number_stops_and_is_said(capsys: pytest.CaptureFixtur
     assert "the loss is no longer a number (try a lower rate)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C in the third epoch keeps what two epochs brought; in the first there is nothing to keep."""
     X, y = two_classes()
@@ -193,6 +204,7 @@ def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) 
         interrupted_in(1)
 
 
+@pytest.mark.slow
 def test_a_row_that_is_no_number_is_refused(tmp_path: Path) -> None:
     """One NaN would spread to every row through their mean, and the network would learn nothing in silence."""
     held = tiny.contents(rows=40)
@@ -202,6 +214,7 @@ def test_a_row_that_is_no_number_is_refused(tmp_path: Path) -> None:
         Dense(pool="flatten", epochs=1).fit(stack, stack.y)
 
 
+@pytest.mark.slow
 def test_a_class_of_one_image_is_missing_from_test(tmp_path: Path) -> None:
     """The command still fits, predicts and scores: probabilities for all classes, accuracy over those there are."""
     held = tiny.contents(rows=40)
@@ -210,7 +223,7 @@ def test_a_class_of_one_image_is_missing_from_test(tmp_path: Path) -> None:
     held["label_names"] = ["class0", "class1", "lonely"]
     held["split"] = np.where(np.arange(40) % 5 == 3, 2, 0).astype("u1")
     tiny.stack(tmp_path / "s.h5", held)
-    done = tiny.run(
+    done = warm.run(
         *("classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "3", "--json"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
@@ -223,6 +236,7 @@ def test_a_class_of_one_image_is_missing_from_test(tmp_path: Path) -> None:
     assert all(0 < float(row["lonely"]) < 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_class_with_a_single_row_is_trained_on() -> None:
     """It has no validation row, and no error."""
     X, y = two_classes(rows=40)

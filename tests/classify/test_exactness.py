@@ -135,6 +135,7 @@ def test_a_float16_stack(model, tmp_path):
     assert_same(model, opened.select("train"), opened.select("train").y, np.asarray(new.X, "f4"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_real_photos(model, shared):
     """Pixels of real photos as rows: far from round clouds, nearly dependent."""

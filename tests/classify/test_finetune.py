@@ -1,11 +1,13 @@
 """Fine-tuning: the cut, the tail above it, and that both together are the whole network."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import warm
 
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.networks.finetune import Finetune, cut_rows, join
@@ -18,15 +20,24 @@ from extract.network.tail import bottlenecks, cut_below, default_layers, tail_of
 from extract.stage import extract_layer
 from features import Refused, Stack, open_stack
 
+pytestmark = pytest.mark.slow
+
 
 def made(photos: Path, out: Path, backbone: str = "vgg16", size: int = 32) -> Stack:
     return open_stack(extract(str(photos), backbone, weights="random", size=size, batch=8, out=str(out)))
 
 
-@pytest.fixture
-def stack(photo_folder: Path, tmp_path: Path) -> Stack:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """18 photos through a random VGG16 at 32 px: rows of 1·1·512."""
-    return made(photo_folder, tmp_path / "vgg.h5")
+    folder = tmp_path_factory.mktemp("whole")
+    return made(tiny.photos(folder / "photos"), folder / "vgg.h5").path
+
+
+@pytest.fixture
+def stack(whole: Path, tmp_path: Path) -> Stack:
+    """The same in a folder of its own, where its cuts are made; the photos are those of `whole`."""
+    return open_stack(Path(shutil.copy2(whole, tmp_path / "vgg.h5")))
 
 
 def pixels(stack: Stack) -> np.ndarray:
@@ -156,12 +167,12 @@ def test_cut_stack_of_another_base_is_refused(stack: Stack, photo_folder: Path, 
 def test_mistakes_on_the_command_line_are_one_message(stack: Stack, photo_folder: Path, tmp_path: Path) -> None:
     """Too many layers, and a cut of other weights where this stack's belongs: exit 2, and the way on."""
     words = ("classify", "fit", stack.path, "--model", "finetune", "--layers")
-    deep = tiny.run(*words, "19", cwd=tmp_path)
+    deep = warm.run(*words, "19", cwd=tmp_path)
     expected = "error: --layers 19: vgg16 has 18 layers up to 'block5_pool'; give 1 to that\n"
     assert (deep.returncode, deep.stdout, deep.stderr) == (2, "", expected)
     cut = tmp_path / "cuts" / "vgg-block5_conv2.h5"
     extract(str(photo_folder), "vgg16", "random", layer="block5_conv2", size=32, batch=8, seed=1, out=str(cut))
-    other = tiny.run(*words, "2", cwd=tmp_path)
+    other = warm.run(*words, "2", cwd=tmp_path)
     assert (other.returncode, other.stdout) == (2, "") and "Traceback" not in other.stderr
     assert f"{cut} was made from something else:\n  seed: 1 in the stack, 0 asked for\n" in other.stderr
     assert f"Remove {cut} to start again" in other.stderr
@@ -196,8 +207,9 @@ def test_interrupted_while_the_head_is_warmed_up(
     assert not list(tmp_path.glob("best*"))
 
 
-def test_changed_photos_are_refused(stack: Stack) -> None:
+def test_changed_photos_are_refused(photo_folder: Path, tmp_path: Path) -> None:
     """A cut stack is of the parent's very images, or there is none."""
+    stack = made(photo_folder, tmp_path / "vgg.h5")
     photo = Path(stack.attrs["dataset_root"]) / stack.paths[0]
     tiny.Image.new("RGB", (40, 40)).save(photo)
     with pytest.raises(Refused, match=f"1 images changed: {stack.paths[0]}"):

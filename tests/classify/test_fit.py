@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import warm
 from sklearn.datasets import load_digits
 from tiny import contents, run, stack
 
@@ -100,12 +101,13 @@ def test_fit_json_is_one_object_and_the_stack_is_found(digits, tmp_path):
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_a_row_stands_beside_the_dense_heads(digits, tmp_path):
     """`fit` shows the dense head's row of the same stack too, or the command that makes it."""
-    alone = run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)
+    alone = warm.run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)
     assert f"to compare: python -m classify fit {digits} --model dense" in alone.stderr
-    run("classify", "fit", digits, "--model", "dense", "--pool", "flatten", "--epochs", "1", cwd=tmp_path)
-    both = run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)
+    warm.run("classify", "fit", digits, "--model", "dense", "--pool", "flatten", "--epochs", "1", cwd=tmp_path)
+    both = warm.run("classify", "fit", digits, "--model", "logreg", cwd=tmp_path)
     assert [line.split()[0] for line in both.stdout.splitlines()[1:3]] == ["logreg", "dense"]
     assert "to compare" not in both.stderr
 

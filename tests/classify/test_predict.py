@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
-from tiny import environment, flip, photos, run
+from tiny import environment, flip, photos
 
 from classify import Classifier, fit, predict
 from classify.saved import load_model
@@ -23,6 +24,8 @@ from extract.network.base import import_keras, load_base
 from extract.network.forward import choose_device
 from features import Failed, Refused, open_stack
 from features.check import file_sha256
+
+pytestmark = pytest.mark.slow
 
 KINDS = {
     "logreg": {},
@@ -172,7 +175,7 @@ def test_the_command_prints_a_line_a_photo(
     good = [str(path) for path in sorted((here / "photos" / "class1").iterdir())]
     (tmp_path / "half.jpg").write_bytes(Path(good[1]).read_bytes()[:500])
     words = [str(tmp_path / "half.jpg"), str(here / "photos" / "class1")]
-    done = run("classify", "predict", model, *words, cwd=tmp_path)
+    done = warm.run("classify", "predict", model, *words, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert f"rejected {words[0]}: " in done.stderr and "images/minute" in done.stderr
     bad, *rows = csv.DictReader(done.stdout.splitlines())

@@ -38,6 +38,7 @@ def test_a_photo_that_changed_since_is_refused(stack: Stack, tmp_path: Path) -> 
         read_pixels(stack)
 
 
+@pytest.mark.slow
 def test_architecture_is_the_sources() -> None:
     """Layer shapes and parameter counts are the published ones, 10,588,458 in all at ten classes."""
     net = cnn(10)
@@ -59,6 +60,7 @@ def test_architecture_is_the_sources() -> None:
     assert pools == [(63, 63), (30, 30), (14, 14), (2, 2)]
 
 
+@pytest.mark.slow
 def test_fits_photos_and_survives_saving(stack: Stack, tmp_path: Path) -> None:
     """One epoch on photos runs, and the saved network gives the same probabilities."""
     train = stack.select("train")

@@ -96,6 +96,7 @@ def test_fused_rows_are_the_normalised_rows_side_by_side(pair):
     np.testing.assert_array_equal(linear.predict(test), plain.predict(new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["linearsvm", "svm", "xgboost"])
 def test_fit_takes_several_stacks(pair, tmp_path, model):
     """Weights are searched, the stacks' keys recorded, and the saved model predicts rows weighted as it says."""

@@ -12,6 +12,8 @@ from extract.network.base import cut, import_keras, load_base
 from extract.network.forward import compile_forward
 from features import Refused
 
+pytestmark = pytest.mark.slow
+
 # One of each module of Keras Applications, and those with counted layer names; ALL_BACKBONES=1 takes all 40 (230 s).
 BUILT = [
     *("vgg16", "vgg19", "xception", "resnet50", "resnet50v2", "inceptionv3", "mobilenet", "mobilenetv2"),

@@ -8,6 +8,8 @@ from extract.backbones import BACKBONES
 from extract.network.base import cut, import_keras, load_base, weights_identity
 from features import Failed, Refused
 
+pytestmark = pytest.mark.slow
+
 VGG, MOBILE = BACKBONES["vgg16"], BACKBONES["mobilenetv2"]
 
 

@@ -106,6 +106,7 @@ def started_by(session: int) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_block(client: Client, data: Path, alone: Path) -> None:
     """Guards against a lost block: a worker is stopped in the middle of one, and killed when all others are done."""
     out = data.parent / "killed.h5"
@@ -132,6 +133,7 @@ def test_a_killed_worker_costs_a_block(client: Client, data: Path, alone: Path) 
     assert victim not in client.run(os.getpid).values()
 
 
+@pytest.mark.slow
 def test_begun_here_and_finished_on_dask(client: Client, data: Path, alone: Path) -> None:
     """Guards resume: rows of a run without Dask stay, and Dask computes the others to the same bits."""
     out = data.parent / "begun.h5"
@@ -143,6 +145,7 @@ def test_begun_here_and_finished_on_dask(client: Client, data: Path, alone: Path
     same_rows(out, alone)
 
 
+@pytest.mark.slow
 def test_interrupted_on_dask_and_finished_here(data: Path, alone: Path) -> None:
     """Guards Ctrl-C, which a terminal sends to the workers too: exit 130, one line, nothing left running; resumable."""
     out = data.parent / "interrupted.h5"
@@ -263,6 +266,7 @@ def test_without_dask_installed(photo_folder: Path, tmp_path: Path) -> None:
     assert done.stderr == "error: --dask local:2: Dask is not installed; pip install -e '.[dask]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["logreg", "svm", "xgboost"])
 def test_the_search_finds_the_same(model: str, client: Client, tmp_path: Path) -> None:
     """Guards the search: the same table, winner and predictions, to the last digit, on Dask."""

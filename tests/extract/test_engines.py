@@ -18,6 +18,8 @@ from extract.network.forward import compile_forward
 from features import Refused, open_stack
 from features.layout import offsets, partial_path
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block3_pool"}
 FAMILIES = list({row.module: name for name, row in reversed(APPLICATIONS.items())}.values())  # the first of each module
 SIDE = 80  # InceptionV3 takes no less than 75

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import warm
 from tiny import REPO, environment, photos, rows_of
 
 from extract import extract
@@ -64,6 +65,7 @@ with writer_lock(stack):
 """
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
     """Guards resume: SIGKILL in the middle of twenty seeded writes, then the same bytes in the same order."""
     data = photos(tmp_path / "photos", classes=3, each=80, side=20)
@@ -94,10 +96,10 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("whole")
     photos(folder / "photos", classes=2, each=200, side=20)
     words = ["extract", "photos", "--backbone", "vgg16", "--weights", "random", "--size", "32", "--batch", "4"]
-    return folder, [sys.executable, "-m", *words]
+    return folder, words
 
 
-def wait_for_rows(partial: Path, rows: int, process: subprocess.Popen[str]) -> None:
+def wait_for_rows(partial: Path, rows: int, process: warm.Started) -> None:
     """Until so many rows are done in the partial file, by its row_state."""
     while process.poll() is None:
         try:
@@ -110,6 +112,7 @@ def wait_for_rows(partial: Path, rows: int, process: subprocess.Popen[str]) -> N
     raise AssertionError(f"ended before {rows} rows: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
     """Guards the command: resumable after SIGKILL, Ctrl-C (exit 130) and SIGTERM (143); the same rows at last."""
     folder, words = command
@@ -117,14 +120,7 @@ def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
     extract(str(folder / "photos"), "vgg16", weights="random", size=32, batch=4, out=straight)
     resumed = 0
     for sign, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        with subprocess.Popen(
-            [*words, "--out", "cut.h5"],
-            cwd=folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with warm.Started(*words, "--out", "cut.h5", cwd=folder) as process:
             wait_for_rows(partial_path(folder / "cut.h5"), resumed + 40, process)
             process.send_signal(sign)
             out, err = process.communicate()
@@ -139,7 +135,7 @@ def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
             now = int((file["row_state"][:] == 1).sum())
         assert now > resumed
         resumed = now
-    last = subprocess.run([*words, "--out", "cut.h5"], cwd=folder, env=environment(), capture_output=True, text=True)
+    last = warm.run(*words, "--out", "cut.h5", cwd=folder)
     assert (last.returncode, last.stdout) == (0, "cut.h5\n"), last.stderr
     assert f"{400 - resumed // 4 * 4} rows in" in last.stderr
     assert rows_of(folder / "cut.h5") == rows_of(folder / "straight.h5")

@@ -232,6 +232,7 @@ COMMON: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 class TestDisturbed(Disturbed.TestCase):  # type: ignore[name-defined]
     settings = settings(max_examples=7, stateful_step_count=14, derandomize=True, **COMMON)
 

@@ -4,17 +4,16 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from tiny import REPO, environment, flip, photos
+from tiny import flip, photos
 
 from extract import extract
 from extract.images.split import seeded_split
@@ -24,6 +23,8 @@ from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
 from features.schema import SPLITS
 from features.writer import consecutive
+
+pytestmark = pytest.mark.slow
 
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block2_pool"}
 
@@ -340,10 +341,8 @@ def test_kills_in_an_update_cost_nothing(mine: tuple[Path, Path], tmp_path: Path
     meddle(data)
     straight = rows_of(again((data, Path(shutil.copy2(stack, tmp_path / "straight.h5")))))
     program, moments = f"SETTINGS = {SETTINGS!r}\n{KILL}", random.Random(3)
-    env = environment(PYTHONPATH=f"{REPO}")
     for _ in range(4):
-        words = [sys.executable, "-c", program, str(moments.randint(1, 25))]
-        ended = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        ended = warm.run("-c", program, moments.randint(1, 25), cwd=tmp_path)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert stack.read_bytes() == old
         assert partial_path(stack).exists()

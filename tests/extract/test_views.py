@@ -15,6 +15,8 @@ from extract.stage import extract_layer
 from features import Refused, info, open_stack, verify
 from features.layout import offsets, partial_path
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 5, "weights": "random", "layer": "block3_pool"}
 
 

@@ -26,6 +26,7 @@ def warnings(text: str) -> list[str]:
     return [line.removeprefix("warning: ") for line in text.splitlines() if line.startswith("warning: ")]
 
 
+@pytest.mark.slow
 def test_class_names_that_differ_only_by_case(tmp_path: Path, extracted) -> None:
     """19: two classes all the same (letters have both), but said; a mistyped label would halve a class in silence."""
     data = photos(tmp_path / "photos", classes=2, each=4)
@@ -37,6 +38,7 @@ def test_class_names_that_differ_only_by_case(tmp_path: Path, extracted) -> None
     assert warnings(told.err) == ["class names that differ only by case or accents are kept apart: Class0 and class0"]
 
 
+@pytest.mark.slow
 def test_the_same_image_in_train_and_test(tmp_path: Path, extracted) -> None:
     """20: counted, listed and said on every run; `--no-leakage` drops the train copies, and the two are not mixed."""
     data = with_split(tmp_path / "photos")
@@ -73,6 +75,7 @@ def test_the_same_image_in_train_and_test(tmp_path: Path, extracted) -> None:
     assert "2 train copies of test images: left out of the stack, kept without --no-leakage" in told.err
 
 
+@pytest.mark.slow
 def test_views_of_a_train_copy_leave_with_it(tmp_path: Path, extracted) -> None:
     """20: with views, all rows of a train copy go; nobody else's do."""
     data = with_split(tmp_path / "photos")
@@ -94,6 +97,7 @@ def test_the_two_pairs_of_food101(shared: Path) -> None:
     assert concerns(images)[0].startswith("2 train images are in test too")
 
 
+@pytest.mark.slow
 def test_the_same_image_under_two_labels(tmp_path: Path, extracted) -> None:
     """21: one of the labels is wrong; both files are named. Both rows stay, on the same side of the split."""
     data = photos(tmp_path / "photos", classes=2, each=5)
@@ -108,6 +112,7 @@ def test_the_same_image_under_two_labels(tmp_path: Path, extracted) -> None:
     assert opened.split[one] == opened.split[other]
 
 
+@pytest.mark.slow
 def test_a_class_only_in_test(tmp_path: Path, extracted, command) -> None:
     """22: said by both stages, and all models still fit."""
     data = with_split(tmp_path / "photos")

@@ -42,6 +42,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_bad_files_are_rejected_and_nothing_shifts(tmp_path: Path, extracted) -> None:
     """1, 2, 3, 4, 9: each in `rejects` with its reason, exit 3, and every other row computed from its own file."""
     data = photos(tmp_path / "photos", classes=2, each=8)
@@ -66,6 +67,7 @@ def test_bad_files_are_rejected_and_nothing_shifts(tmp_path: Path, extracted) ->
     np.testing.assert_array_equal(clean.X, open_stack(tmp_path / "with.h5").X)
 
 
+@pytest.mark.slow
 def test_too_many_bad_images_fail_after_the_rest_is_done(tmp_path: Path, extracted) -> None:
     """Above --max-bad, 1 % unless told otherwise: exit 1, with a finished stack of all that could be read."""
     data = photos(tmp_path / "photos", classes=2, each=4)
@@ -88,6 +90,7 @@ def test_a_bomb_is_refused_at_our_own_limit(monkeypatch: pytest.MonkeyPatch) -> 
         decode(BOMB)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_animations_give_their_first_frame_and_are_counted(tmp_path: Path, extracted, kind: str) -> None:
     """8: the first frame's pixels; how many there were is said."""
@@ -102,6 +105,7 @@ def test_animations_give_their_first_frame_and_are_counted(tmp_path: Path, extra
     assert f"1 animated images, of which the first frame is taken: class1/9.{kind.lower()}\n" in told.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 1000), (1000, 1)])
 @pytest.mark.parametrize("augment", ["photo", "sources"])
 def test_odd_shapes(tmp_path: Path, extracted, width: int, height: int, augment: str) -> None:
@@ -117,6 +121,7 @@ def test_odd_shapes(tmp_path: Path, extracted, width: int, height: int, augment:
     assert view.min() > 0 and np.ptp(view, axis=(0, 1)).max() <= 2, "a view of one colour is of one colour, not black"
 
 
+@pytest.mark.slow
 def test_the_content_decides_and_not_the_extension(tmp_path: Path, extracted) -> None:
     """13: a PNG called .jpg is the same row as the same PNG under its own name."""
     data = photos(tmp_path / "photos", classes=2, each=3)
@@ -128,6 +133,7 @@ def test_the_content_decides_and_not_the_extension(tmp_path: Path, extracted) ->
     np.testing.assert_array_equal(stack.X[one], stack.X[other])
 
 
+@pytest.mark.slow
 def test_odd_names(tmp_path: Path, extracted) -> None:
     """14: a newline and 255 bytes are names like others; one that is not UTF-8 is rejected, escaped, on one line."""
     data = photos(tmp_path / "photos", classes=2, each=5)
@@ -149,6 +155,7 @@ def test_odd_names(tmp_path: Path, extracted) -> None:
     assert extracted(data, "--max-bad", "50").code == 3, "and it is up to date"
 
 
+@pytest.mark.slow
 def test_links(tmp_path: Path, extracted) -> None:
     """15: a dangling link and a loop are rejected with what the system says; a linked folder is read, and once."""
     data = photos(tmp_path / "photos", classes=2, each=4)
@@ -219,6 +226,7 @@ def test_files_that_this_user_may_not_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_during_the_run(tmp_path: Path, extracted, monkeypatch: pytest.MonkeyPatch) -> None:
     """17: replaced after it was read: read again, so that its row is of the file that is there. Deleted: rejected."""
     import extract.compute.local

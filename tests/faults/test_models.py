@@ -61,6 +61,7 @@ def greedy(power: int, times: int = 1, white: int = 0):
     return keras.Model(images, Greedy()(images))
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     """36: the allocator's own refusal (it tries for 10 s) at a batch of 8; 4 fits, and its rows are right."""
     forward = compile_forward(greedy(12), BACKBONES["efficientnetb0"], 8, "cpu")
@@ -69,12 +70,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     np.testing.assert_array_equal(forward(images), images.reshape(3, -1))
 
 
+@pytest.mark.slow
 def test_not_even_one_image_fits() -> None:
     """36: where halving ends: a base that needs 4 TB for one image."""
     with pytest.raises(Failed, match="not even one 8 px image fits the memory of this cpu"):
         compile_forward(greedy(1, times=2**40), BACKBONES["efficientnetb0"], 1, "cpu")
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """36: one line that says what to do, the rows before it kept, and the very same rows once there is memory again."""
     data = photos(tmp_path / "photos", classes=2, each=3, side=8)
@@ -100,6 +103,7 @@ def test_out_of_memory_in_the_middle_of_a_run(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_stack(tmp_path / "a.h5").X, np.concatenate(straight))
 
 
+@pytest.mark.slow
 def test_features_that_are_no_numbers_name_the_image(tmp_path: Path, command) -> None:
     """38: weights so large that one image's features overflow: that one is rejected, the others stay."""
     base, _ = load_base(BACKBONES["vgg16"], "random", 32, seed=0)
@@ -118,6 +122,7 @@ def test_features_that_are_no_numbers_name_the_image(tmp_path: Path, command) ->
     assert np.isfinite(open_stack(tmp_path / "a.h5").X).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("row", [4, 3], ids=["train", "test"])
 @pytest.mark.parametrize("model", ["logreg", "svm", "xgboost", "dense"])
@@ -132,6 +137,7 @@ def test_a_stack_with_features_that_are_no_numbers(tmp_path: Path, command, mode
     assert not (tmp_path / "m" / "result.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["vgg16", "mobilenetv2"])
 def test_half_of_the_imagenet_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
     """40, 39: what an interrupted download leaves, without a network; Keras has a hash for the first."""
@@ -239,6 +245,7 @@ def hostile_configuration(folder: Path) -> None:
             new.writestr(name, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "kind", "message"),
     [

@@ -192,6 +192,7 @@ def test_a_disk_without_a_free_byte(small_disk: Path) -> None:
     assert data.is_dir()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_rows_are_written(small_disk: Path, tmp_path: Path, extracted) -> None:
     """27: the blocks reserved for rows are taken away, and the disk is full: one line, exit 1; then it goes on."""
     data = photos(tmp_path / "photos", classes=2, each=6)
@@ -235,6 +236,7 @@ def test_no_room_to_leave_the_rejected_rows_out(small_disk: Path) -> None:
     assert sorted(path.name for path in small_disk.iterdir()) == ["a.h5.partial", "filler"]
 
 
+@pytest.mark.slow
 def test_a_read_only_output_is_met_before_any_work(small_disk: Path, tmp_path: Path, extracted, command) -> None:
     """28: by both stages, in one line, before a photo is read or a model fitted."""
     data = photos(tmp_path / "photos", classes=2, each=4)
@@ -247,6 +249,7 @@ def test_a_read_only_output_is_met_before_any_work(small_disk: Path, tmp_path: P
     assert (told.code, told.err) == (1, line)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(tmp_path: Path, extracted) -> None:
     """29: the command says who holds the stack, exit 2, and touches nothing."""
     data = photos(tmp_path / "photos", classes=2, each=3)
@@ -273,6 +276,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return int(request.param)
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks(tmp_path: Path, no_locks: int, extracted) -> None:
     """30: said, and the work is done; the name in the lock file still keeps a second writer out."""
     data = photos(tmp_path / "photos", classes=2, each=3)
@@ -294,6 +298,7 @@ def test_a_file_system_without_locks(tmp_path: Path, no_locks: int, extracted) -
             pass
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_by_a_rerun_and_mended(tmp_path: Path, extracted) -> None:
     """31: the rerun names the row, computes it again to the same bits, and keeps the rejects and every other row."""
     data = photos(tmp_path / "photos", classes=2, each=6)
@@ -319,6 +324,7 @@ def _plain(stack: Path) -> dict[str, object]:
     return rows_of(stack) | {"rejects": open_stack(stack).rejects}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sha256", "fingerprint"])
 def test_a_flipped_bit_in_who_a_row_is(tmp_path: Path, extracted, name: str) -> None:
     """31: which image a row is of cannot be computed again; the rerun says so, and does not say `up to date`."""

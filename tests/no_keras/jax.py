@@ -1,0 +1,3 @@
+"""See keras.py."""
+
+import keras  # noqa: F401
