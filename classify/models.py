@@ -51,7 +51,7 @@ class Model:
     build: Callable[[int], Any]
     options: tuple[str, ...] = ()
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-    balanced: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    balanced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     beyond_memory: Callable[[int], Any] | None = None
 
     @property
@@ -106,6 +106,12 @@ def _svm(seed: int) -> Any:
     return KernelSVC(C=10.0, gamma=0.5)
 
 
+def _knn(seed: int) -> Any:
+    from classify.classical.neighbours import CosineNeighbours
+
+    return CosineNeighbours(k=20)
+
+
 def _xgboost(seed: int) -> Any:
     xgboost = import_xgboost()
     from classify.classical.trees import device
@@ -156,6 +162,7 @@ DECADES = tuple(10.0**power for power in range(-4, 5))  # of C at unit spread: e
 WIDTHS = (0.05, 0.15, 0.5, 1.5, 5.0)  # of γ at unit spread; 0.5 is one over the median squared distance
 PENALTY = {"c": DECADES}
 KERNEL = {"C": tuple(10 * c for c in DECADES), "gamma": WIDTHS}
+NEIGHBOURS = {"k": (100, 50, 20, 10, 5, 3, 1)}
 TREES = {"max_depth": (2, 4, 6), "colsample_bynode": (0.05, 0.1, 0.2), "min_child_weight": (1, 5)}
 INNER_WEIGHTS = {"estimator__class_weight": "balanced"}
 WEIGHTS = {"class_weight": "balanced"}
@@ -165,6 +172,7 @@ MODELS = {
     "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, balanced=INNER_WEIGHTS, beyond_memory=_from_disk(_logreg, "log_loss")),
     "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, balanced=INNER_WEIGHTS, beyond_memory=_from_disk(_linearsvm, "hinge")),
     "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS),
+    "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, balanced={"balance": True}),
     "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),
     "dense": Model("dense head", "rows", "avg", "keras", _dense, ("epochs",)),
     "finetune": Model("fine-tuned network", "cut base", "avg", "keras", _finetune, ("epochs", "layers")),
