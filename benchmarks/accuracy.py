@@ -20,12 +20,13 @@ from classify import fit
 from classify.comparison.judge import paired_difference
 from extract import extract
 from extract.backbones import backbone_named
+from extract.compute.local import Compute
 from extract.images.dataset import scan
 from extract.images.decode import decode, squash
 from extract.network.base import load_base
 from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
-from extract.stack.make import make_stack
+from extract.stack.make import Job, make_stack
 
 LARGE = 32  # photos
 
@@ -64,12 +65,12 @@ def main(data: str, weights: str) -> None:
         compared("bf16 against f32", exact, rough, folder)
         full, scaled = (
             make_stack(
-                folder / f"{decode}.h5",
-                Recipe(scan(data), backbone, weights, backbone.layer, size=64, seed=0, decode=decode),
-                device="auto",
-                engine="auto",
-                batch=32,
-                command="benchmarks.accuracy",
+                Job(
+                    folder / f"{decode}.h5",
+                    Recipe(scan(data), backbone, weights, backbone.layer, size=64, seed=0, decode=decode),
+                    Compute(batch=32),
+                    "benchmarks.accuracy",
+                )
             )
             for decode in ("full", "scaled")
         )

@@ -103,23 +103,23 @@ class Recipe:
             **({"seed": self.seed} if self.views or self.listing.split is None else {}),
         }
 
-    def rows(self, settled: Mapping[bytes, int]) -> dict[str, Any]:
+    def rows(self, known: Mapping[bytes, int]) -> dict[str, Any]:
         """What is known of the rows before an image is opened: (rows,) each; an image's views follow each other.
 
         Views need the split beforehand, as only train images have any: where the dataset has none, its files are
         hashed for it.
 
         Args:
-            settled: SHA-256 → split of images that have one already.
+            known: SHA-256 → split of images that have one already.
         """
         listing = self.listing
         split = listing.split
         if self.views and split is None:
             read = [file_sha256(listing.root / path) for path in listing.paths]
-            known = np.array([digest is not None for digest in read])
+            readable = np.array([digest is not None for digest in read])
             sha256 = np.frombuffer(b"".join(digest for digest in read if digest), "u1").reshape(-1, 32)
-            split = np.zeros(len(known), "u1")
-            split[known] = seeded_split(listing.labels[known], sha256, self.seed, settled=settled)
+            split = np.zeros(len(readable), "u1")
+            split[readable] = seeded_split(listing.labels[readable], sha256, self.seed, known=known)
         copies = np.ones(len(listing.paths), int)
         if split is not None:
             copies += self.views * ((split == SPLITS["train"]) & (listing.labels != UNLABELLED))

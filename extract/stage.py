@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.backbones import backbone_named
+from extract.compute.local import Compute
 from extract.images.dataset import Listing, scan
 from extract.images.decode import FILTERS, RESIZES
 from extract.images.views import AUGMENTS
@@ -13,7 +14,7 @@ from extract.network.base import weights_identity
 from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
-from extract.stack.make import make_stack
+from extract.stack.make import Job, make_stack
 from extract.stack.warnings import LEAKED, concerns
 from features import Failed, Refused, Stack, open_stack
 from features.reader import STACKS
@@ -111,7 +112,7 @@ def extract(
         filter=filter,
     )
     place = Path(out) if out else STACKS / recipe.file_name
-    stack = make_stack(place, recipe, device, engine, batch, command, no_leakage, dask)
+    stack = make_stack(Job(place, recipe, Compute(device, engine, batch, dask), command, no_leakage))
     made = open_stack(stack)
     for line in concerns(Recorded.of(made)):
         print(f"warning: {line}", file=sys.stderr)
@@ -147,7 +148,7 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
     recipe = Recipe.recorded(attrs, listing, attrs["weights_file"] or attrs["weights"], layer)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
     refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
-    make_stack(out, recipe, "auto", "auto", attrs["batch"], f"{attrs['command']} --layer {layer}")
+    make_stack(Job(out, recipe, Compute(batch=attrs["batch"]), f"{attrs['command']} --layer {layer}"))
     made = open_stack(out)
     same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
     refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])

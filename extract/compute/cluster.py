@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.compute.local import Here, Settled, settle
+from extract.compute.local import Compiled, Compute, Local, compile_recipe
 from extract.compute.pipeline import Block, Done, in_blocks, read_block, write_all
 from extract.compute.rebuild import NOWHERE, StageOne, rebuild
 from extract.images.dataset import Listing
@@ -40,39 +40,38 @@ _one_at_a_time = Lock()
 
 
 @contextmanager
-def place(dask: str | None, root: Path) -> Iterator["Here | OnDask"]:
-    """Where rows are computed: here, or on the cluster that `--dask` names.
+def open_compute(dask: str | None, root: Path) -> Iterator["Local | Cluster"]:
+    """Rows are computed here, or on the cluster that `--dask` names.
 
     Args:
-        dask: as of `extract`.
+        dask: see `extract`.
         root: the dataset's folder, which workers read from too.
 
     Raises:
         Refused, Failed: there is no such cluster, or one of its workers cannot take part; see `connect`.
     """
     if dask is None:
-        yield Here()
+        yield Local()
         return
     with connect(dask) as client:
         all_fit(client, _unfit, row_versions(), str(root))
-        yield OnDask(client)
+        yield Cluster(client)
 
 
-class OnDask:
-    """Rows are computed by the workers of a cluster; see `Here`."""
+class Cluster:
+    """Rows are computed by the workers of a Dask cluster; see `Local`."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
 
-    def settle(self, recipe: Recipe, device: str, engine: str, batch: int | None, measure: bool) -> Settled:
-        """As of `Here`: what one worker finds holds for all, or they refuse."""
+    def compile(self, recipe: Recipe, compute: Compute, measure: bool) -> Compiled:
+        """See `Local`. What one worker finds holds for all, or they refuse."""
         weights = str(Path(recipe.weights).resolve()) if Path(recipe.weights).is_file() else recipe.weights
         sent = dataclasses.replace(recipe, listing=NOWHERE, weights=weights)
-        given = iter([(sent, device, engine, batch, measure)])
-        return next(computed(self.client, _settle, given, 1))
+        return next(computed(self.client, _compile, iter([(sent, compute, measure)]), 1))
 
     def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
-        """As of `Here`, with two blocks a thread of the cluster in flight: one computed, one on its way."""
+        """See `Local`; two blocks a thread of the cluster are in flight: one computed, one on its way."""
         blocks = in_blocks(rows, batch * math.ceil(TASK / batch))
         made = json.dumps(made_by(writer.attrs) | {"versions": row_versions()})
         listing = recipe.listing
@@ -85,14 +84,14 @@ class OnDask:
         threads = sum(self.client.nthreads().values())
         # Every worker compiles before the clock starts, as one process does.
         list(computed(self.client, _ready, [(made, str(listing.root))] * threads, threads))
-        found = computed(self.client, _block, map(told, blocks), 2 * threads)
-        return write_all(writer, (_seen_alike(writer, listing, *each) for each in found), done)
+        blocks_done = computed(self.client, _block, map(told, blocks), 2 * threads)
+        return write_all(writer, (_seen_alike(writer, listing, *each) for each in blocks_done), done)
 
-    def read_otherwise(self, paths: list[str]) -> None:
-        """As of `Here`.
+    def report_changing(self, paths: list[str]) -> None:
+        """See `Local`.
 
         Raises:
-            Failed: always, for it may be the workers that read others.
+            Failed: always, since the workers may read other files than this process.
         """
         raise Failed(
             f"workers read other bytes of {listed(paths)} than are here, twice: all must see the same photos in the "
@@ -153,10 +152,10 @@ def _unfit(writers: dict[str, str], root: str) -> str:
     return f"no folder {root} there: workers read the photos from where the writer does, so share or mount it"
 
 
-def _settle(recipe: Recipe, device: str, engine: str, batch: int | None, measure: bool) -> Settled:
+def _compile(recipe: Recipe, compute: Compute, measure: bool) -> Compiled:
     with _one_at_a_time:
         _use_own_threads()
-        return settle(recipe, device, engine, batch, measure)[0]
+        return compile_recipe(recipe, compute, measure)[0]
 
 
 def _ready(made: str, root: str) -> None:

@@ -1,5 +1,6 @@
-"""What is settled before the first image is read, and holds for all rows of a stack."""
+"""Rows computed by this process, and how: the device, engine and batch that hold for all rows of a stack."""
 
+import dataclasses
 import sys
 from typing import NamedTuple
 
@@ -14,53 +15,69 @@ from features.runtime.errors import listed
 from features.writer import StackWriter
 
 
-class Settled(NamedTuple):
-    """What a network became when it was compiled."""
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """Where and how rows are computed, as asked for. A file that is begun keeps its own device, engine and batch.
+
+    Attributes:
+        device, engine, batch, dask: see `extract`.
+    """
+
+    device: str = "auto"
+    engine: str = "auto"
+    batch: int | None = None
+    dask: str | None = None
+
+
+class Compiled(NamedTuple):
+    """What a recipe's network became when it was compiled."""
 
     device: str  # cpu or gpu
     engine: str  # as recorded: `openvino`, `keras on tensorflow`
-    why: str  # it is that engine
+    why: str  # that engine was chosen
     batch: int
     weights_sha256: str
     feature_shape: tuple[int, ...]  # (h, w, c)
 
 
-def settle(recipe: Recipe, device: str, engine: str, batch: int | None, measure: bool) -> tuple[Settled, Forward]:
+def compile_recipe(recipe: Recipe, compute: Compute, measure: bool) -> tuple[Compiled, Forward]:
     """Build, load and compile the network of a recipe.
 
     Args:
-        recipe: what a stack is to be made of; its images do not matter here.
-        device, engine, batch: as of `extract`.
+        recipe: what a stack is made from; its images do not matter here.
+        compute: how.
         measure: take the batch that a short measurement finds the fastest, if none is given.
 
     Raises:
-        Refused: the device, the engine or the layer cannot be had, or the weights do not fit.
+        Refused: the device, the engine or the layer does not exist here, or the weights do not fit.
         Failed: no weights, or no memory.
     """
-    device = choose_device(device)
-    chosen, why = choose_engine(engine, device, recipe.precision)
+    device = choose_device(compute.device)
+    engine, why = choose_engine(compute.engine, device, recipe.precision)
     base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
     base = cut(base, recipe.layer)
-    if batch is None and measure:
-        forward = fastest_forward(base, recipe.backbone, device, chosen.name, recipe.precision)
+    if compute.batch is None and measure:
+        forward = fastest_forward(base, recipe.backbone, device, engine.name, recipe.precision)
     else:
-        forward = compile_forward(base, recipe.backbone, batch or chosen.batch, device, chosen.name, recipe.precision)
-    settled = Settled(device, chosen.recorded, why, forward.batch, weights_sha256, base.output_shape[1:])
-    return settled, forward
+        batch = compute.batch or engine.batch
+        forward = compile_forward(base, recipe.backbone, batch, device, engine.name, recipe.precision)
+    compiled = Compiled(device, engine.recorded, why, forward.batch, weights_sha256, base.output_shape[1:])
+    return compiled, forward
 
 
-class Here:
-    """Rows are computed by this process. `OnDask` does the same by others."""
+class Local:
+    """Rows are computed by this process. `Cluster` does the same by others."""
 
-    def settle(self, recipe: Recipe, device: str, engine: str, batch: int | None, measure: bool) -> Settled:
-        """As `extract.compute.local.settle`; before `fill`."""
-        settled, self._forward = settle(recipe, device, engine, batch, measure)
-        return settled
+    def compile(self, recipe: Recipe, compute: Compute, measure: bool) -> Compiled:
+        """See `compile_recipe`; comes before `fill`."""
+        compiled, self._forward = compile_recipe(recipe, compute, measure)
+        return compiled
 
     def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
         """Compute and write rows (k,), increasing; returns row → reason, of the rows rejected."""
         return fill(writer, recipe, in_blocks(rows, batch), self._forward, done, self._forward.lanes)
 
-    def read_otherwise(self, paths: list[str]) -> None:
-        """Of images whose rows are not of the bytes that are there, although they were read twice."""
-        print(f"warning: {len(paths)} images go on changing; run this again then: {listed(paths)}", file=sys.stderr)
+    def report_changing(self, paths: list[str]) -> None:
+        """Warn of images that changed again after being re-read."""
+        changing = f"{len(paths)} images are still changing; run this again once they stop"
+        print(f"warning: {changing}: {listed(paths)}", file=sys.stderr)

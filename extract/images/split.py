@@ -15,20 +15,20 @@ def seeded_split(
     sha256: np.ndarray,
     seed: int,
     share: float = TEST_SHARE,
-    settled: Mapping[bytes, int] | None = None,
+    known: Mapping[bytes, int] | None = None,
 ) -> np.ndarray:
     """Put a share of each class aside for testing, identical images together.
 
     Within a class, images are ranked by a hash of seed and content, and the first are test. So the split does
     not depend on names or order, and an image keeps its place while others come and go around it, but near the edge:
-    there `settled` keeps it in its place.
+    there `known` keeps it in its place.
 
     Args:
         labels: (rows,) int64; unlabelled rows (-1) are train.
         sha256: (rows, 32) uint8 of the images.
         seed: any integer.
         share: of each class's images that are test.
-        settled: SHA-256 → split of images that have one already, from a stack that grows.
+        known: SHA-256 → split of images that have one already, from a stack that grows.
 
     Returns:
         (rows,) uint8 of `SPLITS`.
@@ -46,5 +46,5 @@ def seeded_split(
         count = round(share * len(images)) or int(len(images) > 1)
         test.update(sorted(images)[:count])
     seeded = (SPLITS["test"] if rank in test else SPLITS["train"] for rank in ranks)
-    known = settled or {}
+    known = known or {}
     return np.array([known.get(i.tobytes(), split) for i, split in zip(sha256, seeded, strict=True)], "u1")

@@ -4,7 +4,6 @@ Contiguous datasets cannot grow or shrink. The finished stack stays as it is, an
 complete and takes its name. A run that was killed in between goes on like any other.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 
 from extract.images.dataset import Listing
 from extract.recipe import Recipe
-from extract.stack.changes import Recorded, image_changes, recipe_changes
 from features import Stack
 from features.layout import lay_out, layout_path, partial_path
 from features.runtime.disk import publish
@@ -23,7 +21,7 @@ from features.writer import StackWriter, consecutive
 STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # as in the old file
 
 
-def settled_split(finished: Stack | None) -> dict[bytes, int]:
+def known_splits(finished: Stack | None) -> dict[bytes, int]:
     """SHA-256 → split of every image of a stack: what was train or test stays that, also under another name."""
     if finished is None:
         return {}
@@ -32,47 +30,33 @@ def settled_split(finished: Stack | None) -> dict[bytes, int]:
     return dict(zip(digests, images.split.tolist(), strict=True))
 
 
-def listing_as_begun(stack: Path, recipe: Recipe) -> Listing | None:
-    """The images of a first run that was broken off, where others came or some went since; else None.
+def listing_as_begun(stack: Path, now: Listing) -> Listing:
+    """The images that a first run was begun with, where others came or some went since.
 
-    Its rows are worth keeping: it is finished with the images that it was begun with, and brought up to date then.
-    The caller holds `writer_lock(stack)`.
+    Its rows are worth keeping: the run is finished with these images, and then brought up to date. The caller holds
+    `writer_lock(stack)`.
     """
-    if stack.exists() or not partial_path(stack).exists():
-        return None
-    now = recipe.listing
     with StackWriter(stack) as writer:
-        changes = image_changes(Recorded.of(writer), now)
-        others = changes.refused().lines() + recipe_changes(writer.attrs, recipe.as_begun(writer.attrs).attrs())
         images = np.flatnonzero(writer.view == 0)
         paths = [writer.paths[i] for i in images]
-        if others or not (changes.added or changes.removed) or set(paths) == set(changes.removed):
-            return None
         split = None if now.split is None else writer.split[images]
-        print(f"{writer.partial}: {'; '.join(changes.lines())}; what was begun is finished first", file=sys.stderr)
         return Listing(now.name, now.root, paths, writer.labels[images], writer.label_names, split, now.nameless)
 
 
 def begin_update(finished: Stack, recipe: Recipe, attrs: Mapping[str, Any]) -> None:
-    """Lay out the second file, every row empty, unless a killed run left just that one.
+    """Lay out the second file, every row empty, in place of whatever a killed run left there.
 
     Args:
-        finished: the stack that is there, of the same recipe.
-        recipe: what it is to be made of now.
+        finished: the stack, made with the same recipe.
+        recipe: what the second file is made from now.
         attrs: root attributes beside those in `STAYS`.
     """
-    partial = partial_path(finished.path)
-    if partial.exists():
-        with StackWriter(finished.path) as writer:
-            images = image_changes(Recorded.of(writer), recipe.listing)._replace(changed=[])
-            if not images.lines() + recipe_changes(writer.attrs, recipe.attrs()):
-                return
-        partial.unlink()
+    partial_path(finished.path).unlink(missing_ok=True)
     kept = {name: finished.attrs[name] for name in STAYS if name in finished.attrs}
-    rows = recipe.rows(settled_split(finished))
+    rows = recipe.rows(known_splits(finished))
     target = layout_path(finished.path)
     lay_out(target, rows, recipe.listing.label_names, finished.feature_shape, {**kept, **attrs})
-    publish(target, partial)
+    publish(target, partial_path(finished.path))
 
 
 def carry_over(writer: StackWriter, finished: Stack, changed: list[str]) -> int:

@@ -21,7 +21,7 @@ from tiny import attributes, contents, environment, flip, photos, run, stack
 from classify import fit
 from extract import extract
 from extract.backbones import backbone_named
-from extract.compute.cluster import TASK, OnDask, _seen_alike, place
+from extract.compute.cluster import TASK, Cluster, _seen_alike, open_compute
 from extract.compute.pipeline import Block, Done, fill
 from extract.compute.rebuild import NOWHERE
 from extract.images.dataset import scan
@@ -190,7 +190,7 @@ def test_workers_that_see_other_folders(client: Client, tmp_path: Path) -> None:
     """Guards against a stack of rejects: that a worker has no such folder, or not its photos, is no fault of theirs."""
     with (
         pytest.raises(Refused, match=r"worker tcp://.*: no folder .*gone there: workers read the photos from where"),
-        place(client.scheduler.address, tmp_path / "gone"),
+        open_compute(client.scheduler.address, tmp_path / "gone"),
     ):
         pass
     path = stack(tmp_path / "a.h5", held := contents(rows=4))
@@ -220,7 +220,7 @@ def test_workers_that_see_an_old_copy(photo_folder: Path, tmp_path: Path) -> Non
     lay_out(layout_path(tmp_path / "a.h5"), recipe.rows({}), listing.label_names, (8, 8, 3), attributes())
     publish(layout_path(tmp_path / "a.h5"), partial_path(tmp_path / "a.h5"))
 
-    class Elsewhere(OnDask):
+    class Elsewhere(Cluster):
         """Its workers are here, and read the old copy."""
 
         def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tiny import flip, rows_of
 
-from extract.compute import local as settle
-from extract.stack import make as making
+from extract.compute import local
+from extract.stack import make
 from extract.stage import extract
 from features import Failed, Refused, open_stack, verify
 from features.check import damaged_rows
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 # Of no interest here, and the same every time.
 ONCE = {
     (module, name): functools.cache(getattr(module, name))
-    for module, name in ((settle, "load_base"), (settle, "cut"), (settle, "compile_forward"), (making, "versions"))
+    for module, name in ((local, "load_base"), (local, "cut"), (local, "compile_forward"), (make, "row_versions"))
 }
 IMAGES = st.sampled_from([f"{folder}/{name}.ppm" for folder in ("train/a", "train/b", "test/a") for name in "01"])
 ROWS = ("features", "row_crc32", "row_state", "size")  # fields in which a flipped bit can be mended

@@ -303,7 +303,7 @@ def test_a_settled_image_keeps_its_split() -> None:
     labels = np.arange(40) % 2
     seeded = seeded_split(labels, sha256, 0)
     settled = {image.tobytes(): SPLITS["val"] for image in sha256[:10]}
-    grown = seeded_split(labels, sha256, 0, settled=settled)
+    grown = seeded_split(labels, sha256, 0, known=settled)
     assert (grown[:10] == SPLITS["val"]).all()
     assert np.array_equal(grown[10:], seeded[10:])
 
