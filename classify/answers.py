@@ -23,7 +23,7 @@ class SavedModel:
     own batches.
 
     Args:
-        estimator, about: as of `load_model`.
+        estimator, about: see `load_model`.
 
     Attributes:
         rows: of a block.

@@ -35,19 +35,19 @@ def compare(
     """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
 
     A model that fails is listed with its reason and costs the others nothing. A comparison that was interrupted goes on
-    with the model it was at. Where train images have augmented views, each model is also fitted without them, to tell
-    what they bring.
+    with the model it was at. Where train images have augmented views, each model is also fitted without them, to
+    measure what they bring.
 
     Args:
         stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
         models: the classifiers; by default all.
-        epochs: train networks for at most so many.
-        views: train on so many augmented views of each train image; by default on all that the stack has.
+        epochs: maximum number of epochs for networks.
+        views: number of augmented views of each train image to train on; by default all that the stack has.
         search: choose the classical models' settings by cross-validation inside the train rows.
         balance: in the classical models, let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
-        seed: of everything random, in the fits and in the report.
+        seed: seeds everything random, in the fits and in the report.
         out: folder to write; by default classify/runs/<stack>.
         data: where the dataset's photos are now, if no longer where the stack was made from.
         weights: where the backbone's weights file is now, likewise.
@@ -85,25 +85,19 @@ def compare(
             continue
         print(f"fitting {model.title} to {len(task.train)} rows …", file=sys.stderr)
         about = {"model": name, "title": model.title, **by}
+        options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
         try:
-            options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
             _run(task, model, options, folder / name, about)
             if without and name in plain:
                 print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
                 _run(without, model, options, plain[name], about)
             fitted.add(name)
         except Exception as error:  # of each library its own, where memory runs out for example
-            if not isinstance(error, Failed):
-                traceback.print_exc()
-            failed[name] = str(error) or type(error).__name__
-            print(f"{model.title} failed: {failed[name]}", file=sys.stderr)
+            failed[name] = _reason(model, error)
     if len(failed) == len(chosen):
         raise Failed("no model could be fitted:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
     rows, predictions = judge({name: folder / name for name in chosen if name not in failed})
-    for row in rows:
-        if row["model"] in plain:
-            gained, ends = paired_difference(folder / row["model"], plain[row["model"]])
-            row |= {"views_difference": gained, "views_interval": ends}
+    _add_views_gain(rows, folder, plain)
     missing = [
         {"model": name, "title": chosen[name].title, "accuracy": None, "failed": why} for name, why in failed.items()
     ]
@@ -111,6 +105,23 @@ def compare(
     report = write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
     fitted.remove()
     return report
+
+
+def _add_views_gain(rows: list[dict[str, Any]], folder: Path, plain: dict[str, Path]) -> None:
+    """Say in each row how much better its model is than the same one fitted without views, where there is one."""
+    for row in rows:
+        if row["model"] in plain:
+            gained, ends = paired_difference(folder / row["model"], plain[row["model"]])
+            row |= {"views_difference": gained, "views_interval": ends}
+
+
+def _reason(model: Model, error: Exception) -> str:
+    """Why a model failed, said on stderr too, with the traceback of what nobody expected."""
+    if not isinstance(error, Failed):
+        traceback.print_exc()
+    reason = str(error) or type(error).__name__
+    print(f"{model.title} failed: {reason}", file=sys.stderr)
+    return reason
 
 
 def _run(task: Task, model: Model, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:

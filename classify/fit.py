@@ -35,14 +35,14 @@ def fit(
         stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
         model: the classifier.
         pool: flatten, avg or max over positions; by default what suits the classifier.
-        epochs: networks only: train for at most so many.
+        epochs: networks only: maximum number of epochs.
         layers: fine-tuning only: how many of the backbone's last layers are trained.
-        views: train on so many augmented views of each train image; by default on all that the stack has.
+        views: number of augmented views of each train image to train on; by default all that the stack has.
         search: classical models only: choose the settings by cross-validation inside the train rows.
         balance: classical models only: let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
-        seed: of everything random in the fit.
+        seed: seeds everything random in the fit.
         out: folder to write; by default classify/runs/<stack>/<model>.
 
     Returns:

@@ -133,13 +133,15 @@ def _fit_products(
     model: Model, estimator: Any, train: TrainRows, splits: Splits, settings: Settings, facts: dict[str, Any]
 ) -> Fitted:
     X, products, weights = train.X, train.products, _weights(train.X)
+    from classify.classical.crossfit import over
     from classify.classical.search import search
 
     jobs = memory.threads(settings.threads, *shape(X), train.n_all, free_memory(), len(parts(train.stack)))
     held_out = None
     whole = None if products is None else combined(products, weights) if weights else products[0]
     if settings.search:
-        best = search(estimator, model.grid, X, train.y, splits, products, settings.balance, jobs, settings.dask)
+        with over(settings.dask, jobs) as fits:
+            best = search(estimator, model.grid, X, train.y, splits, products, settings.balance, fits)
         estimator.set_params(**best.params)
         held_out, whole, weights = best.held_out, best.products, best.weights
         facts = {**facts, "search": best.table, "best": best.params}

@@ -69,15 +69,15 @@ class SideBySide(Stack):
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         """Columns start:stop of these rows, (n, stop − start) float32."""
-        found, first = [], 0
+        blocks, first = [], 0
         for part, lengths, weight in zip(self.parts, self._lengths, self.weights, strict=True):
             width = int(np.prod(part.feature_shape))
             low, high = max(start - first, 0), min(stop - first, width)
             if low < high:
                 scale = (np.sqrt(weight) / np.where(lengths == 0, 1, lengths)).astype("<f4")
-                found.append(part.columns(low, high) * scale[:, None])
+                blocks.append(part.columns(low, high) * scale[:, None])
             first += width
-        return np.hstack(found)
+        return np.hstack(blocks)
 
     def pooled(self, pool: str) -> np.ndarray:
         """Each stack pooled, (n, channels of all) float32, as they are: trees see no scale."""
@@ -127,7 +127,7 @@ def side_by_side(stacks: Sequence[Stack]) -> SideBySide:
 
 
 def weightings(count: int) -> list[tuple[float, ...]]:
-    """Weights to try for so many stacks: five shares for two; for more, all equal, and each in turn worth one half."""
+    """Weights to try for a number of stacks: five shares for two; for more, all equal, then each in turn a half."""
     if count == 2:
         return [(w / 10, 1 - w / 10) for w in (1, 3, 5, 7, 9)]
     halves = [tuple(0.5 if i == one else 0.5 / (count - 1) for i in range(count)) for one in range(count)]

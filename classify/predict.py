@@ -1,4 +1,4 @@
-"""Photos and a saved model → a table of what each photo is."""
+"""Photos and a saved model → a table with a label for each photo."""
 
 import csv
 import io

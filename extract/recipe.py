@@ -1,4 +1,4 @@
-"""What a stack is to be made of: which images, through which base, and how the base sees them."""
+"""What a stack is made from: which images, through which base, and how the base sees them."""
 
 import dataclasses
 import math

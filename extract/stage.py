@@ -1,6 +1,7 @@
 """Stage one: a dataset of images → one feature stack."""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,20 @@ from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
 from extract.stack.make import Job, make_stack
-from extract.stack.warnings import LEAKED, concerns
+from extract.stack.warnings import LEAKED, warnings_about
 from features import Failed, Refused, Stack, open_stack
 from features.reader import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import listed
 
 DEVICES = ("auto", "cpu", "gpu")
+CHOICES: dict[str, tuple[str, Collection[str]]] = {  # option → what its values are called, and all of them
+    "device": ("device", DEVICES),
+    "augment": ("augmentation", AUGMENTS),
+    "precision": ("precision", PRECISIONS),
+    "resize": ("resize", RESIZES),
+    "filter": ("filter", FILTERS),
+}
 
 
 def extract(
@@ -47,8 +55,8 @@ def extract(
 ) -> Path:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
 
-    A run that was killed goes on where it stopped; a stack that is up to date is left alone; images that were added,
-    changed or removed cost only their own rows; other weights or settings are refused with a list of what differs.
+    A run that was killed goes on where it stopped. A stack that is up to date is left alone. Images that were added,
+    changed or removed cost only their own rows. Other weights or settings are refused, with a list of the differences.
 
     Args:
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
@@ -57,20 +65,20 @@ def extract(
         weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
             scattering, which has none to choose, its formula.
         layer: cut the base at this layer; by default its last.
-        classes: take only the first so many classes by name.
+        classes: take only this many classes, the first by name.
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
         engine: auto, keras or openvino (CPUs only, the faster there); fixed once a stack is begun.
-        precision: of the arithmetic, f32, bf16 or f16; rows are stored as float32 in any case.
+        precision: of the arithmetic: f32, bf16 or f16; rows are always stored as float32.
         batch: images a forward pass, halved where they don't fit; by default the engine's own, and from 2,000 images on
             the fastest by a short measurement. Fixed once a stack is begun.
-        views: so many augmented views of each train image as rows beside it.
+        views: number of augmented views of each train image, stored as rows beside it.
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
-        resize: what becomes the square input: squash (all of the image), crop (its middle), pad (all of it, on black).
-        filter: that pixels are resized with: bilinear, bicubic, lanczos or box, all antialiased.
-        seed: of random weights, of views, and of the split where the dataset has none.
+        resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black).
+        filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased.
+        seed: seeds random weights, views, and the split if the dataset has none.
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
-        max_bad: percent of images that may be unreadable; with more, the stack is finished, but the command has failed.
+        max_bad: percentage of images that may be unreadable; with more, the stack is finished but the command fails.
         dask: compute on a Dask cluster: a scheduler's address, or local:N for N processes here; this one writes.
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
 
@@ -87,15 +95,7 @@ def extract(
             raise Refused(f"--{name} {value}: give a number from {least} up")
     if not 0 <= max_bad <= 100:
         raise Refused(f"--max-bad {max_bad:g}: give a percentage from 0 to 100")
-    for kind, name, names in (
-        ("device", device, DEVICES),
-        ("augmentation", augment, AUGMENTS),
-        ("precision", precision, PRECISIONS),
-        ("resize", resize, RESIZES),
-        ("filter", filter, FILTERS),
-    ):
-        if name not in names:
-            raise Refused(f"no {kind} is called {name!r}; there are {', '.join(names)}")
+    _check_names(device=device, augment=augment, precision=precision, resize=resize, filter=filter)
     row = backbone_named(backbone)
     listing = scan(data, classes)
     recipe = Recipe(
@@ -114,7 +114,7 @@ def extract(
     place = Path(out) if out else STACKS / recipe.file_name
     stack = make_stack(Job(place, recipe, Compute(device, engine, batch, dask), command, no_leakage))
     made = open_stack(stack)
-    for line in concerns(Recorded.of(made)):
+    for line in warnings_about(Recorded.of(made)):
         print(f"warning: {line}", file=sys.stderr)
     bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not reason.startswith(LEAKED)]
     if len(bad) > max_bad / 100 * len(listing.paths):
@@ -123,6 +123,14 @@ def extract(
             f"{listed(bad)}. {stack} is finished without them and lists them all in `rejects`."
         )
     return stack
+
+
+def _check_names(**given: str) -> None:
+    """Raise Refused for the first option whose value is no name in its table."""
+    for option, name in given.items():
+        kind, names = CHOICES[option]
+        if name not in names:
+            raise Refused(f"no {kind} is called {name!r}; there are {', '.join(names)}")
 
 
 def extract_layer(parent: Stack, layer: str, out: Path) -> Path:

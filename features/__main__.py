@@ -20,8 +20,8 @@ def main() -> None:
     for name, door in DOORS.items():
         add_door(doors.add_parser(name, help=(door.__doc__ or "").split("\n")[0]), door)
     given = vars(parser.parse_args())
-    found = DOORS[given.pop("door")](**given)
-    print(found if isinstance(found, Path) else json.dumps(found, indent=2, ensure_ascii=False))
+    result = DOORS[given.pop("door")](**given)
+    print(result if isinstance(result, Path) else json.dumps(result, indent=2, ensure_ascii=False))
 
 
 run(main)

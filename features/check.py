@@ -88,8 +88,8 @@ def damaged_rows(stack: Stack) -> list[str]:
     try:
         for piece in stack.chunks():
             here = slice(row, row + len(piece))
-            found = row_crc32(piece, stack.y[here], sha256[here], stack.view[here])
-            bad += (row + np.flatnonzero(found != crc[here])).tolist()
+            now = row_crc32(piece, stack.y[here], sha256[here], stack.view[here])
+            bad += (row + np.flatnonzero(now != crc[here])).tolist()
             row += len(piece)
     except OSError as error:  # compressed rows that HDF5 cannot unpack
         raise Failed(f"{stack.path} is damaged: rows from {row} on cannot be read ({error}). {RESTORE}") from None

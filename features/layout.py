@@ -94,8 +94,8 @@ def lay_out(
 def offsets(path: Path) -> dict[str, int]:
     """Byte offset in the file of every contiguous dataset of a laid-out stack."""
     with h5py.File(path, "r") as file:
-        found = {name: item.id.get_offset() for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    return {name: offset for name, offset in found.items() if offset is not None}
+        known = {name: item.id.get_offset() for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    return {name: offset for name, offset in known.items() if offset is not None}
 
 
 def _contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> None:
@@ -109,7 +109,7 @@ def _contiguous(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) 
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Asked before HDF5 begins, because it can crash the process where it meets a full disk while closing."""
+    """Raise OSError for too small a disk: HDF5 can crash the process when the disk fills while it closes a file."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OSError(0, f"it needs {size / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")

@@ -90,8 +90,8 @@ def recipe_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Recipe, weights, engine, batch, versions, …: what it takes to compute rows of other photos alike, for JSON."""
-    found = recipe_attrs(attrs) | {name: plain(attrs[name]) for name in MADE_BY if name in attrs}
-    return found | {"versions": json.loads(attrs.get("versions", "{}"))}
+    made = recipe_attrs(attrs) | {name: plain(attrs[name]) for name in MADE_BY if name in attrs}
+    return made | {"versions": json.loads(attrs.get("versions", "{}"))}
 
 
 def key(attrs: Mapping[str, Any], dataset_fingerprint: str) -> str:

@@ -1,4 +1,4 @@
-"""Is an HDF5 file what FORMAT.md says, whoever made it? Asked before a byte of its datasets is read or allocated."""
+"""Check that an HDF5 file is what FORMAT.md says, before a byte of its datasets is read or allocated."""
 
 import math
 import mmap
@@ -81,15 +81,16 @@ def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
 
 
 def check_codes(path: Path, labels: np.ndarray, classes: int, split: np.ndarray, view: np.ndarray) -> None:
-    """Raises Failed where a row's label, split or view is a number that means nothing."""
-    wrong = {
-        "label": (labels < UNLABELLED) | (labels >= classes),
-        "split": ~np.isin(split, list(SPLITS.values())),
-        "view": view < 0,
-    }
-    for name, rows in wrong.items():
-        if rows.any():
-            raise _damaged(path, f"row {int(np.flatnonzero(rows)[0])} has a {name} that there is not")
+    """Raise Failed if a row's label, split or view is a number without a meaning."""
+    checks = (
+        ("label", labels, (labels < UNLABELLED) | (labels >= classes), f"−1 to {classes - 1}"),
+        ("split", split, ~np.isin(split, list(SPLITS.values())), f"0 to {max(SPLITS.values())}"),
+        ("view", view, view < 0, "0 or more"),
+    )
+    for name, values, wrong, expected in checks:
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise _damaged(path, f"row {row} has {name} {values[row]}; expected {expected}")
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
@@ -147,10 +148,10 @@ def _pieces(features: h5py.Dataset) -> list[tuple[int, int]]:
     offset = features.id.get_offset()
     if offset is not None:
         return [(offset, offset + features.id.get_storage_size())]
-    found: list[tuple[int, int]] = []
+    pieces: list[tuple[int, int]] = []
     if features.chunks:
-        features.id.chunk_iter(lambda chunk: found.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
-    return found
+        features.id.chunk_iter(lambda chunk: pieces.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
+    return pieces
 
 
 def _leads_on(data: mmap.mmap, at: int) -> bool:

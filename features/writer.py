@@ -62,7 +62,7 @@ class StackWriter:
         """Trust no row that a killed run left: where the CRC does not fit it is empty, on disk too.
 
         Returns:
-            (rows,) bool, as of `done`.
+            (rows,) bool, see `done`.
         """
         for start, stop, rows in self._chunks(np.flatnonzero(self.row_state == STATES["done"])):
             crc = row_crc32(rows, self.labels[start:stop], self.sha256[start:stop], self.view[start:stop])
@@ -72,12 +72,12 @@ class StackWriter:
 
     @property
     def done(self) -> np.ndarray:
-        """(rows,) bool, which rows are written; whether they are whole, `check` says."""
+        """(rows,) bool, which rows are written. `check` says whether they are whole."""
         good: np.ndarray = self.row_state == STATES["done"]
         return good
 
     def forget(self, paths: list[str]) -> None:
-        """Make the rows of these images empty again, because the images changed since."""
+        """Empty the rows of these images, because the images have changed."""
         if paths:
             self._empty(np.flatnonzero(np.isin(self.paths, paths)))
 

@@ -44,7 +44,7 @@ def cross_fit(
 
     Folds and estimators run side by side in threads: the solvers of scikit-learn release the interpreter. Each takes
     its rows out of one shared matrix, and several estimators share what was taken. BLAS gets the cores that are left.
-    On Dask (`over`) joblib sends the matrix to the workers once, and what was found comes back.
+    On Dask (`over`) joblib sends the matrix to the workers once, and the answers come back.
 
     Args:
         estimators: unfitted, alike but for their penalty `C`; those that can start warm walk along it.
@@ -67,21 +67,21 @@ def cross_fit(
     with threadpool_limits(max(1, jobs // len(tasks)), "blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         answers = []
-        for found in Parallel(n_jobs=min(jobs, len(tasks)), prefer="threads", return_as="generator")(
+        for answer in Parallel(n_jobs=min(jobs, len(tasks)), prefer="threads", return_as="generator")(
             delayed(_fit_fold)([estimators[i] for i in part], space, y, *fold, walks) for fold, part in tasks
         ):
-            answers.append(found)
-            done(len(found))
-    found = []
+            answers.append(answer)
+            done(len(answer))
+    held_out = []
     for i in range(len(estimators)):
         mine = [a[list(part).index(i)] for a, (_, part) in zip(answers, tasks, strict=True) if i in part]
         predicted, decisions, converged = zip(*mine, strict=True)
         held = [rows for _, rows in splits]
         ends = np.cumsum([len(rows) for rows in held]).tolist()
-        found.append(
+        held_out.append(
             HeldOut(np.concatenate(held), np.concatenate(predicted), np.concatenate(decisions), ends, all(converged))
         )
-    return found
+    return held_out
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def over(dask: str | None, jobs: int) -> Iterator[int]:
     """Have joblib run jobs in threads here, or on a Dask cluster; yields how many run at a time.
 
     Args:
-        dask: as of `fit`.
+        dask: see `fit`.
         jobs: threads here.
 
     Raises:

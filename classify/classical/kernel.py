@@ -25,7 +25,7 @@ class KernelSVC(Tempered):
         C: inverse penalty.
         gamma: γ at unit spread: γ = gamma / spread, where spread is the mean squared distance of the unit rows to their
             mean, so that one default fits every backbone. 0.5 makes γ about one over the median squared distance.
-        class_weight: None, or `balanced`: as of scikit-learn's SVC.
+        class_weight: None or `balanced`, see scikit-learn's SVC.
 
     Attributes:
         gamma_: the γ that was used.

@@ -15,7 +15,7 @@ def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 
         rows, width: of the train rows.
         kernel: whether the model takes a kernel, which has no other way.
         free: bytes of `free_memory`.
-        stacks: as of `threads`.
+        stacks: see `threads`.
 
     Raises:
         Refused: the kernel does not fit.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from classify.classical.crossfit import HeldOut, cross_fit, over
+from classify.classical.crossfit import HeldOut, cross_fit
 from classify.classical.span import unit_products
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
@@ -44,7 +44,6 @@ def search(
     products: Sequence[np.ndarray] | None = None,
     balance: bool = False,
     jobs: int = 1,
-    dask: str | None = None,
 ) -> Searched:
     """Score every combination of a grid, and of weights where rows are of several stacks, on the same folds.
 
@@ -54,11 +53,10 @@ def search(
             along inside each combination of the others.
         X: (n, d) array or `Stack`.
         y: (n,) int64 class indices.
-        splits: (train, held-out) indices of each fold, as of `folds`.
+        splits: (train, held-out) indices of each fold, see `folds`.
         products: (n, n) `unit_products` of X, of each stack if there are several; by default computed where needed.
         balance: score balanced accuracy instead of accuracy.
-        jobs: threads.
-        dask: where fits run, as of `fit`; else here.
+        jobs: fits at a time, see `over`.
     """
     walked = estimator.walked
     others = [name for name in grid if name != walked]
@@ -69,7 +67,7 @@ def search(
         products = [unit_products(part) for part in (X.parts if fused else [X])]
     table: list[dict[str, Any]] = []
     best: tuple[Any, ...] = ()
-    with over(dask, jobs) as jobs, SearchBar(total, len(splits)) as progress:
+    with SearchBar(total, len(splits)) as progress:
         for weights in weighting:
             rows = X.weighted(weights) if fused else X
             shared = None if products is None else combined(products, weights) if weights else products[0]

@@ -113,7 +113,7 @@ class SpanRotation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self
 
     def fit_transform(self, X: Any, y: None = None, products: np.ndarray | None = None) -> np.ndarray:
-        """(n, r) float64 coordinates of the training rows; arguments as of `fit`."""
+        """(n, r) float64 coordinates of the training rows; arguments: see `fit`."""
         return self.fit(X, y, products).Z_
 
     def transform(self, X: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ from classify.folds import Splits
 
 MOST_TREES = 1000
 PATIENCE = 20  # trees without a lower loss before boosting stops
-FACTOR = 3  # each round of halving keeps one in so many candidates, and gives them so many times the trees
+FACTOR = 3  # each round of halving keeps one candidate in three, and gives it three times the trees
 FEWEST_TREES = 20  # of the first round
 
 
@@ -55,10 +55,10 @@ def search_trees(
     """The best settings by successive halving: all with few trees, the best third with three times as many, and so on.
 
     Args:
-        estimator, X, y, balance: as of `fit_trees`.
+        estimator, X, y, balance: see `fit_trees`.
         grid: settings → values.
         splits: (train, held-out) indices of each fold.
-        dask: where fits run, as of `fit`; else here.
+        dask: where fits run, see `fit`; None for this machine.
 
     Returns:
         the best settings, and `params`, `mean` and `scores` (of each fold) of every candidate in every round.
@@ -83,14 +83,14 @@ def search_trees(
         halving.set_params(n_jobs=jobs).fit(
             X, y, sample_weight=compute_sample_weight("balanced", y) if balance else np.ones(len(y))
         )
-    found = halving.cv_results_
+    results = halving.cv_results_
     table = [
         {
             "params": params,
-            "mean": float(found["mean_test_score"][i]),
-            "scores": [float(found[f"split{fold}_test_score"][i]) for fold in range(len(splits))],
+            "mean": float(results["mean_test_score"][i]),
+            "scores": [float(results[f"split{fold}_test_score"][i]) for fold in range(len(splits))],
         }
-        for i, params in enumerate(found["params"])
+        for i, params in enumerate(results["params"])
     ]
     best = {name: value for name, value in halving.best_params_.items() if name in grid}
     print(

@@ -1,4 +1,4 @@
-"""What predictions are worth."""
+"""Scores of predictions."""
 
 from typing import Any
 

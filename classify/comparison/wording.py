@@ -46,9 +46,9 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
         ("significantly worse", [row["model"] for row in apart if row["difference"] < 0]),
         ("not significantly different", [row["model"] for row in others if row not in apart]),
     ]
-    found = [f"{joined(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in groups if names]
-    if found:
-        said.append(f"{capital(among + 'of')} the others, {'; '.join(found)}.")
+    clauses = [f"{joined(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in groups if names]
+    if clauses:
+        said.append(f"{capital(among + 'of')} the others, {'; '.join(clauses)}.")
     return said
 
 

@@ -62,14 +62,14 @@ class Checkpoint:
         try:
             with h5py.File(self.path, "r") as file:
                 about = json.loads(file["about"].asstr()[()])
-                found = [file[f"weights/{i}"][()] for i in range(len(file["weights"]))]
+                arrays = [file[f"weights/{i}"][()] for i in range(len(file["weights"]))]
             run = dict(about.pop("run"))
             trained = Trained(**about)
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # damaged, or not ours
             print(f"{self.path} is damaged, so training begins anew ({error})", file=sys.stderr)
             return None
         differ = sorted(name for name in {*run, *self.run} if run.get(name) != self.run.get(name))
-        if not differ and [array.shape for array in found] != [array.shape for array in weights]:
+        if not differ and [array.shape for array in arrays] != [array.shape for array in weights]:
             differ = ["shapes of the weights"]
         if differ:
             print(f"{self.path} is of another training (other {listed(differ)}); this one begins anew", file=sys.stderr)
@@ -77,10 +77,10 @@ class Checkpoint:
         anew = f"to begin anew, remove {self.path}"
         if trained.stopped != "interrupted":
             print(f"an interrupted run had trained this to its end, so that is not done again; {anew}", file=sys.stderr)
-            return trained, found
+            return trained, arrays
         print(f"going on after epoch {trained.best}, the best of a run that was interrupted; {anew}", file=sys.stderr)
         until_best = {name: values[: trained.best] for name, values in trained.history.items()}
-        return trained._replace(history=until_best), found
+        return trained._replace(history=until_best), arrays
 
     def keep(self, trained: Trained, weights: list[np.ndarray], at_once: bool = False) -> None:
         """Replace the file as a whole; unless `at_once`, not if more than 5 % of the time would go into that."""

@@ -9,7 +9,7 @@ from sklearn.utils.validation import validate_data
 
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
-from classify.networks.training import Network, train
+from classify.networks.training import Network, compiled, train
 from classify.rows import pooled, shape, taken, unit_centre
 from extract.network.base import import_keras
 from features import Stack
@@ -30,7 +30,7 @@ class Dense(Network):
             scaled to unit length, centred, and divided by the root of their spread, so that one rate suits every
             backbone.
         rate: Adam's learning rate.
-        epochs: at most so many; the validation loss decides when to stop.
+        epochs: maximum number; the validation loss decides when to stop.
         random_state: seed of weights, validation rows, order and dropout.
 
     Example:
@@ -76,7 +76,8 @@ class Dense(Network):
         keras.utils.set_random_seed(self.random_state)
         centre = unit_centre(taken(X, split[0]), root=True) if self.scale else None
         self.model_ = dense_head(self.n_features_in_, len(self.classes_), self.widths, self.dropout, centre, root=True)
-        trained = train(self.model_, self.rate, X, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
+        network = compiled(self.model_, self.rate)
+        trained = train(network, X, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
 

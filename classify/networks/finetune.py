@@ -11,7 +11,7 @@ import numpy as np
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.dense import dense_head
-from classify.networks.training import Network, train
+from classify.networks.training import Network, compiled, train
 from classify.rows import pooled, shape, taken, unit_centre
 from extract.backbones import backbone_named
 from extract.network.base import cut, import_keras, load_base
@@ -34,7 +34,7 @@ class Finetune(Network):
         pool: avg, max or flatten: what the head gets of the base's (h, w, c).
         widths, dropout, scale: of the head, see `Dense`.
         head_rate, rate: Adam's learning rates, for the head alone and for both.
-        epochs: at most so many each; the validation loss decides when to stop.
+        epochs: maximum number of each; the validation loss decides when to stop.
         random_state: seed of weights, validation rows, order and dropout.
 
     Attributes:
@@ -104,11 +104,13 @@ class Finetune(Network):
         centre = unit_centre(taken(bottleneck, split[0])) if self.scale else None
         top = dense_head(shape(bottleneck)[1], len(self.classes_), self.widths, self.dropout, centre)
         warm = checkpoint.part("head") if checkpoint else None
-        self.warmup_ = train(top, self.head_rate, bottleneck, y, split, self.epochs, self.random_state, checkpoint=warm)
+        top = compiled(top, self.head_rate)
+        self.warmup_ = train(top, bottleneck, y, split, self.epochs, self.random_state, checkpoint=warm)
         if self.warmup_.stopped == "interrupted":
             raise KeyboardInterrupt  # nothing is fine-tuned yet: a result would bear the wrong name
         self.model_ = join(tail_of(base, layer, layers), self.pool, top)
-        trained = train(self.model_, self.rate, rows, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
+        network = compiled(self.model_, self.rate)
+        trained = train(network, rows, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
-from classify.networks.training import Network, train
+from classify.networks.training import Network, compiled, train
 from extract.images.decode import Unreadable, decode, read_file, squash
 from extract.images.views import rotate_and_darken
 from extract.network.base import import_keras
@@ -27,7 +27,7 @@ class Scratch(Network):
     by up to 90° and darkened, as in the sources, anew each epoch; so of rows that are views it takes the image itself.
 
     Args:
-        epochs: at most so many; the validation loss decides when to stop.
+        epochs: maximum number; the validation loss decides when to stop.
         rate: Adam's learning rate; the sources publish none.
         random_state: seed of weights, validation rows, order and augmentation.
 
@@ -50,7 +50,14 @@ class Scratch(Network):
         self.model_ = cnn(len(self.classes_))
         split = sides(X, y, self.random_state)
         trained = train(
-            self.model_, self.rate, pixels, y, split, self.epochs, self.random_state, rotate_and_darken, checkpoint
+            compiled(self.model_, self.rate),
+            pixels,
+            y,
+            split,
+            self.epochs,
+            self.random_state,
+            rotate_and_darken,
+            checkpoint,
         )
         self._keep(trained)
         return self

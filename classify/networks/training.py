@@ -1,4 +1,4 @@
-"""What the neural classifiers share: validation rows, the training loop, and being a scikit-learn estimator."""
+"""What the networks share: the training loop, and the contract of a scikit-learn estimator."""
 
 import sys
 import time
@@ -75,9 +75,19 @@ class Network(ClassifierMixin, BaseEstimator):
         self.history_, self.best_epoch_, self.stopped_ = trained.history, trained.best, trained.stopped
 
 
+def compiled(model: Any, rate: float) -> Any:
+    """A network, inputs → (batch, classes) probabilities, ready to be trained with Adam at a learning rate."""
+    model.compile(adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_needs_xla())
+    return model
+
+
+def _needs_xla() -> bool:
+    """XLA slows down convolutions (see extract.network.forward) and small heads (see adam) on CPUs; JAX needs it."""
+    return bool(import_keras().backend.backend() == "jax")
+
+
 def train(
     model: Any,
-    rate: float,
     X: Any,
     y: np.ndarray,
     sides: tuple[np.ndarray, np.ndarray],
@@ -91,12 +101,11 @@ def train(
     A loss that is no number ends the training, and so does Ctrl-C once an epoch is done: the best weights stay.
 
     Args:
-        model: inputs → (batch, classes) probabilities.
-        rate: Adam's learning rate.
+        model: inputs → (batch, classes) probabilities, see `compiled`.
         X: (n, …) array or `Stack`; read in pieces of 256 MB, never whole.
         y: (n,) int64 class indices.
         sides: indices of the rows to train on and to validate on; without any of these, the training loss decides.
-        epochs: at most so many.
+        epochs: maximum number.
         seed: of the rows' order, and of `augment`.
         augment: changes one training input; given anew each epoch.
         checkpoint: keeps the best weights on disk too. If those of the same training are there, it goes on from them,
@@ -105,10 +114,6 @@ def train(
     Raises:
         KeyboardInterrupt: interrupted before the first epoch was done.
     """
-    keras = import_keras()
-    # On the CPU, XLA slows down convolutions (see extract.network.forward) and small heads (see adam); JAX needs it.
-    jit = keras.backend.backend() == "jax"
-    model.compile(adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
     train_rows, val_rows = sides
     val_X, val_y = taken(X, val_rows), y[val_rows]
     began = time.perf_counter()
@@ -151,7 +156,7 @@ def train(
         checkpoint.keep(trained, weights, at_once=True)
     model.set_weights(weights)
     # SGD has no state; Adam's, twice the size of the network, would be saved with it.
-    model.compile("sgd", jit_compile=jit)
+    model.compile("sgd", jit_compile=_needs_xla())
     resumable = "; the same command goes on from there" if checkpoint and stopped == "interrupted" else ""
     print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}{resumable}", file=sys.stderr)
     return trained

@@ -77,7 +77,7 @@ def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]],
     Args:
         writer: the unfinished stack.
         computed: blocks and their features, (k, width) float32.
-        done: as of `fill`.
+        done: see `fill`.
 
     Returns:
         row → reason, of the rows rejected.

@@ -1,4 +1,4 @@
-"""Stage one as a stack records it, for other photos: what a model needs to see tomorrow's as it saw its own."""
+"""Rebuild stage one as a stack records it, so that a model sees new photos as it saw its own."""
 
 import os
 import sys
@@ -67,11 +67,11 @@ class StageOne:
 
     def rows(self, images: np.ndarray) -> np.ndarray:
         """(k, width) float32 of (k, side, side, 3) uint8."""
-        found = []
+        blocks = []
         for start in range(0, len(images), self.batch):
             with self._free:
-                found.append(self.forward(images[start : start + self.batch]))
-        return np.concatenate(found)
+                blocks.append(self.forward(images[start : start + self.batch]))
+        return np.concatenate(blocks)
 
 
 def only_pixels(side: int) -> StageOne:
@@ -83,7 +83,7 @@ def only_pixels(side: int) -> StageOne:
 def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool = False) -> StageOne:
     """Stage one from what `made_by` kept of a stack.
 
-    What only touches the last bits (versions, a GPU that is not here, a batch that does not fit) is warned of.
+    Differences that touch only the last bits (versions, a missing GPU, a batch that does not fit) are warned of.
 
     Args:
         made: the attributes.
@@ -91,7 +91,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         exactly: refuse what touches the last bits, for rows of one stack.
 
     Raises:
-        Refused: the same recipe cannot be had: weights, engine or backbone are missing, or are others now.
+        Refused: weights, engine or backbone are missing, or are not the recorded ones.
         Failed: not even one image fits into memory.
     """
     if missing := [name for name in ("engine", "batch", "weights") if name not in made]:
@@ -103,14 +103,14 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         )
     source = _weights(made, row, weights)
     wanted = made["weights_sha256"]
-    if (found := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
-        raise Refused(_other_weights(made, source, found))
+    if (sha256 := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
+        raise Refused(_other_weights(made, source, sha256))
     device = _device(made["device"])
     engine = _engine(made, device)
     recipe = Recipe.recorded(made, NOWHERE, source, made["layer"])
-    base, found = load_base(row, source, recipe.size, recipe.seed)
-    if found != wanted:
-        raise Refused(_other_weights(made, source, found))
+    base, sha256 = load_base(row, source, recipe.size, recipe.seed)
+    if sha256 != wanted:
+        raise Refused(_other_weights(made, source, sha256))
     base = cut(base, recipe.layer)
     if (shape := list(base.output_shape[1:])) != made["feature_shape"]:
         raise Refused(f"{row.name} gives rows of {shape} here, and {made['feature_shape']} then; fit again")
@@ -142,10 +142,10 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
 
     def forward(block: list[Photo], images: list[np.ndarray], reasons: dict[int, str]) -> Computed:
         rows = [stage.rows(pixels) for stage, pixels in zip(stages, images, strict=True)]
-        for found in rows:
-            for i in np.flatnonzero(~np.isfinite(found).reshape(len(block), -1).all(axis=1)):
+        for features in rows:
+            for i in np.flatnonzero(~np.isfinite(features).reshape(len(block), -1).all(axis=1)):
                 reasons.setdefault(int(i), "its features are not finite (NaN or infinity)")
-                found[i] = 0
+                features[i] = 0
         return Computed(block, rows, reasons)
 
     size, lanes = max(stage.batch for stage in stages), max(stage.lanes for stage in stages)
@@ -174,9 +174,9 @@ def _weights(made: Mapping[str, Any], row: Backbone, moved: Path | None) -> str:
     return str(file)
 
 
-def _other_weights(made: Mapping[str, Any], source: str, found: str) -> str:
+def _other_weights(made: Mapping[str, Any], source: str, sha256: str) -> str:
     return (
-        f"the weights of {made['backbone']} ({source}) have SHA-256 {found}, and the model's rows were made with "
+        f"the weights of {made['backbone']} ({source}) have SHA-256 {sha256}, and the model's rows were made with "
         f"{made['weights_sha256']}. Give the file that they were made with: --weights FILE (WEIGHTS=FILE)"
     )
 

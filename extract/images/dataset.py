@@ -58,14 +58,14 @@ class Listing:
 
     def stats(self) -> tuple[np.ndarray, np.ndarray]:
         """Size in bytes and modification time in ns of every file, two (rows,) int64; -1 where there is no file."""
-        found = np.full((2, len(self.paths)), -1, "i8")
+        stats = np.full((2, len(self.paths)), -1, "i8")
         for i, path in enumerate(self.paths):
             try:
                 status = os.stat(self.root / path)
             except OSError:
                 continue
-            found[:, i] = status.st_size, status.st_mtime_ns
-        return found[0], found[1]
+            stats[:, i] = status.st_size, status.st_mtime_ns
+        return stats[0], stats[1]
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -81,7 +81,7 @@ def scan(data: str, classes: int | None = None) -> Listing:
     Args:
         data: folder of class folders; of train/val/test folders of those; in Food-101's layout; a CSV manifest
             (path,label[,split]); or the name of a dataset.
-        classes: keep the first so many classes by name.
+        classes: keep this many classes, the first by name.
 
     Raises:
         Refused: there is nothing to list, fewer than two classes, or the layout is none of these.

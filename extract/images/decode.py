@@ -36,7 +36,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
 }  # all antialiased where an image becomes smaller
-SPARE = 2  # a JPEG is decoded at no less than so many times the size it is needed at
+SPARE = 2  # a JPEG is decoded at this multiple of the needed size or more
 
 
 MOST_PIXELS = 160_000_000  # of one image: what the largest cameras take, and 640 MB while it is decoded

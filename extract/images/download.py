@@ -76,15 +76,15 @@ def fetch(archive: Archive, place: Path = Path("data")) -> Path:
         if folder.is_dir():  # another process made it since
             return folder
         if file.exists():
-            if (found := _md5(file)) != archive.md5:
-                raise Failed(f"{file} has MD5 {found}, expected {archive.md5}. It is kept: replace or remove it")
+            if (md5 := _md5(file)) != archive.md5:
+                raise Failed(f"{file} has MD5 {md5}, expected {archive.md5}. It is kept: replace or remove it")
         else:
             partial = file.with_name(file.name + ".partial")
             _check_space(place, archive, archive.size - _size(partial))
             _download(archive, partial, file)
-            if (found := _md5(partial)) != archive.md5:
+            if (md5 := _md5(partial)) != archive.md5:
                 partial.unlink()
-                raise Failed(f"{archive.url} has MD5 {found}, expected {archive.md5}. It was removed; {_else(archive)}")
+                raise Failed(f"{archive.url} has MD5 {md5}, expected {archive.md5}. It was removed; {_else(archive)}")
             partial.replace(file)
         _check_space(place, archive, 0)
         _unpack(archive, file, folder)

@@ -69,7 +69,7 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
         weights file, of the arrays themselves if they are random, or of the formula.
 
     Raises:
-        Failed: ImageNet weights that can neither be found nor downloaded, or a damaged file.
+        Failed: the ImageNet weights are not here and cannot be downloaded, or the file is damaged.
         Refused: a file that does not fit the base.
     """
     keras = import_keras()

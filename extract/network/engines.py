@@ -1,4 +1,4 @@
-"""What computes the forward pass: Keras on its backend, or OpenVINO on CPUs. One table, and the choice from it."""
+"""The engines that compute the forward pass, Keras on its backend or OpenVINO on CPUs, and the choice between them."""
 
 import dataclasses
 import importlib.util

@@ -77,7 +77,7 @@ def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, pre
     compiled for longer and hold more memory, so they have to be worth it; where a call takes as long as `TRIED`, what
     it costs to make one is spread thin already.
 
-    Args, Raises: as of `compile_forward`.
+    Args, Raises: see `compile_forward`.
     """
     best = compile_forward(base, backbone, ENGINES[engine].batch, device, engine, precision)
     speed = _images_per_second(best, base.input_shape[1:])

@@ -57,8 +57,8 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
         around = ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0))
         waves = ops.conv(ops.pad(one, around, mode="symmetric"), gain * wavelets, padding="valid")
         real, imaginary = ops.split(waves, 2, axis=-1)
-        found = ops.reshape(ops.sqrt(real**2 + imaginary**2), (-1, count, height, width, orientations))
-        return ops.reshape(ops.transpose(found, (0, 2, 3, 1, 4)), (-1, height, width, count * orientations))
+        moduli = ops.reshape(ops.sqrt(real**2 + imaginary**2), (-1, count, height, width, orientations))
+        return ops.reshape(ops.transpose(moduli, (0, 2, 3, 1, 4)), (-1, height, width, count * orientations))
 
     def averaged(maps: Any) -> Any:
         """Every map low-passed and subsampled by 2: (n, h, w, k) → (n, h/2, w/2, k)."""
@@ -76,10 +76,10 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
         lower = averaged(ops.concatenate([lower, waves[..., :orientations]], axis=-1))
         if scales:
             second = [averaged(ops.concatenate([*second, waves[..., orientations:]], axis=-1))]
-        found = ops.concatenate([lower, *second], axis=-1)
-        colours = ops.transpose(ops.reshape(found, (-1, 3, size, size, found.shape[-1])), (0, 2, 3, 1, 4))
+        coefficients = ops.concatenate([lower, *second], axis=-1)
+        colours = ops.transpose(ops.reshape(coefficients, (-1, 3, size, size, coefficients.shape[-1])), (0, 2, 3, 1, 4))
         name = f"scale{len(scales) + 1}"
-        scales.append(keras.layers.Reshape((size, size, 3 * found.shape[-1]), name=name)(colours))
+        scales.append(keras.layers.Reshape((size, size, 3 * coefficients.shape[-1]), name=name)(colours))
     return keras.Model(pixels, scales, name="scattering")
 
 

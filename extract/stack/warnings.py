@@ -1,4 +1,4 @@
-"""What is odd about a dataset although every file of it can be read: said each time, and never mended in silence."""
+"""Warnings about a dataset whose files can all be read: said each time, and never mended in silence."""
 
 import unicodedata
 from collections.abc import Collection
@@ -25,7 +25,7 @@ def leaked(images: Recorded, without: Collection[str] = ()) -> dict[str, str]:
     return {path: twin for path, twin in copies.items() if twin}
 
 
-def concerns(images: Recorded) -> list[str]:
+def warnings_about(images: Recorded) -> list[str]:
     """One line each: images in train and in test, or under two labels; class names that differ by case alone; classes
     without train images, or with a hundred times fewer than another."""
     lines = []
@@ -67,12 +67,12 @@ def leakage_changes(stack: Stack, no_leakage: bool) -> list[str]:
 def _two_labels(images: Recorded) -> list[str]:
     """`a/1.jpg = b/2.jpg` for images of the same bytes and different labels."""
     first: dict[bytes, int] = {}
-    found = []
+    pairs = []
     for i, image in enumerate(images.sha256):
         before = first.setdefault(image.tobytes(), i)
         if images.labels[i] != images.labels[before] and UNLABELLED not in (images.labels[i], images.labels[before]):
-            found.append(f"{images.paths[before]} = {images.paths[i]}")
-    return found
+            pairs.append(f"{images.paths[before]} = {images.paths[i]}")
+    return pairs
 
 
 def _alike(names: list[str]) -> list[str]:

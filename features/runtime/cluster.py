@@ -71,7 +71,7 @@ def all_fit(client: Any, unfit: Callable[..., str], *given: Any) -> None:
     """Ask every worker whether it can take part.
 
     Args:
-        client: as of `connect`.
+        client: see `connect`.
         unfit: run by each worker; says why it cannot, or the empty string.
         given: its arguments.
 

@@ -1,4 +1,4 @@
-"""What reaches the disk, and what is read from it."""
+"""Read and write files so that every byte arrives and survives a power loss."""
 
 import errno
 import fcntl

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-_most_cores = sys.maxsize  # as of `use_only`
+_most_cores = sys.maxsize  # see `use_only`
 
 
 def cores() -> int:

@@ -7,10 +7,10 @@ from platform import python_version
 
 def installed(names: Iterable[str]) -> dict[str, str]:
     """Version of Python, and of each of these packages that is there: the first on the path, which is imported."""
-    found = {"python": python_version()}
+    versions = {"python": python_version()}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except (PackageNotFoundError, KeyError):  # KeyError: it is broken, and does not say
             continue
-    return found
+    return versions

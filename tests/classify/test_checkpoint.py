@@ -14,7 +14,7 @@ import warm
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.networks.dense import Dense, dense_head
-from classify.networks.training import evaluate, train
+from classify.networks.training import compiled, evaluate, train
 
 RUNS = Path("classify/runs/s/dense")
 COMMAND = ["classify", "fit", "s.h5", "--model", "dense", "--pool", "flatten", "--epochs", "150"]
@@ -157,8 +157,8 @@ def test_a_training_that_had_ended_is_not_done_again(tmp_path: Path) -> None:
     X, y = random.standard_normal((120, 5)).astype("f4"), random.integers(0, 2, 120)
     split = sides(X, y, 0)
     first, again = (dense_head(5, 2, (8,), 0.0, None) for _ in range(2))
-    ended = train(first, 0.01, X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path))
-    assert train(again, 0.01, X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path)) == ended
+    ended = train(compiled(first, 0.01), X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path))
+    assert train(compiled(again, 0.01), X, y, split, epochs=3, seed=0, checkpoint=kept(tmp_path)) == ended
     np.testing.assert_array_equal(again.predict_on_batch(X), first.predict_on_batch(X))
     assert np.isclose(evaluate(again, X[split[1]], y[split[1]])[0], ended.lowest)
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from tiny import contents, stack
+from tiny import REPO, contents, stack
 
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
@@ -177,3 +177,12 @@ def test_a_class_with_one_image_has_no_folds_and_no_probabilities():
     assert set(fitted.predict(X)) <= {0, 1, 2}
     with pytest.raises(ValueError, match="a class has a single train image"):
         fitted.predict_proba(X)
+
+
+def test_a_model_from_before_its_class_moved_is_refused_in_one_line():
+    """Guards people with models of an older version: skops names classes by module, and a module may have moved."""
+    with pytest.raises(Refused) as refused:
+        load_model(REPO / "tests" / "data" / "model-2026-11")
+    again = "Fit it again: python -m classify fit oldst.h5 --model logreg"
+    assert f"was saved by an older version. {again}" in str(refused.value)
+    assert "\n" not in str(refused.value)

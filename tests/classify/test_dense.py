@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from classify.folds import sides
 from classify.networks.dense import Dense, dense_head
-from classify.networks.training import train
+from classify.networks.training import compiled, train
 from classify.rows import BATCH, batches
 from classify.saved import load_model, save_model
 from extract.network.base import import_keras
@@ -196,7 +196,7 @@ def test_an_interrupt_keeps_the_best_so_far(capsys: pytest.CaptureFixture[str]) 
             return row
 
         model = dense_head(6, 2, (8,), 0.0, None)
-        return train(model, 0.01, X, y, (np.arange(200), np.arange(0)), epochs=9, seed=0, augment=augment)
+        return train(compiled(model, 0.01), X, y, (np.arange(200), np.arange(0)), epochs=9, seed=0, augment=augment)
 
     assert interrupted_in(3).stopped == "interrupted"
     assert "interrupted; kept are the weights of epoch 2" in capsys.readouterr().err

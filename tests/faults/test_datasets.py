@@ -10,7 +10,7 @@ from tiny import contents, csv, food, photos, stack
 
 from extract.images.dataset import scan
 from extract.stack.changes import Recorded
-from extract.stack.warnings import LEAKED, concerns
+from extract.stack.warnings import LEAKED, warnings_about
 from features import Refused, open_stack, verify
 from features.check import file_sha256
 
@@ -94,7 +94,7 @@ def test_the_two_pairs_of_food101(shared: Path) -> None:
     sha256 = np.array([np.frombuffer(file_sha256(root / path) or b"", "u1") for path in listing.paths])
     size, mtime_ns = listing.stats()
     images = Recorded(listing.paths, listing.label_names, listing.labels, listing.split, size, mtime_ns, sha256, {})
-    assert concerns(images)[0].startswith("2 train images are in test too")
+    assert warnings_about(images)[0].startswith("2 train images are in test too")
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_thousand_to_one(tmp_path: Path, command) -> None:
     held["split"] = np.where(np.arange(1340) % 4 == 3, 2, 0).astype("u1")
     held["labels"][1336:1340] = [0, 1, 0, 1]
     opened = open_stack(stack(tmp_path / "a.h5", held))
-    (line,) = concerns(Recorded.of(opened))
+    (line,) = warnings_about(Recorded.of(opened))
     assert line.startswith("classes are uneven: 1004 train images of class0, 1 of class1. Read balanced accuracy")
     told = command("classify", "fit", tmp_path / "a.h5", "--model", "linearsvm", "--out", tmp_path / "m")
     assert told.code == 0

@@ -348,7 +348,7 @@ def hostile_files(folder: Path) -> dict[str, tuple[Path, str]]:
     replaced("huge-chunk", "features", "in pieces of 100,663,296 bytes", data=np.ones((10, 24), "<f4"), **wide)
     replaced("never-stored", "features", "and 0 are stored", shape=(10, 24), dtype="<f4", chunks=(10, 24))
     replaced("objects", "labels", "labels has type object", data=["a"] * 10)
-    replaced("no-such-label", "labels", "row 0 has a label that there is not", data=np.full(10, 77))
+    replaced("no-such-label", "labels", "row 0 has label 77; expected −1 to 1", data=np.full(10, 77))
     for name, place in (("beyond", 1 << 33), ("bogus", (1 << 63) + 8), ("overflow", (1 << 64) - 4096)):
         path = file(f"offset-{name}", "is ")
         data, offset = path.read_bytes(), offsets(path)["features"]
