@@ -1,4 +1,4 @@
-"""A saved model's answers to rows, in blocks of one shape: a row's bits then do not depend on its neighbours."""
+"""A saved model's answers to rows. Blocks have one shape, so a row's bits do not depend on its neighbours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Answers = tuple[np.ndarray, np.ndarray | None]  # labels (k,), and probabilities
 
 
 class SavedModel:
-    """What a saved model makes of rows, those of each of its stacks beside the others.
+    """A saved model that answers rows, given side by side for each of its stacks.
 
     BLAS rounds the last bit of a row's products one way in a block of 256 rows and another way alone. So classical
     models get their rows in blocks of one shape, padded with zeros, here and when they are scored; networks pad their

@@ -15,7 +15,7 @@ from features import Failed, Refused
 
 
 class Prediction(NamedTuple):
-    """What a model says of one photo."""
+    """A model's answer to one image."""
 
     photo: Photo
     label: str | None  # None where the photo could not be read
@@ -99,7 +99,7 @@ class Classifier:
                     yield Prediction(photo, self.label_names[labels[i]], given)
 
     def _blocks(self, computed: Iterator[Computed]) -> Iterator[Computed]:
-        """As many of stage one's blocks together as fit one of the head's, whose shape is fixed."""
+        """Join stage one's blocks up to the size of the model's block, whose shape is fixed."""
         held: list[Computed] = []
         for block in computed:
             if held and sum(len(each.photos) for each in (*held, block)) > self._model.rows:
@@ -126,7 +126,7 @@ def _together(blocks: list[Computed]) -> Computed:
 
 
 def _checked(photo: Photo) -> Photo:
-    """Raises Refused for an array that is no photo: floats from 0 to 1 would be read as black."""
+    """Raise Refused for an array that is no image: floats from 0 to 1 would be read as black."""
     if isinstance(photo, np.ndarray) and (photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3):
         raise Refused(f"expected an (h, w, 3) uint8 RGB array, got {photo.shape} {photo.dtype}")
     return photo

@@ -116,7 +116,7 @@ def _add_views_gain(rows: list[dict[str, Any]], folder: Path, plain: dict[str, P
 
 
 def _reason(model: Model, error: Exception) -> str:
-    """Why a model failed, said on stderr too, with the traceback of what nobody expected."""
+    """The reason that a model failed. It goes to stderr too, with the traceback of an unexpected error."""
     if not isinstance(error, Failed):
         traceback.print_exc()
     reason = str(error) or type(error).__name__
@@ -125,14 +125,14 @@ def _reason(model: Model, error: Exception) -> str:
 
 
 def _run(task: Task, model: Model, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
-    """Raises KeyboardInterrupt once a network that was interrupted has its result: the whole comparison is meant."""
+    """Fit one model. If a network was interrupted, raise KeyboardInterrupt once its result is saved."""
     task.run(model, model.pool, options, folder, about)
     if json.loads((folder / "result.json").read_text())["params"].get("stopped_") == "interrupted":
         raise KeyboardInterrupt
 
 
 class FittedSoFar:
-    """Which models of a comparison are fitted, on disk until it is finished.
+    """The models of a comparison that are fitted already, kept on disk until it is finished.
 
     Args:
         path: the file, JSON.
@@ -156,10 +156,10 @@ class FittedSoFar:
         write_json(self.path, {"run": self.run, "done": self.done})
 
     def remove(self) -> None:
-        """Once the report is written: the same command then means to do it all again."""
+        """Remove the file once the report is written, so that the same command starts anew."""
         self.path.unlink(missing_ok=True)
 
 
 def _moved(stack: Stack, **now: str | None) -> Stack:
-    """The stack with attributes that say where things are replaced by where they are now; None leaves one alone."""
+    """The stack with attributes that name places replaced by the places now; None leaves one alone."""
     return dataclasses.replace(stack, attrs=stack.attrs | {name: where for name, where in now.items() if where})

@@ -1,4 +1,4 @@
-"""Fit a classifier that is no network to the train rows: by the method that memory allows, searched or not."""
+"""Fit a classical model to the train rows by the method that memory allows, with or without a search."""
 
 import dataclasses
 import sys
@@ -165,7 +165,7 @@ def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, s
 
 
 def converged(solver: Any) -> dict[str, bool]:
-    """`converged`, False where scikit-learn's solver gave up, which stderr says too; nothing where there is no solver.
+    """`converged`: False if scikit-learn's solver gave up, which stderr says too. Empty if there is no solver.
 
     Args:
         solver: a fitted scikit-learn estimator, or None.

@@ -1,4 +1,4 @@
-"""Train rows divided: into folds to choose settings by, and into rows to train on and rows that say when to stop.
+"""Divide train rows into folds that choose settings, and into rows to train on and rows that say when to stop.
 
 Both are stratified, and never have copies or views of one image on both sides.
 """

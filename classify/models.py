@@ -26,7 +26,7 @@ def model_versions() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A classifier of the table: whatever anybody else has to know about it stands in its row.
+    """A classifier of the table. Its row holds everything that others need to know about it.
 
     Attributes:
         title: what it is, in a few words.

@@ -22,7 +22,7 @@ Write = Callable[[Prediction], object]
 def predict(
     model: str, photos: list[str], json: bool = False, weights: str | None = None, out: str | None = None
 ) -> list[tuple[str, str]]:
-    """Say what photos are, by a saved model and the very stage one that it was trained behind.
+    """Label photos with a saved model, behind the same stage one that made its training rows.
 
     Prints CSV: path, label, probability, error, and a probability of each class. Photos come in the order given, those
     of a folder by name; one that cannot be read has the reason for error, and nothing else.
@@ -62,7 +62,7 @@ def predict(
 
 
 def _files(photos: list[str]) -> Iterator[str]:
-    """The files, one after the other; whether there are any is known before the first is asked for."""
+    """Yield the files. Refuse first if there are none."""
     if missing := [name for name in photos if not Path(name).exists()]:
         raise Refused(f"no photo or folder at {missing[0]}")
     folders = [name for name in photos if Path(name).is_dir()]

@@ -38,13 +38,13 @@ def pooled(X: Any, pool: str) -> Any:
 
 
 def check_products(X: Any, squares: np.ndarray) -> None:
-    """Raises Failed where the squared length (n,) of a stack's row is no number."""
+    """Raise Failed if the squared length (n,) of a stack's row is not finite."""
     if isinstance(X, Stack) and not np.isfinite(squares).all():
         check_finite(X, 0, squares[:, None])
 
 
 def check_finite(stack: Stack, first: int, rows: np.ndarray) -> None:
-    """Raises Failed, with the image's name, where one of a stack's rows, from index `first` on, is no number."""
+    """Raise Failed with the image's name if one of a stack's rows, from index `first` on, is not finite."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         more = f" (and {len(bad) - 1} rows after it)" if len(bad) > 1 else ""

@@ -1,4 +1,4 @@
-"""Models on disk, without pickle: loading one never runs code. A folder a model, `model.json` says what it is of."""
+"""Models on disk, one folder each, described by `model.json`. No pickle: loading one never runs code."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file as a whole or not at all: half a file would be read as damage where the disk was full."""
+    """Write a file as a whole or not at all: on a full disk, half a file would look like damage."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
     partial.replace(path)
@@ -97,7 +97,7 @@ def _check_files(folder: Path, about: dict[str, Any]) -> None:
 
 
 def _check_room(folder: Path, size: int) -> None:
-    """Before HDF5 begins, which can crash the process where it meets a full disk while closing."""
+    """Check the space first: HDF5 can crash the process when the disk fills while it closes a file."""
     try:
         check_space(folder, size + HDF5_OWN)
     except OSError as error:
@@ -183,7 +183,7 @@ def _load_keras(folder: Path, about: dict[str, Any]) -> Any:
 
 
 class Format(NamedTuple):
-    """How a kind of estimator lies on disk, never as a pickle.
+    """How a kind of estimator is saved on disk, never as a pickle.
 
     Attributes:
         files: names of the files that it may write.
@@ -207,12 +207,12 @@ MODEL_FILES = tuple(name for kind in FORMATS.values() for name in kind.files)
 
 
 def made_by_parts(stack: Stack) -> list[dict[str, Any]]:
-    """What made a stack's rows, each of its parts: what rows to predict must share, and what makes more of them."""
+    """How each part of a stack was made. Rows to predict must be made alike."""
     return [made_by(part.attrs) for part in parts(stack)]
 
 
 def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
-    """A model takes any rows that are wide enough; of another backbone they would be classified, and wrongly."""
+    """Refuse rows of another recipe: a model would classify them, and wrongly."""
     trained_on, given = about["recipes"], made_by_parts(stack)
     if len(trained_on) != len(given):
         raise Refused(f"the model in {folder} takes {len(trained_on)} stacks side by side, not {len(given)}")
@@ -227,7 +227,7 @@ def _check_recipes(folder: Path, about: dict[str, Any], stack: Stack) -> None:
 
 
 def _strange_parts(file: Path) -> list[str]:
-    """What in a .keras file's configuration is not a plain part of Keras: functions, lambdas, classes of elsewhere."""
+    """Everything in a .keras file's configuration that is not plain Keras: functions, lambdas, other classes."""
     with zipfile.ZipFile(file) as archive:
         left = [json.loads(archive.read("config.json"))]
     strange = []

@@ -1,4 +1,4 @@
-"""The train and test rows of one comparison: fit a model to the ones, score it on the others, write it all down."""
+"""The train and test rows of one comparison: fit a model, score it on the test rows, record it all."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ Answers = tuple[np.ndarray, np.ndarray | None]  # labels (n,), and probabilities
 
 
 class Task:
-    """The train and test rows of a stack, and what several models can share of them.
+    """The train and test rows of a stack, and the inner products that several models share.
 
     Raises:
         Refused: fewer than two classes in train, no labelled test rows, fewer views than asked for, Dask and no search.
@@ -122,7 +122,7 @@ class Task:
         return Fitted(estimator, None, facts, found, estimator.extract_seconds_, estimator.cut_seconds_), checkpoint
 
     def _described(self, model: Model, pool: str, fitted: Fitted, about: dict[str, Any]) -> dict[str, Any]:
-        """What `model.json` says: which rows of which stacks, and the settings that JSON can hold."""
+        """The contents of `model.json`: which rows of which stacks, and the settings that JSON can hold."""
         from classify.saved import made_by_parts
 
         plain = (str, int, float, bool, tuple, dict)

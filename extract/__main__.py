@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def print_backbones() -> None:
-    """The table of backbones, with the speed that finished stacks here were made at."""
+    """Print the table of backbones, with the speed at which finished stacks here were made."""
     speeds = measured_speeds()
     head = ("name", "px", "stack", "width", "MB", "top-1", "top-5", "params", "depth", "images/s", "layer")
     lines: list[tuple[str, ...]] = [head]

@@ -21,7 +21,7 @@ from features.schema import SPLITS, UNLABELLED
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that decides a stack's rows.
+    """Everything that decides a stack's rows.
 
     Attributes:
         listing: the images.
@@ -70,7 +70,7 @@ class Recipe:
 
     @property
     def file_name(self) -> str:
-        """`<dataset>-<backbone>.h5`, with whatever departs from the defaults in between."""
+        """`<dataset>-<backbone>.h5`, with every setting that is not the default in between."""
         parts = [
             self.listing.name,
             self.backbone.name,
@@ -86,7 +86,7 @@ class Recipe:
         return "-".join(part for part in parts if part) + ".h5"
 
     def attrs(self) -> dict[str, Any]:
-        """The root attributes that a stack of this recipe has; None for those that it has not."""
+        """The root attributes of a stack of this recipe; None for attributes that it does not have."""
         return {
             "backbone": self.backbone.name,
             "layer": self.layer,
@@ -104,7 +104,7 @@ class Recipe:
         }
 
     def rows(self, known: Mapping[bytes, int]) -> dict[str, Any]:
-        """What is known of the rows before an image is opened: (rows,) each; an image's views follow each other.
+        """The fields that are known before an image is opened, (rows,) each; an image's views follow each other.
 
         Views need the split beforehand, as only train images have any: where the dataset has none, its files are
         hashed for it.
@@ -135,7 +135,7 @@ class Recipe:
         return rows if split is None else rows | {"split": split[image]}
 
     def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":
-        """This recipe with what a stack on disk decides for good: how its JPEGs are decoded."""
+        """This recipe with the JPEG decoding that a stack on disk has fixed."""
         return dataclasses.replace(self, decode=str(attrs.get("decode", "full")))
 
     def open(self, data: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""`info` and `verify`: what a stack is, and whether it is still what was written."""
+"""`info` describes a stack; `verify` checks that it is still what was written."""
 
 import hashlib
 from pathlib import Path
@@ -97,7 +97,7 @@ def damaged_rows(stack: Stack) -> list[str]:
 
 
 def has_its_identities(stack: Stack) -> bool:
-    """Whether paths, labels, image hashes, views and split are those that the stack was finished with."""
+    """Whether paths, labels, image hashes, views and split are the ones that the stack was finished with."""
     now = fingerprint(stack.paths, stack.y, stack.label_names, stack.field("sha256"), stack.view, stack.split)
     return now == stack.fingerprint
 

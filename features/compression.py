@@ -1,4 +1,4 @@
-"""A stack rewritten to take less room: `features` in checked, compressed chunks that any HDF5 library unpacks."""
+"""Rewrite a stack to take less room: `features` in checked, compressed chunks that any HDF5 library unpacks."""
 
 import sys
 import time
@@ -72,7 +72,7 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
 
 
 def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
-    """The whole file, its features packed by as many threads as there are cores: zlib works outside Python's lock."""
+    """Write the whole file. One thread a core packs the features, since zlib works outside Python's lock."""
     with (
         h5py.File(source.path, "r") as old,
         h5py.File(target, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as new,
@@ -125,7 +125,7 @@ def _packed_dataset(
 
 
 def _pack(X: np.ndarray, chunk: tuple[int, int], level: int, start: int) -> bytes:
-    """What HDF5's filters make of the chunk of a band of rows that begins at a column."""
+    """One chunk, as HDF5's filters would pack it: these rows, from column `start` on."""
     whole = np.zeros(chunk, X.dtype)  # at the edges too, HDF5 stores chunks of full size
     part = X[:, start : start + chunk[1]]
     whole[: part.shape[0], : part.shape[1]] = part

@@ -29,7 +29,7 @@ def partial_path(stack: Path) -> Path:
 
 
 def layout_path(stack: Path) -> Path:
-    """Where a file is laid out before it takes the name of a partial or finished stack; worthless after a kill."""
+    """Where a file is laid out before it is renamed to a partial or finished stack; worthless after a kill."""
     return stack.with_name(stack.name + ".layout")
 
 
@@ -41,7 +41,7 @@ def lay_out(
     attrs: Mapping[str, Any],
     rejects: Sequence[tuple[str, str, int, int]] = (),
 ) -> None:
-    """Make the file `path`, every row empty, its disk space reserved; whatever stood there before is replaced.
+    """Make the file `path` with every row empty and its disk space reserved. An existing file is replaced.
 
     Args:
         path: the file to make.
@@ -116,7 +116,7 @@ def check_space(folder: Path, size: int) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Give the file its disk blocks now, so that a full disk is met before the work and not in the middle of it."""
+    """Reserve the file's disk blocks now, so that a full disk is an error before the work starts."""
     with open(path, "r+b") as file:
         if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -10,7 +10,7 @@ CACHE = 64 << 20  # bytes of unpacked chunks kept: a band of rows is asked for i
 
 
 class Packed:
-    """(rows, width) float32, unpacked where it is indexed, whatever is stored. HDF5's handle stays open.
+    """(rows, width) float32, unpacked when indexed, whatever type is stored. HDF5's handle stays open.
 
     Rows are indexed by a slice or by an integer array in any order, columns by a slice.
     """

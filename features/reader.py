@@ -85,7 +85,7 @@ class Stack:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 (hex) of recipe and rows of the whole file: what results and models name it by."""
+        """SHA-256 (hex) of recipe and rows of the whole file; results and models name it by this key."""
         return key(self.attrs, self.fingerprint)
 
     @cached_property

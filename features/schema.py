@@ -89,7 +89,7 @@ def recipe_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe, weights, engine, batch, versions, …: what it takes to compute rows of other photos alike, for JSON."""
+    """Recipe, weights, engine, batch, versions, …: all that is needed to compute more rows alike, for JSON."""
     made = recipe_attrs(attrs) | {name: plain(attrs[name]) for name in MADE_BY if name in attrs}
     return made | {"versions": json.loads(attrs.get("versions", "{}"))}
 

@@ -45,7 +45,7 @@ def check_root(path: Path, file: h5py.File) -> dict[str, Any]:
 
 
 def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) -> int:
-    """How many rows there are, once every dataset is known to be there, in the file, and of its shape and type.
+    """Check that every dataset is there, inside the file, of its shape and type; returns the number of rows.
 
     A dataset may lie about its size, its place or the file it is in; reading it then would take memory without bound,
     or show bytes of another file.
@@ -94,7 +94,7 @@ def check_codes(path: Path, labels: np.ndarray, classes: int, split: np.ndarray,
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
-    """Texts and numbers, all that a stack has: HDF5 itself crashes while it reads other kinds that are damaged."""
+    """The attributes that are texts or numbers. HDF5 itself crashes on other kinds if they are damaged."""
     kinds = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
     ours = [name for name in file.attrs if isinstance(file.attrs.get_id(name).get_type(), kinds)]
     return {name: plain(file.attrs[name]) for name in ours}
@@ -125,7 +125,7 @@ def _fits(name: str, dtype: np.dtype, expected: Any) -> bool:
 
 
 def heaps_are_sound(path: Path, features: h5py.Dataset | None) -> bool:
-    """Whether each step through each heap leads on, and not out of it.
+    """Whether every step through every heap leads forward and stays inside.
 
     Args:
         path: the file.

@@ -59,7 +59,7 @@ class StackWriter:
         os.close(self._fd)
 
     def check(self) -> np.ndarray:
-        """Trust no row that a killed run left: where the CRC does not fit it is empty, on disk too.
+        """Empty every row whose CRC does not fit, on disk too: a killed run may have left it half written.
 
         Returns:
             (rows,) bool, see `done`.

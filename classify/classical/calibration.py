@@ -1,4 +1,4 @@
-"""Probabilities for classifiers that have none: one temperature, fitted on decisions about rows held out."""
+"""Probabilities for classifiers that have none: one temperature, fitted on decisions about held-out rows."""
 
 from typing import Any, ClassVar
 
@@ -135,5 +135,5 @@ def tempered(classifier: Any, decisions: np.ndarray) -> np.ndarray:
 
 
 def _logits(decisions: np.ndarray) -> np.ndarray:
-    """(m, classes); of two classes, whose decision is one number, minus and plus that number."""
+    """(m, classes) scores. For two classes, whose decision is one number, minus and plus that number."""
     return decisions if decisions.ndim == 2 else np.column_stack([-decisions, decisions])

@@ -1,4 +1,4 @@
-"""Decisions about rows held out: what candidates are chosen by, and probabilities fitted on."""
+"""Decisions about held-out rows, which choose between candidates and calibrate probabilities."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from features.runtime.cluster import all_fit, connect, other_versions
 
 
 class HeldOut(NamedTuple):
-    """What models said of the rows that each had not seen, fold after fold.
+    """Decisions of models about the rows that each had not seen, fold after fold.
 
     Attributes:
         rows: (m,) indices of those rows; with augmented views not all there are.

@@ -1,4 +1,4 @@
-"""What a fit needs of memory, estimated before any of it is taken, and the method that fits in there."""
+"""Estimate the memory that a fit needs before any is taken, and choose the method that fits."""
 
 from features import Refused
 
@@ -37,7 +37,7 @@ def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 
 
 
 def check_trees(rows: int, width: int, free: int) -> None:
-    """Raises Refused where the rows that XGBoost takes do not fit into memory: float32, and once more as it bins them.
+    """Raise Refused if XGBoost's rows do not fit into memory: float32, and once more in bins.
 
     Args:
         rows, width: of the train rows.

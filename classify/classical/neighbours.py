@@ -49,7 +49,7 @@ class CosineNeighbours(Tempered):
         held_out: HeldOut | None = None,
         jobs: int = 1,
     ) -> Self:
-        """Keep the rows, and fit the probabilities' temperature.
+        """Keep the rows and fit the temperature of the probabilities.
 
         Args:
             X: (n, d) array, memmap or `Stack`.
@@ -90,7 +90,7 @@ class CosineNeighbours(Tempered):
 
 
 class Votes(ClassifierMixin, BaseEstimator):
-    """`CosineNeighbours` on cosines that are known: (m, n) of m rows with the n train rows.
+    """`CosineNeighbours` on known cosines: (m, n) of m rows with the n train rows.
 
     Args:
         k, balance: see `CosineNeighbours`.

@@ -1,4 +1,4 @@
-"""Every hyper-parameter of a classifier by cross-validation inside the train rows, on one matrix of inner products."""
+"""Search a classifier's settings by cross-validation inside the train rows, on one matrix of inner products."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ from classify.fusion import SideBySide, combined, weightings
 
 
 class Searched(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         params: the best settings.
@@ -125,7 +125,7 @@ class SearchBar:
         return self
 
     def update(self, fits: int) -> None:
-        """So many more fits are done."""
+        """Count more finished fits."""
         self._bar.update(fits)
 
     def best(self, score: float, params: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ FEWEST_TREES = 20  # of the first round
 
 
 def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, check: np.ndarray, balance: bool) -> Any:
-    """Fit an XGBClassifier with as many trees as rows put aside ask for.
+    """Fit an XGBClassifier; rows put aside decide the number of trees.
 
     Trees are added to the train part until the log loss of the others has not fallen for 20 of them; then the number
     at which it was least is grown on all rows.

@@ -1,4 +1,4 @@
-"""Models that answered the same test rows: what each is worth, and whether it differs from the baseline."""
+"""Score models that answered the same test rows, and test whether each differs from the baseline."""
 
 import json
 from collections.abc import Mapping

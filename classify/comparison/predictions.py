@@ -11,7 +11,7 @@ from features import Failed, Stack
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What one model said of the test rows.
+    """One model's predictions of the test rows.
 
     Attributes:
         paths: (n,) images, relative to the dataset root.

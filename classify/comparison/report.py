@@ -101,7 +101,7 @@ def write_report(
 
 
 def axis(values: Sequence[float], kept: float) -> dict[str, Any]:
-    """An axis that holds the values, but for those further than REACH below the greatest and below `kept`, one of them.
+    """An axis for the values. It leaves out values more than REACH below the greatest, but keeps `kept`.
 
     Returns:
         its round `ticks`, and `at`, value → percent of the way along it.

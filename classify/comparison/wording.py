@@ -1,4 +1,4 @@
-"""What the report says in words: the verdict, and how numbers are written."""
+"""The report's words: the verdict, and the format of numbers."""
 
 from collections.abc import Sequence
 from typing import Any

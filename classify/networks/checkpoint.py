@@ -1,4 +1,4 @@
-"""The best weights of a training so far, on disk, so that not even a kill loses them."""
+"""Keep the best weights of a training on disk, so that not even a kill loses them."""
 
 import json
 import sys
@@ -47,12 +47,12 @@ class Checkpoint:
         self._not_before = 0.0
 
     def part(self, name: str) -> "Checkpoint":
-        """That of a training that is part of this one."""
+        """The checkpoint of a training that is part of this one."""
         self._parts.append(Checkpoint(self.path.with_stem(f"{self.path.stem}-{name}"), self.run))
         return self._parts[-1]
 
     def load(self, weights: list[np.ndarray]) -> tuple[Trained, list[np.ndarray]] | None:
-        """What the same training left behind when it was interrupted; stderr says what was found.
+        """The state in which the same training was interrupted; stderr says what happens with it.
 
         Args:
             weights: of the network; those in the file must have their shapes.
@@ -101,7 +101,7 @@ class Checkpoint:
         self._not_before = ended + (ended - began) / WRITING_SHARE
 
     def remove(self) -> None:
-        """Once all that it was kept for is written. Other files there are somebody's own."""
+        """Remove the files once the result is written. Other files in the folder are left alone."""
         for each in (self, *self._parts):
             each.path.unlink(missing_ok=True)
             each._unfinished.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class Network(ClassifierMixin, BaseEstimator):
         return probabilities(self.model_, self._inputs(X))
 
     def facts(self) -> dict[str, Any]:
-        """All that was fitted but the network itself, as JSON can hold it."""
+        """Everything that was fitted except the network itself, as JSON can hold it."""
         return {"classes_": self.classes_.tolist(), **{name: getattr(self, name) for name in self.FACTS}}
 
     def found(self) -> dict[str, Any]:

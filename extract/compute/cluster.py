@@ -100,7 +100,7 @@ class Cluster:
 
 
 def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[Any]:
-    """`function(*item)` of every item by the workers, as they come, with at most `depth` begun and not yet taken.
+    """Yield `function(*item)` of every item, computed by the workers, as they finish; at most `depth` are in flight.
 
     Raises:
         Failed: there are no workers any more, or the scheduler is gone, or several died over one item.
@@ -130,7 +130,7 @@ def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[An
 
 
 def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: np.ndarray) -> tuple[Block, np.ndarray]:
-    """A photo that can be read here and not there is no fault of the photo.
+    """Check that a worker failed to read an image only if this process cannot read it either.
 
     Raises:
         Failed: the workers see another folder.
@@ -165,7 +165,7 @@ def _ready(made: str, root: str) -> None:
 def _block(
     made: str, root: str, paths: list[str], nameless: frozenset[str], view: np.ndarray, rows: np.ndarray
 ) -> tuple[Block, np.ndarray]:
-    """A block as `read_block` gives it, but for its images, and its features, (k, width) float32."""
+    """A block from `read_block` without its pixels, and its features, (k, width) float32."""
     stage = _compiled(made, root)
     listing = dataclasses.replace(NOWHERE, root=Path(root), nameless=nameless)
     block = read_block(dataclasses.replace(stage.recipe, listing=listing), paths, view, rows)
@@ -191,7 +191,7 @@ def _stage(made: str, root: str) -> StageOne:
 
 
 def _use_own_threads() -> None:
-    """Said before Keras is imported: TensorFlow asks once."""
+    """Limit this process to the worker's threads. TensorFlow reads the limit once, when Keras is imported."""
     from distributed import get_worker
 
     threads = get_worker().state.nthreads

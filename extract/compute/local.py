@@ -30,7 +30,7 @@ class Compute:
 
 
 class Compiled(NamedTuple):
-    """What a recipe's network became when it was compiled."""
+    """The result of compiling a recipe's network."""
 
     device: str  # cpu or gpu
     engine: str  # as recorded: `openvino`, `keras on tensorflow`

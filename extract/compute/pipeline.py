@@ -150,7 +150,7 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndar
 
 
 def ahead(executor: Executor, function: Callable[..., R], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[R]:
-    """`function(*item)` of every item, in order, with at most `depth` of them begun and not yet taken."""
+    """Yield `function(*item)` of every item, in order; at most `depth` are in flight."""
     begun: deque[Future[R]] = deque()
     for item in items:
         begun.append(executor.submit(function, *item))

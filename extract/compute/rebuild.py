@@ -50,7 +50,7 @@ class StageOne:
         self._free = BoundedSemaphore(lanes)
 
     def pixels(self, photos: Sequence[Photo]) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
-        """What the base gets of photos: (k, side, side, 3) uint8, index → why unreadable, and (k, 32) file hashes."""
+        """Decode images for the base: (k, side, side, 3) uint8, index → why unreadable, and (k, 32) file hashes."""
         size, files = self.recipe.size, [i for i, photo in enumerate(photos) if not isinstance(photo, np.ndarray)]
         images, sha256 = np.zeros((len(photos), size, size, 3), "u1"), np.zeros((len(photos), 32), "u1")
         paths = [os.fspath(photos[i]) for i in files]  # type: ignore[arg-type]
@@ -75,13 +75,13 @@ class StageOne:
 
 
 def only_pixels(side: int) -> StageOne:
-    """For the network that takes photos themselves: rows (k, side, side, 3) uint8, decoded in full and squashed."""
+    """Stage one of the network that takes images themselves: (k, side, side, 3) uint8, decoded in full and squashed."""
     recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full")
     return StageOne(recipe, lambda images: images, batch=64)
 
 
 def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool = False) -> StageOne:
-    """Stage one from what `made_by` kept of a stack.
+    """Rebuild stage one from the attributes that `made_by` kept.
 
     Differences that touch only the last bits (versions, a missing GPU, a batch that does not fit) are warned of.
 
@@ -157,7 +157,7 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
 
 
 def _weights(made: Mapping[str, Any], row: Backbone, moved: Path | None) -> str:
-    """What `load_base` takes for the recorded weights: the file that they are in now, before where they were."""
+    """The recorded weights as `load_base` takes them: the file where they are now, else where they were."""
     cached = not made["weights_file"]
     if cached and made["weights"] != "imagenet":
         return str(made["weights"])

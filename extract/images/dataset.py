@@ -1,4 +1,4 @@
-"""Which images a dataset holds, and their labels and split: the four layouts, read without opening an image."""
+"""List a dataset's images, labels and split in any of four layouts, without opening an image."""
 
 import csv
 import dataclasses
@@ -168,7 +168,7 @@ def image_files(folder: Path) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder, file names) of a folder and all below it, linked ones too, each once, so that a loop of links ends."""
+    """(folder, file names) of a folder and all below it. Linked folders count too, each once, so a loop of links ends."""
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         status = os.stat(parent)
@@ -181,7 +181,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _unreadable(error: OSError) -> None:
-    """`os.walk` passes over a folder that it may not read, and a class would be missing in silence."""
+    """Refuse an unreadable folder: `os.walk` would skip it, and a class would be missing in silence."""
     raise Refused(f"{error.filename} cannot be read: {error.strerror}. Let this user read it, or move it elsewhere.")
 
 

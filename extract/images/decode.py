@@ -1,4 +1,4 @@
-"""One image file → pixels a network can take, and the hash of the very bytes they came from."""
+"""One image file → pixels that a network takes, and the hash of the bytes that they came from."""
 
 import contextlib
 import hashlib
@@ -84,7 +84,7 @@ def read_file(path: Path) -> File:
 
 
 def is_readable(path: Path) -> bool:
-    """Whether `read_file` has something to give."""
+    """Whether `read_file` can read the file."""
     try:
         read_file(path)
     except Unreadable:
@@ -146,7 +146,7 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def framed(image: Image.Image, resize: str) -> Image.Image:
-    """What of an image becomes the square: all of it (`squash`), its middle (`crop`), or it on black (`pad`).
+    """The part of an image that becomes the square: all of it (`squash`), its middle (`crop`), or all on black (`pad`).
 
     Raises:
         Unreadable: the black square would be too large.
@@ -171,7 +171,7 @@ def squash(image: Image.Image, side: int, filter: str = "bilinear") -> np.ndarra
 
 
 def turned(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says.
+    """The image turned as its EXIF orientation says.
 
     Not `ImageOps.exif_transpose`: that writes the rest of the EXIF data anew, and fails where some odd tag of a camera
     cannot be written, although the pixels are fine.

@@ -57,7 +57,7 @@ FOOD101 = Archive(
 
 
 def fetch(archive: Archive, place: Path = Path("data")) -> Path:
-    """Download and unpack a dataset as `place/<name>`, once. Broken off, it goes on where it stopped.
+    """Download and unpack a dataset as `place/<name>`, once. An interrupted download goes on where it stopped.
 
     An archive that lies in `place` already, got by other means, is taken if it is the published one.
 
@@ -92,7 +92,7 @@ def fetch(archive: Archive, place: Path = Path("data")) -> Path:
 
 
 def _download(archive: Archive, partial: Path, file: Path) -> None:
-    """Fill `partial` to the archive's size, asking again as long as each time brings more."""
+    """Fill `partial` to the archive's size. Ask again as long as each request brings more bytes."""
     began, at_first = time.perf_counter(), _size(partial)
     if at_first:
         print(f"going on with {partial} at {_gigabytes(at_first)}", file=sys.stderr)
@@ -111,7 +111,7 @@ def _download(archive: Archive, partial: Path, file: Path) -> None:
 
 
 def _ask(archive: Archive, partial: Path, there: int, bar: Any) -> str:
-    """Ask for what is missing and append it; from the start, where the server gives it no other way."""
+    """Request the missing bytes and append them; start over if the server cannot resume."""
     wanted = {"Range": f"bytes={there}-"} if there else {}
     with urlopen(Request(archive.url, headers=wanted), timeout=SILENCE) as answer:
         if answer.status == 206:
@@ -159,7 +159,7 @@ def _unpack(archive: Archive, file: Path, folder: Path) -> None:
 
 
 def _check(file: Path, member: tarfile.TarInfo) -> None:
-    """Raises Failed for whatever is no plain file or folder below the one that it is unpacked in."""
+    """Raise Failed unless the member is a plain file or folder inside the target folder."""
     path = PurePosixPath(member.name)
     if not (member.isreg() or member.isdir()):
         what = "is a link" if member.issym() or member.islnk() else "is no file"
@@ -169,7 +169,7 @@ def _check(file: Path, member: tarfile.TarInfo) -> None:
 
 
 def _check_space(place: Path, archive: Archive, download: int) -> None:
-    """Raises Failed where the disk cannot hold what is still to come."""
+    """Raise Failed if the disk cannot hold the rest of the download and the unpacked files."""
     needed, free = int(download + UNPACKED * archive.size), shutil.disk_usage(place).free
     if free < needed:
         raise Failed(f"{archive.name} needs {_gigabytes(needed)} in {place}, where {_gigabytes(free)} are free")

@@ -1,4 +1,4 @@
-"""Augmented views: changed copies of a training image, as seeded random numbers decide."""
+"""Augmented views: copies of a training image, changed by seeded random numbers."""
 
 import hashlib
 import math
@@ -88,7 +88,7 @@ def view_of(
 
 
 def _rotated(image: np.ndarray, degrees: float) -> np.ndarray:
-    """Turned about its middle; what that uncovers repeats the nearest edge (Keras's `fill_mode="nearest"`)."""
+    """Turn an image about its middle; uncovered pixels repeat the nearest edge (Keras's `fill_mode="nearest"`)."""
     side = len(image)
     margin = math.ceil(side * (math.sqrt(2) - 1) / 2)
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")

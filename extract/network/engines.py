@@ -41,7 +41,7 @@ class Engine:
 
     @property
     def recorded(self) -> str:
-        """What a stack says of it: `openvino`, `keras on tensorflow`."""
+        """The name that a stack records: `openvino`, `keras on tensorflow`."""
         return self.name if self.name != "keras" else f"keras on {import_keras().backend.backend()}"
 
 
@@ -82,7 +82,7 @@ def changed_versions(then: Mapping[str, str]) -> list[str]:
 
 
 def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:
-    """`Model.predict` in a loop would concatenate, retrace the ragged batch and leak."""
+    """Use `predict_on_batch`: `Model.predict` in a loop concatenates, retraces the ragged batch and leaks."""
     keras = import_keras()
     for layer in _layers(model):
         layer.dtype_policy = keras.DTypePolicy(PRECISIONS[precision][0])  # the weights themselves stay float32
@@ -132,7 +132,7 @@ def _openvino_unfit(device: str, precision: str) -> str:
 
 
 def _compile_openvino(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:
-    """As many batches at once as there are cores, up to `STREAMS`.
+    """Compile for as many batches at once as there are cores, up to `STREAMS`.
 
     With one thread a stream nothing waits for a slower neighbour: MobileNetV2 gave 1.14 times the images/s of one batch
     on all cores, while other work went on there. The precision is always said: OpenVINO's own default is bf16 where

@@ -94,7 +94,7 @@ def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, pre
 
 
 def _images_per_second(forward: Forward, shape: tuple[int, ...]) -> float:
-    """Of all lanes together: the best round of those that `TRIED` seconds hold, for other work may slow the rest."""
+    """Speed of all lanes together: the best round within `TRIED` seconds, since other work may slow the rest."""
     images, best = np.zeros((forward.batch, *shape), "u1"), 0.0
     with ThreadPoolExecutor(forward.lanes) as lanes:
         ends = time.perf_counter() + TRIED

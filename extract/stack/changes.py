@@ -17,7 +17,7 @@ from features.writer import StackWriter
 
 
 class Recorded(NamedTuple):
-    """The images that a stack knows: (images,) each, `sha256` (images, 32), zero where no image was read yet."""
+    """The images in a stack: (images,) each, `sha256` (images, 32), zero where no image was read yet."""
 
     paths: list[str]
     label_names: list[str]
@@ -51,7 +51,7 @@ class ImageChanges(NamedTuple):
     resplit: list[str]
 
     def refused(self) -> "ImageChanges":
-        """Those that no rows can be carried over: the same images under other labels or in other splits."""
+        """The changes that allow no update: the same images under other labels or in other splits."""
         return self._replace(added=[], removed=[], changed=[])
 
     def lines(self) -> list[str]:
@@ -60,7 +60,7 @@ class ImageChanges(NamedTuple):
 
 
 def recipe_changes(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """One line for each attribute that is not as wanted: `layer: block5_pool in the stack, block4_pool asked for`."""
+    """One line for each attribute that differs: `layer: block5_pool in the stack, block4_pool asked for`."""
     there = {name: plain(recorded[name]) if name in recorded else None for name in wanted}
     return [
         f"{name}: {_shown(there[name])} in the stack, {_shown(value)} asked for"
@@ -122,7 +122,7 @@ def refuse(path: Path, changes: list[str], *also: Path) -> None:
 
 
 def start_again(*paths: Path) -> str:
-    """The way on for files that cannot be gone on with."""
+    """How to start again, for files that cannot be continued."""
     files = " and ".join(map(str, paths))
     return f"Remove {files} to start again, or have python -m extract write elsewhere with --out FILE."
 

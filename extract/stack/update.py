@@ -1,4 +1,4 @@
-"""A finished stack whose images changed: a second file is begun, and the rows that still hold are carried into it.
+"""Update a finished stack whose images changed: begin a second file, and carry over the rows that are still valid.
 
 Contiguous datasets cannot grow or shrink. The finished stack stays as it is, and readable, until the second file is
 complete and takes its name. A run that was killed in between goes on like any other.
@@ -22,7 +22,7 @@ STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch
 
 
 def known_splits(finished: Stack | None) -> dict[bytes, int]:
-    """SHA-256 → split of every image of a stack: what was train or test stays that, also under another name."""
+    """SHA-256 → split of every image of a stack, so that an image keeps its split, also under another name."""
     if finished is None:
         return {}
     images = finished.take(finished.view == 0)
@@ -31,7 +31,7 @@ def known_splits(finished: Stack | None) -> dict[bytes, int]:
 
 
 def listing_as_begun(stack: Path, now: Listing) -> Listing:
-    """The images that a first run was begun with, where others came or some went since.
+    """The images that a first run was begun with, although some were added or removed since.
 
     Its rows are worth keeping: the run is finished with these images, and then brought up to date. The caller holds
     `writer_lock(stack)`.

@@ -55,7 +55,7 @@ def warnings_about(images: Recorded) -> list[str]:
 
 
 def leakage_changes(stack: Stack, no_leakage: bool) -> list[str]:
-    """Whether train copies of test images are in a stack, or were left out of it, against what is asked for."""
+    """One line if train copies of test images are in a stack or left out of it, unlike asked for."""
     if no_leakage:
         copies, told = list(leaked(Recorded.of(stack))), "in the stack, left out with --no-leakage"
     else:
@@ -76,7 +76,7 @@ def _two_labels(images: Recorded) -> list[str]:
 
 
 def _alike(names: list[str]) -> list[str]:
-    """`Cat, cat` for names that a careless eye, or a file system that ignores case, takes for one."""
+    """`Cat and cat` for names that differ only in case, accents or spaces."""
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), []).append(name)

@@ -68,7 +68,7 @@ def connect(where: str) -> Iterator[Any]:
 
 
 def all_fit(client: Any, unfit: Callable[..., str], *given: Any) -> None:
-    """Ask every worker whether it can take part.
+    """Check that every worker can take part.
 
     Args:
         client: see `connect`.

@@ -1,4 +1,4 @@
-"""What a user's mistake or a fault raises: a message to read, and the exit code of the command line.
+"""The errors that a user's mistake or a fault raises: a message to read and an exit code.
 
 Exit codes: 0 done, 1 failed, 2 usage or refused, 3 done with rejects, 130/143 interrupted.
 """
@@ -17,7 +17,7 @@ class Refused(Failed):
 
 
 def at_least(least: int, **given: int | None) -> None:
-    """Raises Refused for the first of these options whose number is below `least`, or no seed of NumPy's could be."""
+    """Raise Refused for the first option whose number is below `least` or too large for a NumPy seed."""
     for name, value in given.items():
         if value is not None and not least <= value < 2**32:
             raise Refused(f"--{name} {value}: give a number from {least} up")

@@ -85,7 +85,7 @@ def _unwritable(folder: Path, error: OSError) -> Failed:
 
 
 def _may_live(text: str) -> bool:
-    """Whether the process that signed a lock file may still be there; of another host's nobody here can tell."""
+    """Whether the process that signed a lock file may still run. For another host, assume that it does."""
     try:
         holder = json.loads(text)
         if holder["host"] != socket.gethostname():

@@ -1,4 +1,4 @@
-"""How many CPU cores and how much memory there are for this process. Asked by both stages."""
+"""The CPU cores and the memory that this process may use."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 def use_only(count: int) -> None:
-    """Leave the other cores to others, from here on."""
+    """Use at most `count` cores from now on."""
     global _most_cores
     _most_cores = count
 

@@ -1,4 +1,4 @@
-"""Which versions of packages are installed. Asked by both stages."""
+"""The installed versions of packages."""
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
