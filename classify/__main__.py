@@ -40,7 +40,7 @@ def main() -> int | None:
 
 
 def tell_rejects(rejects: list[tuple[str, str]]) -> int:
-    """List the first photos that could not be read on stderr; returns the exit code."""
+    """List the first images that could not be read on stderr; returns the exit code."""
     for path, reason in rejects[:10]:
         print(f"rejected {shown(path)}: {reason}", file=sys.stderr)
     if rejects:

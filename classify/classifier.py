@@ -1,4 +1,4 @@
-"""A saved model with stage one below it: photos in, labels and probabilities out."""
+"""A saved model with stage one below it: images in, labels and probabilities out."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,13 +18,13 @@ class Prediction(NamedTuple):
     """A model's answer to one image."""
 
     photo: Photo
-    label: str | None  # None where the photo could not be read
+    label: str | None  # None where the image could not be read
     probabilities: np.ndarray | None  # (classes,) float64 in the order of `label_names`; None where there are none
     reason: str = ""  # why it could not be read
 
 
 class Classifier:
-    """A saved model that takes photos, with the base, the weights, the preprocessing and the batch of its stack.
+    """A saved model that takes images, with the base, the weights, the preprocessing and the batch of its stack.
 
     Everything is loaded and compiled once. Threads may share one: they wait for each other where it matters.
 
@@ -63,7 +63,7 @@ class Classifier:
         return cls(SavedModel(estimator, about), stages, about["label_names"])
 
     def predict(self, photos: Iterable[Photo]) -> list[str]:
-        """The label of each photo.
+        """The label of each image.
 
         Args:
             photos: files, or (h, w, 3) uint8 RGB arrays.
@@ -75,7 +75,7 @@ class Classifier:
         return [str(each.label) for each in self._readable(photos)]
 
     def predict_proba(self, photos: Iterable[Photo]) -> np.ndarray:
-        """(photos, classes) float64 probabilities, each row sums to one; see `predict`.
+        """(images, classes) float64 probabilities, each row sums to one; see `predict`.
 
         Raises:
             Refused: the model has none, for a class had a single train image.
@@ -87,7 +87,7 @@ class Classifier:
         return np.array(known).reshape(-1, len(self.label_names))
 
     def stream(self, photos: Iterable[Photo]) -> Iterator[Prediction]:
-        """Predictions one after the other, in order, of as many photos as there may be: few are in memory at a time."""
+        """Predictions one after the other, in order, of as many images as there may be: few are in memory at a time."""
         for block in self._blocks(compute(self._stages, map(_checked, photos))):
             with self._one_at_a_time:
                 labels, probabilities = self._model(block.rows)

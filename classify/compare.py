@@ -49,7 +49,7 @@ def compare(
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
         seed: seeds everything random, in the fits and in the report.
         out: folder to write; by default classify/runs/<stack>.
-        data: where the dataset's photos are now, if no longer where the stack was made from.
+        data: where the dataset's images are now, if no longer where the stack was made from.
         weights: where the backbone's weights file is now, likewise.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Photos and a saved model → a table with a label for each photo."""
+"""Photos and a saved model → a table with a label for each image."""
 
 import csv
 import io
@@ -22,24 +22,24 @@ Write = Callable[[Prediction], object]
 def predict(
     model: str, photos: list[str], json: bool = False, weights: str | None = None, out: str | None = None
 ) -> list[tuple[str, str]]:
-    """Label photos with a saved model, behind the same stage one that made its training rows.
+    """Label images with a saved model, behind the same stage one that made its training rows.
 
-    Prints CSV: path, label, probability, error, and a probability of each class. Photos come in the order given, those
+    Prints CSV: path, label, probability, error, and a probability of each class. Images come in the order given, those
     of a folder by name; one that cannot be read has the reason for error, and nothing else.
 
     Args:
         model: folder of a saved model, classify/runs/<stack>/<model>.
         photos: files, and folders that are searched for image files with all below them.
-        json: JSON lines instead of CSV, one object a photo.
+        json: JSON lines instead of CSV, one object an image.
         weights: where the backbone's weights file is now, if it has moved, or a folder that it is in.
         out: file to write instead of stdout; it gets its name when it is complete.
 
     Returns:
-        (path, reason) of every photo that could not be read.
+        (path, reason) of every image that could not be read.
 
     Raises:
-        Refused: there are no photos, or the model's stage one cannot be had here.
-        Failed: not one photo could be read, or a file of the model is damaged.
+        Refused: there are no images, or the model's stage one cannot be had here.
+        Failed: not one image could be read, or a file of the model is damaged.
     """
     files = _files(photos)
     if out and Path(out).is_dir():

@@ -149,9 +149,9 @@ def searched(row: Mapping[str, Any]) -> Any:
 def pairs_with_photos(
     best: dict[str, Any], predictions: Mapping[str, Predictions], test: Stack
 ) -> list[dict[str, Any]]:
-    """The best model's most confused pairs; of each the photos that most models take for the same wrong class.
+    """The best model's most confused pairs; of each the images that most models take for the same wrong class.
 
-    A photo is shown only if its bytes are still those that its row was made of.
+    An image is shown only if its bytes are still those that its row was made of.
 
     Returns:
         `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`: `image` (a data URI),
@@ -181,7 +181,7 @@ def thumbnail(path: Path, sha256: np.ndarray) -> str | None:
     """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG.
 
     Args:
-        path: the photo.
+        path: the image.
         sha256: (32,) uint8, of the file that is meant.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The sources' convolutional network, trained from nothing on the photos themselves."""
+"""The sources' convolutional network, trained from nothing on the images themselves."""
 
 import sys
 import tempfile
@@ -23,7 +23,7 @@ SIDE = 128
 class Scratch(Network):
     """A CNN of eight conv layers on 128×128 pixels: the yardstick without transfer.
 
-    Rows only say which photos; their pixels are read again from `attrs["dataset_root"]`. Training images are rotated
+    Rows only say which images; their pixels are read again from `attrs["dataset_root"]`. Training images are rotated
     by up to 90° and darkened, as in the sources, anew each epoch; so of rows that are views it takes the image itself.
 
     Args:
@@ -41,7 +41,7 @@ class Scratch(Network):
         self.random_state = random_state
 
     def fit(self, X: Stack, y: np.ndarray, checkpoint: Checkpoint | None = None) -> Self:
-        """Fit to the photos of a stack's rows, (n,) labels; `checkpoint`: see `train`."""
+        """Fit to the images of a stack's rows, (n,) labels; `checkpoint`: see `train`."""
         self.classes_, y = np.unique(y, return_inverse=True)
         images = np.flatnonzero(_stack(X).view == 0)
         X, y = X.take(images), y[images]
@@ -89,10 +89,10 @@ def cnn(classes: int) -> Any:
 
 
 def read_pixels(stack: Stack) -> np.ndarray:
-    """The photos of a stack's rows, squashed to (n, 128, 128, 3) uint8 RGB, in a temporary file that is mapped.
+    """The images of a stack's rows, squashed to (n, 128, 128, 3) uint8 RGB, in a temporary file that is mapped.
 
     Raises:
-        Failed: a photo can no longer be read.
+        Failed: an image can no longer be read.
     """
     root = Path(stack.attrs["dataset_root"])
     wanted = stack.field("sha256")

@@ -1,4 +1,4 @@
-"""Rebuild stage one as a stack records it, so that a model sees new photos as it saw its own."""
+"""Rebuild stage one as a stack records it, so that a model sees new images as it saw its own."""
 
 import os
 import sys
@@ -28,15 +28,15 @@ NOWHERE = Listing("photos", Path(), [], np.empty(0, "i8"), [], None)  # photos h
 
 
 class Computed(NamedTuple):
-    """A block of photos and their rows."""
+    """A block of images and their rows."""
 
     photos: list[Photo]
     rows: list[np.ndarray]  # of each stage one, (k, width) float32; whatever, where unreadable
-    reasons: dict[int, str]  # index in the block → why its photo is unreadable
+    reasons: dict[int, str]  # index in the block → why its image is unreadable
 
 
 class StageOne:
-    """How photos become rows.
+    """How images become rows.
 
     Args:
         recipe: how the base sees them.
@@ -127,7 +127,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
 
 
 def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Computed]:
-    """Read, decode and compute photos in blocks, in order; only a few blocks are in memory at any time.
+    """Read, decode and compute images in blocks, in order; only a few blocks are in memory at any time.
 
     Args:
         stages: one for each of the stacks that a model takes.

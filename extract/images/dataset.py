@@ -168,7 +168,7 @@ def image_files(folder: Path) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder, file names) of a folder and all below it. Linked folders count too, each once, so a loop of links ends."""
+    """(folder, file names) of a folder and all below it; linked folders too, each once, so a loop of links ends."""
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         status = os.stat(parent)

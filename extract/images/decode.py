@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from features.runtime.disk import open_file
 
 Image.init()
-with contextlib.suppress(ImportError):  # not needed; iPhones' photos, where it is installed
+with contextlib.suppress(ImportError):  # not needed; iPhones' images, where it is installed
     importlib.import_module("pillow_heif").register_heif_opener()
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is our own, MOST_PIXELS
@@ -97,7 +97,7 @@ def decode(data: bytes, side: int | None = None) -> Image.Image:
 
     The first frame of an animation, turned as its EXIF orientation says, alpha composited on white.
 
-    Large JPEGs may be decoded at a half, a quarter or an eighth by leaving out frequencies: photos of 12 megapixels for
+    Large JPEGs may be decoded at a half, a quarter or an eighth by leaving out frequencies: images of 12 megapixels for
     224 pixels in a sixth of the time (19 ms instead of 119), the resized pixels 0.14 levels of 255 away on average.
 
     Args:

@@ -24,7 +24,7 @@ from features.runtime.errors import shown
 from features.runtime.lock import writer_lock
 
 PIECE = 1 << 20
-UNPACKED = 1.1  # times the archive's size: photos are compressed already
+UNPACKED = 1.1  # times the archive's size: images are compressed already
 SILENCE = 60  # seconds without a byte, after which a connection has broken
 
 
@@ -149,7 +149,7 @@ def _unpack(archive: Archive, file: Path, folder: Path) -> None:
                 bar.update()
         if not (unfinished / archive.inside).is_dir():
             raise Failed(f"{file} holds no folder {archive.inside}")
-        os.sync()  # so that a power loss finds no empty photos under the dataset's name
+        os.sync()  # so that a power loss finds no empty images under the dataset's name
         (unfinished / archive.inside).replace(folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise Failed(f"{file} cannot be unpacked: {error}") from None

@@ -12,14 +12,14 @@ from extract.images.decode import FILTERS, squash
 ROTATION = 90.0  # the sources' degrees to either side
 BRIGHTNESS = (0.1, 0.7)  # factor: every training image becomes darker, which is what the sources did
 
-AREA = (0.5, 1.0)  # share of the photo that a crop keeps
-ASPECT = (3 / 4, 4 / 3)  # of a crop, by which the photo's own is multiplied
+AREA = (0.5, 1.0)  # share of the image that a crop keeps
+ASPECT = (3 / 4, 4 / 3)  # of a crop, by which the image's own is multiplied
 TILT = 10.0  # degrees to either side
 COLOUR = (0.8, 1.2)  # factors of brightness, contrast and saturation
 
 
 def photograph(image: Image.Image, side: int, rng: np.random.Generator, filter: str = "bilinear") -> np.ndarray:
-    """Another photo of the same thing: a crop, flipped one time in two, slightly tilted, slightly other colours.
+    """Another image of the same thing: a crop, flipped one time in two, slightly tilted, slightly other colours.
 
     Args:
         image: RGB of any size; the crop is taken at full size.
@@ -61,7 +61,7 @@ AUGMENTS: dict[str, Callable[[Image.Image, int, np.random.Generator, str], np.nd
     "photo": photograph,
     "sources": lambda image, side, rng, filter: rotate_and_darken(squash(image, side, filter), rng),
 }
-LEAST_SIDE = {"photo": math.sqrt(AREA[0] * ASPECT[0]), "sources": 1.0}  # share of a photo's side that a view shows
+LEAST_SIDE = {"photo": math.sqrt(AREA[0] * ASPECT[0]), "sources": 1.0}  # share of an image's side that a view shows
 
 
 def view_of(
