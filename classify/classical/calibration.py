@@ -1,6 +1,7 @@
 """Probabilities for classifiers that have none: one temperature, fitted on decisions about held-out rows."""
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -8,9 +9,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.classical.crossfit import HeldOut, cross_fit
-from classify.folds import Splits
+from classify.classical.span import unit_products
+from classify.folds import Splits, folds
 from classify.rows import shape
 from features import Stack
+
+Calibrate = Callable[[Any, np.ndarray], float | None]
 
 
 class NoProbabilities(ValueError):
@@ -37,6 +41,55 @@ class Tempered(ClassifierMixin, BaseEstimator):
     model_: Any = None
     support_rows_: Any = None
 
+    def fit(
+        self,
+        X: Any,
+        y: np.ndarray,
+        products: np.ndarray | None = None,
+        splits: Splits | None = None,
+        held_out: HeldOut | None = None,
+        jobs: int = 1,
+    ) -> Self:
+        """Fit to rows.
+
+        Args:
+            X: (n, d) array, memmap or `Stack`.
+            y: (n,) labels.
+            products: (n, n) `unit_products` of X, if known.
+            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
+            held_out: decisions of models with these settings about the rows held out, if known.
+            jobs: threads.
+        """
+        if not isinstance(X, Stack):
+            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.n_features_in_ = shape(X)[1]
+        parts = folds(X, codes) if splits is None else splits
+        if products is None and self.wants_products(X):
+            products = unit_products(X)
+
+        def calibrate(estimator: Any, space: np.ndarray) -> float | None:
+            return fit_temperature(estimator, space, codes, parts, held_out, jobs)
+
+        self._fit(X, codes, products, calibrate)
+        return self
+
+    def _fit(self, X: Any, codes: np.ndarray, products: Any, calibrate: Calibrate) -> None:
+        """Fit to checked rows.
+
+        Args:
+            X: (n, d) array or `Stack`.
+            codes: (n,) int64 classes 0…k−1.
+            products: (n, n) `unit_products` of X; None where `wants_products` says that they are not wanted.
+            calibrate: unfitted estimator and its `space` → the temperature, see `fit_temperature`.
+        """
+        raise NotImplementedError
+
+    def wants_products(self, X: Any) -> bool:
+        """Whether fitting to these rows takes the inner products of all pairs."""
+        raise NotImplementedError
+
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d)."""
         raise NotImplementedError
@@ -61,15 +114,6 @@ class Tempered(ClassifierMixin, BaseEstimator):
     def found(self) -> dict[str, Any]:
         """What fitting found that decides the model, beside its parameters."""
         return {name: getattr(self, name) for name in self.FOUND}
-
-    def _prepared(self, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Checked rows, an array or a `Stack`, and labels as codes 0…k−1."""
-        if not isinstance(X, Stack):
-            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.n_features_in_ = shape(X)[1]
-        return X, codes
 
     def _checked(self, X: Any) -> Any:
         """Rows to predict: a fitted model's, an array or a `Stack`."""

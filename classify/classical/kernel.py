@@ -1,16 +1,13 @@
 """The RBF support vector machine on wide rows, through one matrix of inner products."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.svm import SVC
 
-from classify.classical.calibration import Tempered, fit_temperature
-from classify.classical.crossfit import HeldOut
+from classify.classical.calibration import Calibrate, Tempered
 from classify.classical.span import spread, squared_distances, unit_products
-from classify.folds import Splits, folds
-from classify.rows import row_chunks
-from features import Stack
+from classify.rows import row_chunks, taken
 
 ROWS = 256  # of a kernel that are computed together
 
@@ -44,36 +41,12 @@ class KernelSVC(Tempered):
         self.gamma = gamma
         self.class_weight = class_weight
 
-    def fit(
-        self,
-        X: Any,
-        y: np.ndarray,
-        products: np.ndarray | None = None,
-        splits: Splits | None = None,
-        held_out: HeldOut | None = None,
-        jobs: int = 1,
-    ) -> Self:
-        """Fit to rows.
-
-        Args:
-            X: (n, d) array, memmap or `Stack`.
-            y: (n,) labels.
-            products: (n, n) `unit_products` of X, if known.
-            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
-            held_out: what models of these settings said of the rows held out, if known.
-            jobs: threads.
-        """
-        X, codes = self._prepared(X, y)
-        splits = folds(X, codes) if splits is None else splits
-        products = unit_products(X) if products is None else products
+    def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray, calibrate: Calibrate) -> None:
         self.gamma_ = self.gamma / self.scale(X, products)
-        kernel = self.space(X, products)
-        svc = self.plain(1.0)
-        self.temperature_ = fit_temperature(svc, kernel, codes, splits, held_out, jobs)
+        kernel, svc = self.space(X, products), self.plain(1.0)
+        self.temperature_ = calibrate(svc, kernel)
         self.model_ = svc.fit(kernel, codes)
-        support = self.model_.support_
-        self.support_rows_ = X.take(support) if isinstance(X, Stack) else X[support]
-        return self
+        self.support_rows_ = taken(X, self.model_.support_)
 
     def wants_products(self, X: Any) -> bool:
         """Always: its kernel is made of them."""

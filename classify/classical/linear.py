@@ -1,14 +1,12 @@
 """Linear classifiers on wide rows, fitted in the rows' own span."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-from classify.classical.calibration import Tempered, fit_temperature
-from classify.classical.crossfit import HeldOut
-from classify.classical.span import SpanRotation, spread, unit_products
-from classify.folds import Splits, folds
+from classify.classical.calibration import Calibrate, Tempered
+from classify.classical.span import SpanRotation, spread
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
 
 
@@ -42,43 +40,18 @@ class SpanLinear(Tempered):
     walked = "c"
     FOUND = ("C_",)
 
-    def fit(
-        self,
-        X: Any,
-        y: np.ndarray,
-        products: np.ndarray | None = None,
-        splits: Splits | None = None,
-        held_out: HeldOut | None = None,
-        jobs: int = 1,
-    ) -> Self:
-        """Fit to rows.
-
-        Args:
-            X: (n, d) array, memmap or `Stack`.
-            y: (n,) labels.
-            products: (n, n) `unit_products` of X, if known.
-            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
-            held_out: what models of these settings said of the rows held out, if known.
-            jobs: threads.
-        """
-        X, codes = self._prepared(X, y)
-        splits = folds(X, codes) if splits is None else splits
-        self.path_ = "span" if self.wants_products(X) else "primal"
-        if self.path_ == "span":
-            products = unit_products(X) if products is None else products
-            rotation = SpanRotation().fit(X, products=products)
-            space = rotation.Z_
-        else:
-            space = _unit_matrix(X)
+    def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray | None, calibrate: Calibrate) -> None:
+        rotation = SpanRotation().fit(X, products=products) if self.wants_products(X) else None
+        space = _unit_matrix(X) if rotation is None else rotation.Z_
+        self.path_ = "primal" if rotation is None else "span"
         estimator = self.plain(self.scale(X, products))
         self.C_ = estimator.C
         if not gives_probabilities(estimator):
-            self.temperature_ = fit_temperature(estimator, space, codes, splits, held_out, jobs)
+            self.temperature_ = calibrate(estimator, space)
         self.model_ = estimator.fit(space, codes)
-        if self.path_ == "span":
+        if rotation is not None:
             self.model_.coef_ = rotation.to_width(X, self.model_.coef_)
             self.model_.n_features_in_ = self.n_features_in_
-        return self
 
     def wants_products(self, X: Any) -> bool:
         """Whether it is fitted through inner products: where there are fewer rows than columns."""

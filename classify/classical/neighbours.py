@@ -6,10 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
-from classify.classical.calibration import Tempered, fit_temperature
-from classify.classical.crossfit import HeldOut
+from classify.classical.calibration import Calibrate, Tempered
 from classify.classical.span import unit_products
-from classify.folds import Splits, folds
 
 
 class CosineNeighbours(Tempered):
@@ -40,31 +38,9 @@ class CosineNeighbours(Tempered):
         self.k = k
         self.balance = balance
 
-    def fit(
-        self,
-        X: Any,
-        y: np.ndarray,
-        products: np.ndarray | None = None,
-        splits: Splits | None = None,
-        held_out: HeldOut | None = None,
-        jobs: int = 1,
-    ) -> Self:
-        """Keep the rows and fit the temperature of the probabilities.
-
-        Args:
-            X: (n, d) array, memmap or `Stack`.
-            y: (n,) labels.
-            products: (n, n) `unit_products` of X, if known.
-            splits: (train, held-out) indices to calibrate on; by default those of `folds`.
-            held_out: what models of these settings said of the rows held out, if known.
-            jobs: threads.
-        """
-        X, self.codes_ = self._prepared(X, y)
-        splits = folds(X, self.codes_) if splits is None else splits
-        products = unit_products(X) if products is None else products
-        self.temperature_ = fit_temperature(self.plain(1.0), products, self.codes_, splits, held_out, jobs)
-        self.support_rows_ = X
-        return self
+    def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray, calibrate: Calibrate) -> None:
+        self.codes_, self.support_rows_ = codes, X
+        self.temperature_ = calibrate(self.plain(1.0), products)
 
     def wants_products(self, X: Any) -> bool:
         """Always: they are all it asks of rows."""
