@@ -61,7 +61,7 @@ def expected(finished: str | None, begun: str | None) -> Plan | str:
     )
 
 
-@pytest.mark.parametrize(("finished", "begun"), product([None, *STATES], [None, *STATES]))
+@pytest.mark.parametrize(("finished", "begun"), list(product([None, *STATES], [None, *STATES])))
 def test_every_state(finished: str | None, begun: str | None) -> None:
     """Guards each pair of a finished stack, a begun file, both or neither, in each state."""
     given = [existing(path, state) if state else None for path, state in ((STACK, finished), (BEGUN, begun))]
@@ -90,6 +90,21 @@ def test_a_begun_file_without_one_image_left_is_refused() -> None:
     images = NONE._replace(added=["new.jpg"], removed=["a.jpg", "b.jpg"])
     with pytest.raises(Refused, match=r"1 images added: new.jpg\n  2 images removed: a.jpg, b.jpg"):
         plan(None, Existing(BEGUN, images, 2))
+
+
+@pytest.mark.parametrize("kind", ["relabelled", "resplit"])
+def test_an_update_drops_a_begun_file_with_other_labels(kind: str) -> None:
+    """Guards an update against a second file that a killed run left under other labels or in other splits."""
+    begun = Existing(BEGUN, NONE._replace(**{kind: ["cat/1.jpg"], "changed": ["edited.jpg"]}), 10)
+    decided = plan(existing(STACK, "added"), begun)
+    assert decided == Plan("update", told=(f"pets.h5: {LINES['added']}",))
+
+
+def test_a_finished_stack_without_one_image_left_is_updated() -> None:
+    """Guards the difference to a begun file: whoever replaces all images of a finished stack gets an update."""
+    images = NONE._replace(added=["new.jpg"], removed=["a.jpg", "b.jpg"])
+    told = "pets.h5: 1 images added: new.jpg; 2 images removed: a.jpg, b.jpg"
+    assert plan(Existing(STACK, images, 2), None) == Plan("update", told=(told,))
 
 
 def test_a_stack_that_lost_its_identities_is_no_base_for_an_update() -> None:
