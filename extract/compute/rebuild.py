@@ -24,14 +24,14 @@ from features import Refused
 from features.runtime.machine import cores
 
 Photo = str | os.PathLike[str] | np.ndarray  # a file, or its pixels, (h, w, 3) uint8 RGB
-NOWHERE = Listing("photos", Path(), [], np.empty(0, "i8"), [], None)  # photos have paths of their own
+NOWHERE = Listing("images", Path(), [], np.empty(0, "i8"), [], None)  # for images that bring their own paths
 
 
 class Computed(NamedTuple):
     """A block of images and their rows."""
 
     photos: list[Photo]
-    rows: list[np.ndarray]  # of each stage one, (k, width) float32; whatever, where unreadable
+    rows: list[np.ndarray]  # one array for each stage, (k, width) float32; arbitrary where unreadable
     reasons: dict[int, str]  # index in the block → why its image is unreadable
 
 
@@ -49,18 +49,18 @@ class StageOne:
         self.recipe, self.forward, self.batch, self.lanes = recipe, forward, batch, lanes
         self._free = BoundedSemaphore(lanes)
 
-    def pixels(self, photos: Sequence[Photo]) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
+    def pixels(self, given: Sequence[Photo]) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
         """Decode images for the base: (k, side, side, 3) uint8, index → why unreadable, and (k, 32) file hashes."""
-        size, files = self.recipe.size, [i for i, photo in enumerate(photos) if not isinstance(photo, np.ndarray)]
-        images, sha256 = np.zeros((len(photos), size, size, 3), "u1"), np.zeros((len(photos), 32), "u1")
-        paths = [os.fspath(photos[i]) for i in files]  # type: ignore[arg-type]
+        size, files = self.recipe.size, [i for i, image in enumerate(given) if not isinstance(image, np.ndarray)]
+        images, sha256 = np.zeros((len(given), size, size, 3), "u1"), np.zeros((len(given), 32), "u1")
+        paths = [os.fspath(given[i]) for i in files]  # type: ignore[arg-type]
         block = read_block(self.recipe, paths, np.zeros(len(files), "i4"), np.array(files, "i8"))
         images[files], sha256[files] = block.images, block.stats["sha256"]
-        for i, photo in enumerate(photos):
-            if not isinstance(photo, np.ndarray):
+        for i, image in enumerate(given):
+            if not isinstance(image, np.ndarray):
                 continue
             try:
-                images[i] = self.recipe.pixels(framed(Image.fromarray(photo), self.recipe.resize), sha256[i], 0)
+                images[i] = self.recipe.pixels(framed(Image.fromarray(image), self.recipe.resize), sha256[i], 0)
             except Unreadable as error:
                 block.reasons[i] = str(error)
         return images, block.reasons, sha256
@@ -126,12 +126,12 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
     return StageOne(recipe, forward, forward.batch, forward.lanes)
 
 
-def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Computed]:
+def compute(stages: Sequence[StageOne], given: Iterable[Photo]) -> Iterator[Computed]:
     """Read, decode and compute images in blocks, in order; only a few blocks are in memory at any time.
 
     Args:
         stages: one for each of the stacks that a model takes.
-        photos: as many as there may be; never listed whole.
+        given: the images, any number of them; never listed whole.
     """
 
     def read(block: list[Photo]) -> tuple[list[Photo], list[np.ndarray], dict[int, str]]:
@@ -149,8 +149,8 @@ def compute(stages: Sequence[StageOne], photos: Iterable[Photo]) -> Iterator[Com
         return Computed(block, rows, reasons)
 
     size, lanes = max(stage.batch for stage in stages), max(stage.lanes for stage in stages)
-    given = iter(photos)
-    blocks = iter(lambda: list(islice(given, size)), [])
+    rest = iter(given)
+    blocks = iter(lambda: list(islice(rest, size)), [])
     with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(lanes) as lane:
         decoded = ahead(readers, read, ((block,) for block in blocks), depth=cores() + 1)
         yield from ahead(lane, forward, decoded, depth=lanes + 1)

@@ -297,13 +297,13 @@ def test_other_labels_and_splits_are_still_refused(mine: tuple[Path, Path]) -> N
     assert mine[1].read_bytes() == before
 
 
-def test_a_settled_image_keeps_its_split() -> None:
+def test_an_image_with_a_known_split_keeps_it() -> None:
     """Guards growth: by its bytes, whatever the ranks say; only new images are ranked."""
     sha256 = np.random.default_rng(0).integers(0, 256, (40, 32), "u1")
     labels = np.arange(40) % 2
     seeded = seeded_split(labels, sha256, 0)
-    settled = {image.tobytes(): SPLITS["val"] for image in sha256[:10]}
-    grown = seeded_split(labels, sha256, 0, known=settled)
+    known = {image.tobytes(): SPLITS["val"] for image in sha256[:10]}
+    grown = seeded_split(labels, sha256, 0, known=known)
     assert (grown[:10] == SPLITS["val"]).all()
     assert np.array_equal(grown[10:], seeded[10:])
 
