@@ -94,13 +94,13 @@ class Cluster:
             Failed: always, since the workers may read other files than this process.
         """
         raise Failed(
-            f"workers read other bytes of {listed(paths)} than are here, twice: all must see the same photos in the "
-            f"same place. If they are being written, wait for that; {KEPT}"
+            f"workers read other bytes of {listed(paths)} than are here, twice: all must see the same images in the "
+            f"same place. If they are being written, wait until that is done; {KEPT}"
         )
 
 
 def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[Any]:
-    """Yield `function(*item)` of every item, computed by the workers, as they finish; at most `depth` are in flight.
+    """Yield `function(*item)` of every item as the workers finish it; at most `depth` are in flight.
 
     Raises:
         Failed: there are no workers any more, or the scheduler is gone, or several died over one item.
@@ -124,7 +124,7 @@ def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[An
                 continue
             yield from client.gather(list(ready))  # all at once: a call for each is a round trip for each
     except KilledWorker as error:
-        raise Failed(f"worker after worker died over the same photos, for want of memory perhaps ({error})") from None
+        raise Failed(f"worker after worker died over the same images, for want of memory perhaps ({error})") from None
     except CancelledError:
         raise Failed(f"the scheduler is gone; {KEPT}") from None
 
@@ -135,11 +135,11 @@ def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: n
     Raises:
         Failed: the workers see another folder.
     """
-    for row in block.rows[block.stats["size"] < 0].tolist():  # of which no byte was read
+    for row in block.rows[block.stats["size"] < 0].tolist():  # no byte of these was read
         path, reason = listing.root / writer.paths[row], block.reasons[row]
         if reason != CHANGING and writer.paths[row] not in listing.nameless and is_readable(path):
             raise Failed(
-                f"a worker cannot read {path} ({reason}), and this process can: all must see the photos in the same "
+                f"a worker cannot read {path} ({reason}), and this process can: all must see the images in the same "
                 f"place; {KEPT}"
             )
     return block, features
@@ -149,7 +149,7 @@ def _unfit(writers: dict[str, str], root: str) -> str:
     """Why this worker cannot take part; empty where it can."""
     if Path(root).is_dir():
         return other_versions(writers, row_versions())
-    return f"no folder {root} there: workers read the photos from where the writer does, so share or mount it"
+    return f"no folder {root} there: workers read the images from where the writer does, so share or mount it"
 
 
 def _compile(recipe: Recipe, compute: Compute, measure: bool) -> Compiled:
@@ -184,7 +184,7 @@ def _compiled(made: str, root: str) -> StageOne:
 @lru_cache(maxsize=1)
 def _stage(made: str, root: str) -> StageOne:
     described = json.loads(made)
-    if why := _unfit(described["versions"], root):  # of a worker that came later
+    if why := _unfit(described["versions"], root):  # a worker that came later
         raise Refused(why)
     _use_own_threads()
     return rebuild(described, exactly=True)

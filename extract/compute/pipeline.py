@@ -104,9 +104,7 @@ def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]],
         for rows in ahead(writers, write, computed, depth=2):
             done(rows)
     if animated:
-        print(
-            f"{len(animated)} animated images, of which the first frame is taken: {listed(animated)}", file=sys.stderr
-        )
+        print(f"{len(animated)} animated images, read by their first frame only: {listed(animated)}", file=sys.stderr)
     return rejected
 
 

@@ -131,7 +131,7 @@ def decode(data: bytes, side: int | None = None) -> Image.Image:
 
 
 def is_animated(data: bytes) -> bool:
-    """Whether a file holds several frames, of which `decode` takes the first."""
+    """Whether a file holds several frames; `decode` takes the first."""
     if not (data.startswith(b"GIF8") or data[8:12] == b"WEBP" or b"acTL" in data[:256] or data[8:12] == b"avis"):
         return False
     try:

@@ -183,7 +183,7 @@ def _unavailable(archive: Archive, file: Path, why: str) -> str:
 
 
 def _else(archive: Archive) -> str:
-    return f"give a folder of photos instead of {archive.name}: DATA=folder, or DATA=digits, which needs no network"
+    return f"give a folder of images instead of {archive.name}: DATA=folder, or DATA=digits, which needs no network"
 
 
 def _md5(file: Path) -> str:

@@ -159,7 +159,7 @@ def test_a_server_that_cannot_go_on(server: Server, tmp_path: Path) -> None:
 def test_another_file_than_was_published(server: Server, tmp_path: Path) -> None:
     """49: wrong bytes are removed, and nothing of them is unpacked; a file of another size is not even taken."""
     small = archive(server)
-    with pytest.raises(Failed, match=r"has MD5 \w+, expected 0+\. It was removed; give a folder of photos"):
+    with pytest.raises(Failed, match=r"has MD5 \w+, expected 0+\. It was removed; give a folder of images"):
         fetch(dataclasses.replace(small, md5="0" * 32), tmp_path)
     assert names(tmp_path) == set()
     with pytest.raises(Failed, match=rf"has {small.size:,} bytes, expected {small.size - 1:,}"):

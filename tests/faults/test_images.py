@@ -102,7 +102,7 @@ def test_animations_give_their_first_frame_and_are_counted(tmp_path: Path, extra
     (data / "class1" / f"9.{kind.lower()}").write_bytes(moving)
     told = extracted(data)
     assert told.code == 0
-    assert f"1 animated images, of which the first frame is taken: class1/9.{kind.lower()}\n" in told.err
+    assert f"1 animated images, read by their first frame only: class1/9.{kind.lower()}\n" in told.err
 
 
 @pytest.mark.slow
