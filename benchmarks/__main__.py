@@ -19,6 +19,10 @@ from extract.network.engines import row_versions
 from features.runtime.machine import cores
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+OPENING = """\
+`make bench DATA=PHOTOS WEIGHTS=WEIGHTS` writes this table; `python -m benchmarks PHOTOS WEIGHTS NAME …` renews some rows.
+STACK is MobileNetV2's stack of PHOTOS with WEIGHTS. A bar is the aim that was set before measuring. "Beside it" is the
+number of cores that other work kept busy in the three seconds before. The machines:"""  # noqa: E501
 FAILED = "failed"
 # name → what it takes: photos, weights, or the stack of the two
 BENCHMARKS = {
@@ -91,9 +95,7 @@ def main(photos: str, weights: str, *names: str) -> int:
     text = [
         "# Results",
         "",
-        "Written by `make bench DATA=PHOTOS WEIGHTS=WEIGHTS`, or of some alone by `python -m benchmarks PHOTOS WEIGHTS",
-        "NAME …`. STACK is MobileNetV2's, of both. A bar is what was aimed at before measuring. Beside it: how many",
-        "cores other work kept busy in the three seconds before. The machines:",
+        OPENING,
         "",
         *(f"- **{letter}**: {there}" for letter, there in sorted(machines.items())),
         "",

@@ -79,9 +79,9 @@ class Fitted(NamedTuple):
     """
 
     estimator: Any
-    weights: tuple[float, ...] | None = None
-    facts: dict[str, Any] = {}  # noqa: RUF012
-    found: dict[str, Any] = {}  # noqa: RUF012
+    weights: tuple[float, ...] | None
+    facts: dict[str, Any]
+    found: dict[str, Any]
     extract_seconds: float = 0.0
     cut_seconds: float = 0.0
 
@@ -161,7 +161,7 @@ def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, s
         estimator.set_params(**best)
         facts = {"search": table, "best": best}
     split = sides(train.stack, train.y, settings.seed)
-    return Fitted(fit_trees(estimator, train.X, train.y, *split, settings.balance), None, facts)
+    return Fitted(fit_trees(estimator, train.X, train.y, *split, settings.balance), None, facts, {})
 
 
 def converged(solver: Any) -> dict[str, bool]:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,14 @@ class Recipe:
             "precision": self.precision,
             "views": self.views or None,
             "augment": self.augment if self.views else None,
-            **weights_identity(self.backbone, self.weights, self.seed),
+            **self._weights_identity,
             **({"seed": self.seed} if self.views or self.listing.split is None else {}),
         }
+
+    @cached_property
+    def _weights_identity(self) -> dict[str, Any]:
+        """See `weights_identity`. Kept, since it takes hashing a file of up to a gigabyte."""
+        return weights_identity(self.backbone, self.weights, self.seed)
 
     def rows(self, known: Mapping[bytes, int]) -> dict[str, Any]:
         """The fields that are known before an image is opened, (rows,) each; an image's views follow each other.
@@ -136,7 +142,8 @@ class Recipe:
 
     def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":
         """This recipe with the JPEG decoding that a stack on disk has fixed."""
-        return dataclasses.replace(self, decode=str(attrs.get("decode", "full")))
+        decode = str(attrs.get("decode", "full"))
+        return self if decode == self.decode else dataclasses.replace(self, decode=decode)
 
     def open(self, data: bytes) -> Image.Image:
         """Decode an image file, as large as its views need it.

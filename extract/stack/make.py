@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from extract.compute.cluster import Cluster, open_compute
 from extract.compute.local import Compiled, Compute, Local
+from extract.images.dataset import Listing
 from extract.images.split import seeded_split
 from extract.network.engines import changed_versions, row_versions
 from extract.recipe import Recipe
@@ -19,7 +21,7 @@ from extract.stack.changes import Recorded, image_changes, recipe_changes, refus
 from extract.stack.plan import Existing, Plan, check_same, plan
 from extract.stack.update import begin_update, carry_over, known_splits, listing_as_begun
 from extract.stack.warnings import LEAKED, leakage_changes, leaked
-from features import Failed, Refused, Stack, open_stack, verify
+from features import Refused, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
 from features.layout import lay_out, layout_path, partial_path
 from features.runtime.disk import publish
@@ -48,11 +50,11 @@ class Job:
     command: str
     no_leakage: bool = False
 
-    def with_listing(self, listing: Any) -> "Job":
+    def with_listing(self, listing: Listing) -> "Job":
         """The same for other images."""
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, listing=listing))
 
-    def as_begun(self, attrs: Any) -> "Job":
+    def as_begun(self, attrs: Mapping[str, Any]) -> "Job":
         """The same with what a file on disk has decided for good."""
         return dataclasses.replace(self, recipe=self.recipe.as_begun(attrs))
 
@@ -89,10 +91,10 @@ def look(job: Job) -> tuple[Existing | None, Existing | None]:
         changes = recipe_changes(attrs, wanted | {"decode": attrs.get("decode")})
         images = image_changes(Recorded.of(stack), listing)
         settings = (*changes, *leakage_changes(stack, job.no_leakage))
-        finished = Existing(job.stack, images, int((stack.view == 0).sum()), settings)
+        finished = Existing(job.stack, images, settings)
         check_same(finished)
-        finished = dataclasses.replace(finished, lost=_lost(stack))
-        check_same(finished)
+        if not has_its_identities(stack):
+            verify(str(stack.path))  # raises, and says what to do: rows of unknown images cannot be computed again
         finished = dataclasses.replace(finished, damaged=tuple(damaged_rows(stack)))
         if plan(finished, None).action == "nothing":
             return finished, None
@@ -102,17 +104,8 @@ def look(job: Job) -> tuple[Existing | None, Existing | None]:
         images = image_changes(Recorded.of(writer), listing)
         decode = (attrs or writer.attrs).get("decode")
         settings = tuple(recipe_changes(writer.attrs, wanted | {"decode": decode}))
-        return finished, Existing(writer.partial, images, int((writer.view == 0).sum()), settings)
-
-
-def _lost(stack: Stack) -> str:
-    if has_its_identities(stack):
-        return ""
-    try:
-        verify(str(stack.path))
-    except Failed as error:
-        return str(error)
-    return f"{stack.path} is damaged"
+        gone = len(images.removed) == int((writer.view == 0).sum())
+        return finished, Existing(writer.partial, images, settings, gone=gone)
 
 
 def _carry_out(decided: Plan, job: Job) -> Path:

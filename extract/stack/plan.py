@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from extract.stack.changes import ImageChanges, refuse
-from features import Failed
 from features.runtime.errors import listed
 
 
@@ -15,18 +14,16 @@ class Existing:
     Attributes:
         path: the file.
         images: the images that differ from the dataset's.
-        count: number of images in the stack.
         settings: one line for each setting that differs.
         damaged: `index (path)` of each row that does not fit its checksum.
-        lost: why the stack no longer tells which images its rows are; empty where it does.
+        gone: whether every one of its images has gone from the dataset.
     """
 
     path: Path
     images: ImageChanges
-    count: int
     settings: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
-    lost: str = ""
+    gone: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +57,6 @@ def plan(finished: Existing | None, begun: Existing | None) -> Plan:
 
     Raises:
         Refused: the stack was made from something else.
-        Failed: the finished stack no longer tells which images its rows are.
     """
     if finished is not None:
         return _plan_finished(finished, begun)
@@ -68,8 +64,7 @@ def plan(finished: Existing | None, begun: Existing | None) -> Plan:
         return Plan("begin")
     images = begun.images
     others = [*begun.settings, *images.refused().lines()]
-    some_stay = len(images.removed) < begun.count
-    if not others and some_stay and (images.added or images.removed):
+    if not others and not begun.gone and (images.added or images.removed):
         news = f"{begun.path}: {'; '.join(images.lines())}; what was begun is finished first"
         return Plan("resume", as_begun=True, told=(news,))
     refuse(begun.path, [*begun.settings, *images._replace(changed=[]).lines()])
@@ -77,10 +72,8 @@ def plan(finished: Existing | None, begun: Existing | None) -> Plan:
 
 
 def check_same(finished: Existing) -> None:
-    """Raise Refused where no row of a finished stack can be kept, and Failed where nobody knows whose rows they are."""
+    """Raise Refused where no row of a finished stack can be kept."""
     refuse(finished.path, [*finished.settings, *finished.images.refused().lines()])
-    if finished.lost:
-        raise Failed(finished.lost)
 
 
 def _plan_finished(finished: Existing, begun: Existing | None) -> Plan:

@@ -7,7 +7,7 @@ import pytest
 
 from extract.stack.changes import ImageChanges
 from extract.stack.plan import Existing, Plan, plan
-from features import Failed, Refused
+from features import Refused
 
 STACK, BEGUN = Path("pets.h5"), Path("pets.h5.partial")
 NONE = ImageChanges([], [], [], [], [])
@@ -28,9 +28,7 @@ LINES = {
 
 def existing(path: Path, state: str) -> Existing:
     """A stack of ten images in one of these states. Nobody looks for damaged rows of a begun file: it is re-checked."""
-    return Existing(
-        path, **{"images": NONE, "count": 10} | ({} if (path, state) == (BEGUN, "damaged") else STATES[state])
-    )
+    return Existing(path, **{"images": NONE} | ({} if (path, state) == (BEGUN, "damaged") else STATES[state]))
 
 
 def expected(finished: str | None, begun: str | None) -> Plan | str:
@@ -80,7 +78,7 @@ def test_every_state(finished: str | None, begun: str | None) -> None:
 def test_other_labels_are_refused(path: Path, kind: str) -> None:
     """Guards against rows under a label or in a split that they were not made with."""
     images = NONE._replace(**{kind: ["cat/1.jpg"], "added": ["new.jpg"]})
-    given = Existing(path, images, 10)
+    given = Existing(path, images)
     with pytest.raises(Refused, match=f"1 images {kind}: cat/1.jpg"):
         plan(*((given, None) if path == STACK else (None, given)))
 
@@ -89,7 +87,7 @@ def test_a_begun_file_without_one_image_left_is_refused() -> None:
     """Guards a first run against being finished for images that are all gone: another dataset perhaps."""
     images = NONE._replace(added=["new.jpg"], removed=["a.jpg", "b.jpg"])
     with pytest.raises(Refused, match=r"1 images added: new.jpg\n  2 images removed: a.jpg, b.jpg"):
-        plan(None, Existing(BEGUN, images, 2))
+        plan(None, Existing(BEGUN, images, gone=True))
 
 
 @pytest.mark.parametrize("kind", ["relabelled", "resplit"])
@@ -104,22 +102,13 @@ def test_a_finished_stack_without_one_image_left_is_updated() -> None:
     """Guards the difference to a begun file: whoever replaces all images of a finished stack gets an update."""
     images = NONE._replace(added=["new.jpg"], removed=["a.jpg", "b.jpg"])
     told = "pets.h5: 1 images added: new.jpg; 2 images removed: a.jpg, b.jpg"
-    assert plan(Existing(STACK, images, 2), None) == Plan("update", told=(told,))
-
-
-def test_a_stack_that_lost_its_identities_is_no_base_for_an_update() -> None:
-    """Guards against carrying rows over that nobody knows the images of; other settings are told first."""
-    lost = existing(STACK, "added")
-    with pytest.raises(Failed, match=r"^paths are not those"):
-        plan(Existing(STACK, lost.images, 10, lost="paths are not those it was finished with"), None)
-    with pytest.raises(Refused, match="layer"):
-        plan(Existing(STACK, NONE, 10, STATES["settings"]["settings"], lost="paths are not those"), None)
+    assert plan(Existing(STACK, images, gone=True), None) == Plan("update", told=(told,))
 
 
 def test_all_that_is_wrong_is_told() -> None:
     """Guards the messages of an update for several reasons: damage first, then every kind of change in one line."""
     images = NONE._replace(added=["new.jpg"], removed=["old.jpg"], changed=["edited.jpg"])
-    decided = plan(Existing(STACK, images, 10, damaged=("3 (cat/3.jpg)",)), None)
+    decided = plan(Existing(STACK, images, damaged=("3 (cat/3.jpg)",)), None)
     assert decided.told == (
         "pets.h5 is damaged, so row 3 (cat/3.jpg) is computed again",
         "pets.h5: 1 images added: new.jpg; 1 images removed: old.jpg; 1 images changed: edited.jpg",

@@ -18,7 +18,7 @@ from tiny import flip, photos
 from extract import extract
 from extract.images.split import seeded_split
 from extract.network.base import import_keras
-from features import Refused, open_stack, verify
+from features import Failed, Refused, open_stack, verify
 from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
 from features.schema import SPLITS
@@ -283,6 +283,17 @@ def test_a_rotten_row_is_computed_again(mine: tuple[Path, Path], made: tuple[Pat
     noise(data / "class2" / "z.png", 9)
     again(mine)
     assert np.array_equal(open_stack(stack).X[:18], open_stack(made[1]).X)
+
+
+def test_a_stack_that_lost_its_identities_is_not_updated(mine: tuple[Path, Path]) -> None:
+    """Guards against carrying over rows whose images nobody knows any more; the stack stays as it is."""
+    data, stack = mine
+    flip(stack, offsets(stack)["fingerprint"])
+    before = stack.read_bytes()
+    noise(data / "class0" / "new.png", 99)
+    with pytest.raises(Failed, match="is damaged: paths, labels or split are not those it was finished with"):
+        again(mine)
+    assert stack.read_bytes() == before and not partial_path(stack).exists()
 
 
 def test_other_labels_and_splits_are_still_refused(mine: tuple[Path, Path]) -> None:
