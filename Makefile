@@ -14,6 +14,8 @@ EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call
 	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) \
 	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage)
+# Where images and weights are now. DATA has a default, which is not meant here.
+MOVED = $(if $(filter command environment,$(origin DATA)),--data "$(DATA)") $(call option,WEIGHTS,weights)
 CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs) $(call option,DASK,dask)
 PYTEST = $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
@@ -34,14 +36,14 @@ features: setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
 classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
-## STACK MODEL SEARCH BALANCE POOL VIEWS EPOCHS LAYERS SEED JOBS DASK OUT
+## STACK MODEL SEARCH BALANCE POOL VIEWS EPOCHS LAYERS SEED JOBS DASK OUT DATA WEIGHTS
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
-		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(MOVED)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
-## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED JOBS DASK OUT
+## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED JOBS DASK OUT DATA WEIGHTS
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
-		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out)
+		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(MOVED)
 
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
 ## MODEL PHOTOS WEIGHTS OUT

@@ -26,7 +26,8 @@ from extract.images.decode import decode, squash
 from extract.network.base import load_base
 from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
-from extract.stack.make import Job, make_stack
+from extract.stack.job import Job
+from extract.stack.make import make_stack
 
 LARGE = 32  # photos
 

@@ -1,6 +1,5 @@
 """Several classifiers on the very same rows: one table, as JSON and as a report."""
 
-import dataclasses
 import json
 import sys
 import traceback
@@ -13,7 +12,7 @@ from classify.fitting import Settings
 from classify.models import MODELS, Model, model_named, model_versions
 from classify.saved import write_json
 from classify.task import Task
-from features import Failed, Stack
+from features import Failed
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least
 
@@ -67,7 +66,7 @@ def compare(
     at_least(0, seed=seed)
     at_least(1, epochs=epochs, jobs=jobs)
     chosen = {name: model_named(name) for name in models or MODELS}
-    opened = _moved(open_stacks(stack), dataset_root=data, weights_file=weights)
+    opened = open_stacks(stack, data, weights)
     settings = Settings(search, balance, jobs or 0, dask, seed)
     task = Task(opened, views, settings)
     without = Task(opened, 0, settings) if task.views else None
@@ -158,8 +157,3 @@ class FittedSoFar:
     def remove(self) -> None:
         """Remove the file once the report is written, so that the same command starts anew."""
         self.path.unlink(missing_ok=True)
-
-
-def _moved(stack: Stack, **now: str | None) -> Stack:
-    """The stack with attributes that name places replaced by the places now; None leaves one alone."""
-    return dataclasses.replace(stack, attrs=stack.attrs | {name: where for name, where in now.items() if where})

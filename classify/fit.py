@@ -1,5 +1,6 @@
 """Stage two: rows of a stack → one classifier, its predictions on the test rows, and its scores."""
 
+import dataclasses
 from pathlib import Path
 
 from classify.fitting import Settings
@@ -26,6 +27,8 @@ def fit(
     dask: str | None = None,
     seed: int = 0,
     out: str | None = None,
+    data: str | None = None,
+    weights: str | None = None,
 ) -> Path:
     """Fit one classifier to a stack's train rows, and score it once on its test rows.
 
@@ -44,6 +47,8 @@ def fit(
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
         seed: seeds everything random in the fit.
         out: folder to write; by default classify/runs/<stack>/<model>.
+        data: where the dataset's images are now, if no longer where the stack was made from; networks need them.
+        weights: where the backbone's weights file is now, likewise.
 
     Returns:
         the folder, with the model, `result.json` and `predictions.csv` in it.
@@ -66,19 +71,33 @@ def fit(
         raise Refused(f"{model} has no --search")
     if balance and row.network:
         raise Refused(f"{model} has no --balance")
-    task = Task(open_stacks(stack), views, Settings(search, balance, jobs or 0, dask, seed))
+    task = Task(open_stacks(stack, data, weights), views, Settings(search, balance, jobs or 0, dask, seed))
     folder = Path(out) if out else RUNS / task.name / model
     return task.run(row, pool or row.pool, options, folder, {"model": model, "command": command})
 
 
-def open_stacks(names: list[str] | str | None) -> Stack:
+def open_stacks(names: list[str] | str | None, data: str | None = None, weights: str | None = None) -> Stack:
     """One stack, by default the only one there is, or several of the same rows side by side.
 
+    Args:
+        names: the files.
+        data: the dataset as `extract` takes it, if it is no longer where the stack was made from.
+        weights: where the backbone's weights file is now, likewise.
+
     Raises:
-        Refused: one cannot be opened, or they are not of the same rows.
+        Refused: one cannot be opened, they are not of the same rows, or a place is not there.
     """
     from classify.fusion import side_by_side
 
     several = [names] if isinstance(names, str) else names or [str(only_stack())]
     stacks = [open_stack(name) for name in several]
-    return stacks[0] if len(stacks) == 1 else side_by_side(stacks)
+    stack = stacks[0] if len(stacks) == 1 else side_by_side(stacks)
+    now = {}
+    for option, place, attribute in (("data", data, "dataset_root"), ("weights", weights, "weights_file")):
+        if place and not Path(place).exists():
+            raise Refused(f"--{option} {place}: there is no such place")
+        if place:
+            now[attribute] = place
+    if data and Path(data).suffix == ".csv":
+        now["dataset_root"] = str(Path(data).parent)  # paths are relative to a manifest's folder
+    return dataclasses.replace(stack, attrs=stack.attrs | now) if now else stack

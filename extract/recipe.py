@@ -87,7 +87,7 @@ class Recipe:
         return "-".join(part for part in parts if part) + ".h5"
 
     def attrs(self) -> dict[str, Any]:
-        """The root attributes of a stack of this recipe; None for attributes that it does not have."""
+        """The root attributes that decide the rows of this recipe; None for attributes that it does not have."""
         return {
             "backbone": self.backbone.name,
             "layer": self.layer,
@@ -101,7 +101,7 @@ class Recipe:
             "views": self.views or None,
             "augment": self.augment if self.views else None,
             **self._weights_identity,
-            **({"seed": self.seed} if self.views or self.listing.split is None else {}),
+            **({"seed": self.seed} if self.views else {}),
         }
 
     @cached_property

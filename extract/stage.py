@@ -15,9 +15,11 @@ from extract.network.base import weights_identity
 from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
-from extract.stack.make import Job, make_stack
+from extract.stack.job import Job
+from extract.stack.make import make_stack
 from extract.stack.warnings import LEAKED, warnings_about
 from features import Failed, Refused, Stack, open_stack
+from features.check import image_root
 from features.reader import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import listed
@@ -55,8 +57,10 @@ def extract(
 ) -> Path:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
 
-    A run that was killed goes on where it stopped. A stack that is up to date is left alone. Images that were added,
-    changed or removed cost only their own rows. Other weights or settings are refused, with a list of the differences.
+    A run that was killed goes on where it stopped. A stack that is up to date is left alone. Images that were added or
+    changed cost only their own rows; moved images, and other labels or splits, cost none. Other weights or settings are
+    refused, with a list of the differences. Without `out`, rows of the same images are taken from the other stacks in
+    features/stacks, if these were made with the same settings.
 
     Args:
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
@@ -76,7 +80,7 @@ def extract(
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
         resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black).
         filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased.
-        seed: seeds random weights, views, and the split if the dataset has none.
+        seed: seeds random weights, views, and the split if the dataset has none. Another split alone computes nothing.
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
         max_bad: percentage of images that may be unreadable; with more, the stack is finished but the command fails.
         dask: compute on a Dask cluster: a scheduler's address, or local:N for N processes here; this one writes.
@@ -112,7 +116,8 @@ def extract(
         filter=filter,
     )
     place = Path(out) if out else STACKS / recipe.file_name
-    stack = make_stack(Job(place, recipe, Compute(device, engine, batch, dask), command, no_leakage))
+    compute = Compute(device, engine, batch, dask)
+    stack = make_stack(Job(place, recipe, compute, command, no_leakage, takes_rows=not out))
     made = open_stack(stack)
     for line in warnings_about(Recorded.of(made)):
         print(f"warning: {line}", file=sys.stderr)
@@ -149,15 +154,19 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         Failed: disk or memory.
     """
     whole, attrs = open_stack(parent.path), parent.attrs
+    image_root(parent)
     images = whole.take(whole.view == 0)
     listing = Listing(
         attrs["dataset"], Path(attrs["dataset_root"]), images.paths, images.y, images.label_names, images.split
     )
     recipe = Recipe.recorded(attrs, listing, attrs["weights_file"] or attrs["weights"], layer)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
-    refuse(parent.path, changes + image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines())
+    changes += image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines()
+    refuse(parent.path, changes, f"Bring it up to date first: {attrs['command']}")
+    way = f"Remove {out}: it is made again from {parent.path}."
+    refuse(out, recipe_changes(open_stack(out).attrs, recipe.attrs()) if out.exists() else [], way)
     make_stack(Job(out, recipe, Compute(batch=attrs["batch"]), f"{attrs['command']} --layer {layer}"))
     made = open_stack(out)
     same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
-    refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"])
+    refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"], way)
     return out

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.reader import Stack, open_stack
 from features.runtime.disk import open_file
-from features.runtime.errors import Failed, listed
+from features.runtime.errors import Failed, Refused, listed
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
 from features.validate import RESTORE
 
@@ -74,6 +74,21 @@ def verify(stack: str) -> dict[str, Any]:
         "images": len(originals) if root.is_dir() else 0,
         "dataset_root": str(root),
     }
+
+
+def image_root(stack: Stack) -> Path:
+    """The folder that the paths of a stack's images are relative to.
+
+    Raises:
+        Refused: it is not there.
+    """
+    root = Path(stack.attrs["dataset_root"])
+    if not root.exists():
+        raise Refused(
+            f"the images of {stack.path} are not at {root}, where they were. "
+            "Say where they are now with --data FOLDER (make: DATA=FOLDER)"
+        )
+    return root
 
 
 def damaged_rows(stack: Stack) -> list[str]:

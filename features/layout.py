@@ -28,6 +28,11 @@ def partial_path(stack: Path) -> Path:
     return stack.with_name(stack.name + ".partial")
 
 
+def aside_path(stack: Path) -> Path:
+    """Where an unfinished file is set aside whose images have changed, until its rows are carried over."""
+    return stack.with_name(stack.name + ".aside")
+
+
 def layout_path(stack: Path) -> Path:
     """Where a file is laid out before it is renamed to a partial or finished stack; worthless after a kill."""
     return stack.with_name(stack.name + ".layout")

@@ -196,6 +196,21 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
         raise Failed(f"{path} is damaged: {reason}. {RESTORE}") from None
 
 
+def open_rows_so_far(path: Path) -> Stack:
+    """The finished rows of an unfinished file; views without their image are left out. Nobody may write it meanwhile.
+
+    Raises:
+        Failed: it is damaged. The rows' checksums have not been looked at.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            stack = _opened(path, file)
+            done = stack.take(file["row_state"][:] == STATES["done"])
+            return done.take(np.isin(done.paths, done.take(done.view == 0).paths))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise Failed(f"{path} cannot be opened ({error}). Remove it.") from None
+
+
 def only_stack() -> Path:
     """The one stack in `features/stacks`, for commands that were given none.
 
@@ -223,14 +238,20 @@ def recorded_command(path: Path) -> str:
 
 
 def _open(path: Path, file: h5py.File) -> Stack:
+    stack = _opened(path, file)
+    if empty := int((file["row_state"][:] != STATES["done"]).sum()):
+        command = stack.attrs["command"]
+        raise Refused(
+            f"{path} is unfinished: {empty} of its {len(stack)} rows were never written. Remove it and run: {command}"
+        )
+    return stack
+
+
+def _opened(path: Path, file: h5py.File) -> Stack:
+    """All rows of a file, finished or not."""
     attrs = check_root(path, file)
     shape = tuple(int(side) for side in attrs["feature_shape"])
     count = check_fields(path, file, shape)
-    if empty := int((file["row_state"][:] != STATES["done"]).sum()):
-        command = attrs["command"]
-        raise Refused(
-            f"{path} is unfinished: {empty} of its {count} rows were never written. Remove it and run: {command}"
-        )
     names = [str(name) for name in file["label_names"].asstr(errors="replace")[:]]
     check_codes(path, file["labels"][:], len(names), file["split"][:], file["view"][:])
     features = file["features"]

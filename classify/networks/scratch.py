@@ -3,7 +3,6 @@
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from extract.images.decode import Unreadable, decode, read_file, squash
 from extract.images.views import rotate_and_darken
 from extract.network.base import import_keras
 from features import Failed, Refused, Stack
+from features.check import image_root
 from features.runtime.machine import cores
 
 SIDE = 128
@@ -92,9 +92,10 @@ def read_pixels(stack: Stack) -> np.ndarray:
     """The images of a stack's rows, squashed to (n, 128, 128, 3) uint8 RGB, in a temporary file that is mapped.
 
     Raises:
+        Refused: their folder is not there.
         Failed: an image can no longer be read.
     """
-    root = Path(stack.attrs["dataset_root"])
+    root = image_root(stack)
     wanted = stack.field("sha256")
     pixels = np.memmap(tempfile.TemporaryFile(), "u1", "w+", shape=(len(stack), SIDE, SIDE, 3))  # noqa: SIM115
 

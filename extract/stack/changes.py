@@ -1,4 +1,4 @@
-"""Decide whether a stack on disk is the one that is asked for."""
+"""Find what differs between a stack on disk and what is asked for."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,22 +41,46 @@ class Recorded(NamedTuple):
         return cls(originals.paths, stack.label_names, **fields, rejects=rejects)
 
 
+class Moved(NamedTuple):
+    """Where the rows of a moved or copied image are."""
+
+    was: str  # path in the stack of an image with the same bytes
+    size: int  # of the file now …
+    mtime_ns: int  # … before its bytes were compared
+
+
 class ImageChanges(NamedTuple):
-    """Paths that differ between a stack and the dataset as it is now."""
+    """Paths that differ between a stack and the dataset as it is now.
+
+    `moved` are those of `added` and `changed` whose bytes are those of an image of the stack.
+    """
 
     added: list[str]
     removed: list[str]
     changed: list[str]
     relabelled: list[str]
     resplit: list[str]
+    moved: dict[str, Moved]
 
-    def refused(self) -> "ImageChanges":
-        """The changes that allow no update: the same images under other labels or in other splits."""
-        return self._replace(added=[], removed=[], changed=[])
+    def counts(self) -> dict[str, int]:
+        """Kind → number of images, of the kinds that there are."""
+        return {kind: len(paths) for kind, paths in self._kinds().items() if paths}
 
     def lines(self) -> list[str]:
-        """One line for each kind there is: `3 images added: a.jpg, b.jpg, c.jpg`."""
-        return [f"{len(paths)} images {kind}: {listed(paths)}" for kind, paths in self._asdict().items() if paths]
+        """One line for each kind that there is: `3 images added: a.jpg, b.jpg, c.jpg`."""
+        return [f"{len(paths)} images {kind}: {listed(paths)}" for kind, paths in self._kinds().items() if paths]
+
+    def _kinds(self) -> dict[str, list[str]]:
+        """Each image under one kind; what moved was neither added, nor removed, nor changed."""
+        left = {moved.was for moved in self.moved.values()}
+        return {
+            "added": [path for path in self.added if path not in self.moved],
+            "removed": [path for path in self.removed if path not in left],
+            "changed": [path for path in self.changed if path not in self.moved],
+            "moved or copied": list(self.moved),
+            "relabelled": self.relabelled,
+            "moved to another split": self.resplit,
+        }
 
 
 def recipe_changes(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -70,13 +94,17 @@ def recipe_changes(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
 
 
 def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
-    """Compare a stack's images with a dataset's. Only files whose size or time changed are read and hashed."""
+    """Compare a stack's images with a dataset's.
+
+    Files are read and hashed only if their size or time changed, or if they are new and as large as one of the stack's.
+    """
     at = {path: row for row, path in enumerate(recorded.paths)}
     rejects = dict(recorded.rejects)
-    changes = ImageChanges([], [], [], [], [])
+    changes = ImageChanges([], [], [], [], [], {})
     names_then = [*recorded.label_names, ""]  # label -1 finds the last
     names_now = [*listing.label_names, ""]
-    for i, (path, size, mtime_ns) in enumerate(zip(listing.paths, *listing.stats(), strict=True)):
+    stats = dict(zip(listing.paths, zip(*listing.stats(), strict=True), strict=True))
+    for i, (path, (size, mtime_ns)) in enumerate(stats.items()):
         if path in rejects:
             if _is_worth_trying(rejects.pop(path), (size, mtime_ns), listing.root / path):
                 changes.changed.append(path)
@@ -94,7 +122,27 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
         if was_read and touched and file_sha256(listing.root / path) != recorded.sha256[row].tobytes():
             changes.changed.append(path)
     changes.removed.extend([*at, *rejects])
+    others = {path: stats[path] for path in (*changes.added, *changes.changed)}
+    changes.moved.update(_moved(recorded, set(changes.removed), listing.root, others))
     return changes
+
+
+def _moved(
+    recorded: Recorded, removed: set[str], root: Path, others: Mapping[str, tuple[int, int]]
+) -> dict[str, Moved]:
+    """Those of `others` (path → size, mtime_ns) whose bytes are those of an image of the stack."""
+    read = np.flatnonzero(recorded.sha256.any(axis=1))
+    sizes = set(recorded.size[read].tolist())
+    likely = {path: stat for path, stat in others.items() if stat[0] in sizes}
+    same: dict[bytes, list[str]] = {}
+    if likely:  # images that are gone last: a file that moved is more likely one of them than a copy
+        for row in sorted(read.tolist(), key=lambda row: recorded.paths[row] in removed):
+            same.setdefault(recorded.sha256[row].tobytes(), []).append(recorded.paths[row])
+    moved = {}
+    for path, stat in likely.items():
+        if paths := same.get(file_sha256(root / path) or b""):
+            moved[path] = Moved(paths.pop() if len(paths) > 1 else paths[0], *map(int, stat))
+    return moved
 
 
 def _is_worth_trying(reject: tuple[str, int, int], now: tuple[int, int], file: Path) -> bool:
@@ -105,26 +153,27 @@ def _is_worth_trying(reject: tuple[str, int, int], now: tuple[int, int], file: P
     return (*then,) != now if then[0] >= 0 else is_readable(file)  # where no byte was read there is nothing to compare
 
 
-def refuse(path: Path, changes: list[str], *also: Path) -> None:
+def refuse(path: Path, changes: list[str], way: str = "") -> None:
     """Refuse a file that was made from something else.
 
     Args:
         path: the file.
         changes: what else, a line each.
-        also: other files to remove before one can start again.
+        way: what to do; by default `way_on`.
 
     Raises:
         Refused: there are changes.
     """
     if changes:
-        way = start_again(path, *also)
-        raise Refused(f"{path} was made from something else:\n  " + "\n  ".join(changes) + f"\n{way}")
+        lines = "\n  ".join(changes)
+        raise Refused(f"{path} was made from something else:\n  {lines}\n{way or way_on(path)}")
 
 
-def start_again(*paths: Path) -> str:
-    """How to start again, for files that cannot be continued."""
-    files = " and ".join(map(str, paths))
-    return f"Remove {files} to start again, or have python -m extract write elsewhere with --out FILE."
+def way_on(path: Path) -> str:
+    """What to do about a file that cannot be continued. Nobody is told to remove a finished stack."""
+    if path.suffix == ".partial":
+        return f"Remove {path} to start again, or have python -m extract write elsewhere with --out FILE."
+    return "It is kept. Write another stack with --out FILE, or give the settings of this one to add to it."
 
 
 def _shown(value: Any) -> Any:

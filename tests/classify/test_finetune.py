@@ -175,7 +175,7 @@ def test_mistakes_on_the_command_line_are_one_message(stack: Stack, photo_folder
     other = warm.run(*words, "2", cwd=tmp_path)
     assert (other.returncode, other.stdout) == (2, "") and "Traceback" not in other.stderr
     assert f"{cut} was made from something else:\n  seed: 1 in the stack, 0 asked for\n" in other.stderr
-    assert f"Remove {cut} to start again" in other.stderr
+    assert f"Remove {cut}: it is made again from {stack.path}." in other.stderr
 
 
 class Interrupting(Checkpoint):

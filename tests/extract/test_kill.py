@@ -137,7 +137,7 @@ def test_the_whole_command_resumes(command: tuple[Path, list[str]]) -> None:
         resumed = now
     last = warm.run(*words, "--out", "cut.h5", cwd=folder)
     assert (last.returncode, last.stdout) == (0, "cut.h5\n"), last.stderr
-    assert f"{400 - resumed // 4 * 4} rows in" in last.stderr
+    assert f"{400 - resumed // 4 * 4} images read" in last.stderr
     assert rows_of(folder / "cut.h5") == rows_of(folder / "straight.h5")
     assert np.isfinite(open_stack(folder / "cut.h5").X).all()
     assert [path.name for path in folder.glob("cut*")] == ["cut.h5"]

@@ -48,7 +48,7 @@ def test_fifty_thousand_images(tmp_path: Path) -> None:
     warm = np.array([numbers for rows, *numbers in seen if IMAGES / 10 <= rows < IMAGES])
     assert len(warm) >= 20
     first, last = warm[: len(warm) // 4].max(0), warm[-(len(warm) // 4) :].max(0)
-    line = next(line for line in text.splitlines() if " rows in " in line)
+    line = next(line for line in text.splitlines() if " images read, " in line)
     for name, before, after in zip(("MB of memory", "open files", "threads"), first, last, strict=True):
         print(f"{name}: at most {before:.0f} in the first quarter after the warm-up, {after:.0f} in the last; {line}")
     assert last[0] <= first[0] + 20

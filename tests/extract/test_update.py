@@ -1,4 +1,6 @@
+import hashlib
 import io
+import json
 import os
 import random
 import shutil
@@ -26,6 +28,7 @@ from features.writer import consecutive
 
 pytestmark = pytest.mark.slow
 
+KEPT = "Write another stack with --out FILE, or give the settings of this one to add to it."
 SETTINGS: dict[str, Any] = {"backbone": "vgg16", "size": 32, "batch": 4, "weights": "random", "layer": "block2_pool"}
 
 
@@ -43,13 +46,20 @@ def mine(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     return Path(shutil.copytree(made[0], tmp_path / "photos")), Path(shutil.copy2(made[1], tmp_path / "a.h5"))
 
 
-def again(mine: tuple[Path, Path], **changes: Any) -> Path:
-    return extract(str(mine[0]), **{**SETTINGS, "out": str(mine[1]), **changes})
+def again(mine: tuple[Path, Path | None], **changes: Any) -> Path:
+    return extract(str(mine[0]), **{**SETTINGS, "out": mine[1] and str(mine[1]), **changes})
 
 
 def noise(path: Path, seed: int) -> None:
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (36, 36, 3), "u1")).save(path)
+
+
+def import_weights(folder: Path) -> str:
+    """A file of VGG16's weights, random ones, whose rows no seed decides."""
+    base = import_keras().applications.VGG16(weights=None, include_top=False)
+    base.save_weights(folder / "vgg16.weights.h5")
+    return str(folder / "vgg16.weights.h5")
 
 
 def meddle(data: Path) -> None:
@@ -78,7 +88,7 @@ def test_only_what_is_new_is_computed(mine: tuple[Path, Path], capsys: pytest.Ca
     assert "3 images added: aaa/0.png, class0/new.png, class2/0a.png; 2 images removed: " in said
     assert "; 1 images changed: class1/2.png" in said
     assert "15 rows were carried over" in said
-    assert "\n4 rows in " in said
+    assert "\n4 images read, 4 rows written, 0 images rejected, in " in said
     fresh, got = rows_of(again((data, stack.with_name("fresh.h5")))), rows_of(stack)
     for name in ("features", "paths", "labels", "label_names", "sha256", "size", "view", "row_state", "row_crc32"):
         assert np.array_equal(fresh[name], got[name]), name
@@ -95,15 +105,15 @@ def test_only_what_is_new_is_computed(mine: tuple[Path, Path], capsys: pytest.Ca
 
 
 def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards what was computed before a kill, where images came, changed and went before the command ran again."""
+    """Guards what was computed before a kill, where images came, changed, moved and went before the next run."""
     data, stack = mine
     partial = stack.rename(partial_path(stack))
     flip(partial, offsets(partial)["row_crc32"])
     meddle(data)
     again(mine)
     said = capsys.readouterr().err
-    assert "a.h5.partial: 3 images added: " in said and "; what was begun is finished first" in said
-    assert "resuming" in said and "16 rows were carried over" in said
+    assert "a.h5.partial: 3 images added: " in said
+    assert "14 rows were carried over" in said and "\n5 images read, 5 rows written" in said
     fresh, got = rows_of(again((data, stack.with_name("fresh.h5")))), rows_of(stack)
     for name in ("features", "paths", "labels", "label_names", "sha256", "size", "view", "row_state", "row_crc32"):
         assert np.array_equal(fresh[name], got[name]), name
@@ -112,7 +122,7 @@ def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsy
 
 
 def test_a_killed_first_run_without_leakage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards `--no-leakage` after a kill: the stack that is finished first is of the same command, and gone on from."""
+    """Guards `--no-leakage` after a kill: the rows are carried over, and the copies are left out at the end."""
     for split, seed in (("train", 0), ("test", 1)):
         photos(tmp_path / "photos" / split, classes=2, each=3, seed=seed)
     shutil.copy(tmp_path / "photos" / "test" / "class0" / "0.png", tmp_path / "photos" / "train" / "class0" / "z.png")
@@ -121,7 +131,7 @@ def test_a_killed_first_run_without_leakage(tmp_path: Path, capsys: pytest.Captu
     flip(partial, offsets(partial)["row_crc32"])
     noise(tmp_path / "photos" / "train" / "class1" / "new.png", 1)
     again(mine, no_leakage=True)
-    assert "what was begun is finished first" in capsys.readouterr().err
+    assert "12 rows were carried over" in capsys.readouterr().err
     now = open_stack(mine[1])
     assert len(now) == 13 and [reject[0] for reject in now.rejects] == ["train/class0/z.png"]
 
@@ -162,7 +172,7 @@ def test_rows_are_read_once_on_a_resume(mine: tuple[Path, Path], monkeypatch: py
 
 
 def test_another_engine_names_the_finished_stack(mine: tuple[Path, Path]) -> None:
-    """Guards the way on: the second file would be begun with the old one's engine again, so both have to go."""
+    """Guards the way on: rows of two engines never mix, and nobody is told to remove a stack that is whole."""
     pytest.importorskip("openvino")
     data, stack = mine
     noise(data / "class0" / "new.png", 1)
@@ -173,10 +183,10 @@ def test_another_engine_names_the_finished_stack(mine: tuple[Path, Path]) -> Non
     assert str(caught.value).startswith(
         f"{stack} was made from something else:\n  engine: {then} in the stack, {other}"
     )
-    assert f"\nRemove {stack} and {partial_path(stack)} to start again, or have" in str(caught.value)
-    stack.unlink()
-    partial_path(stack).unlink()
-    assert open_stack(again(mine, engine=other)).attrs["engine"].split()[0] == other
+    assert str(caught.value).endswith("\nIt is kept. " + KEPT)
+    assert len(open_stack(again(mine))) == 19
+    elsewhere = again((data, stack.with_name("b.h5")), engine=other)
+    assert open_stack(elsewhere).attrs["engine"].split()[0] == other
 
 
 def test_a_device_that_is_gone(mine: tuple[Path, Path]) -> None:
@@ -186,7 +196,7 @@ def test_a_device_that_is_gone(mine: tuple[Path, Path]) -> None:
     partial = mine[1].rename(partial_path(mine[1]))
     with h5py.File(partial, "r+") as file:
         file.attrs["device"] = "gpu"
-    with pytest.raises(Refused, match=rf"--device gpu: .*\n{partial} was begun with just that\. Remove {partial} to"):
+    with pytest.raises(Refused, match=rf"--device gpu: .*\n{partial} was made with just that\. Remove {partial} to"):
         again(mine, device="cpu")
 
 
@@ -199,7 +209,7 @@ def test_images_that_only_go_need_no_network(mine: tuple[Path, Path], capsys: py
     again(mine)
     said = capsys.readouterr().err
     assert "17 rows were carried over" in said
-    assert "engine" not in said and " rows in " not in said
+    assert "engine" not in said and "images read" not in said
     assert np.array_equal(open_stack(mine[1]).X, expected)
     assert verify(str(mine[1]))["images"] == 17
 
@@ -296,15 +306,111 @@ def test_a_stack_that_lost_its_identities_is_not_updated(mine: tuple[Path, Path]
     assert stack.read_bytes() == before and not partial_path(stack).exists()
 
 
-def test_other_labels_and_splits_are_still_refused(mine: tuple[Path, Path]) -> None:
-    """Guards what no row can be carried for."""
-    noise(mine[0] / "class0" / "new.png", 1)
-    rows = [f"{p.relative_to(mine[0]).as_posix()},{p.parent.name}" for p in sorted(mine[0].rglob("*.*"))]
+def test_rows_follow_the_bytes(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards a renamed class, an image moved to another class, two that swap names, and a copy: nothing is computed."""
+    data, stack = mine
+    before = open_stack(stack)
+    row_of = {sha.tobytes(): row for sha, row in zip(before.field("sha256"), before.X.copy(), strict=True)}
+    split_of = dict(zip((s.tobytes() for s in before.field("sha256")), before.split.tolist(), strict=True))
+    (data / "class1").rename(data / "bird")
+    (data / "class0" / "3.jpg").rename(data / "class2" / "from0.jpg")
+    for old, new in (("0.png", "x"), ("2.png", "0.png"), ("x", "2.png")):
+        (data / "class2" / old).rename(data / "class2" / new)
+    shutil.copy(data / "class0" / "0.png", data / "class0" / "copy.png")
+    again(mine)
+    said = capsys.readouterr().err
+    assert "10 images moved or copied: bird/0.png" in said and "removed" not in said and "changed" not in said
+    assert "19 rows were carried over" in said and "images read" not in said
+    now = open_stack(stack)
+    assert (
+        now.label_names == ["bird", "class0", "class2"]
+        and now.label_names[now.y[now.paths.index("class2/from0.jpg")]] == "class2"
+    )
+    for path, sha, row, split in zip(now.paths, now.field("sha256"), now.X, now.split.tolist(), strict=True):
+        assert hashlib.sha256((data / path).read_bytes()).digest() == sha.tobytes()
+        assert np.array_equal(row, row_of[sha.tobytes()]) and split == split_of[sha.tobytes()]
+    assert json.loads(now.attrs["updates"]) == {"moved or copied": 10}
+    assert verify(str(stack))["images"] == 19
+    again(mine)
+    assert "up to date" in capsys.readouterr().err
+
+
+def test_other_labels_and_splits_enter(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards corrected labels, and a split that the dataset gets later: rows do not depend on either."""
+    data, stack = mine
+    rows = [f"{p.relative_to(data).as_posix()},{p.parent.name}" for p in sorted(data.rglob("*.*"))]
     rows[0] = rows[0].replace(",class0", ",class1")
-    (mine[0] / "list.csv").write_text("\n".join(["path,label", *rows]))
+    (data / "list.csv").write_text("\n".join(["path,label", *rows]))
+    before = open_stack(stack)
+    features, paths, y, splits = before.X.copy(), before.paths, before.y, before.split
+    again((data / "list.csv", stack))
+    said = capsys.readouterr().err
+    assert "1 images relabelled: class0/0.png" in said and "18 rows were carried over" in said
+    now = open_stack(stack)
+    assert (now.y != y).tolist() == [path == "class0/0.png" for path in paths]
+    assert np.array_equal(now.X, features) and np.array_equal(now.split, splits)
+    split = [f"{row},{'test' if i % 3 == 0 else 'train'}" for i, row in enumerate(rows)]
+    (data / "list.csv").write_text("\n".join(["path,label,split", *split]))
+    again((data / "list.csv", stack))
+    said = capsys.readouterr().err
+    assert "images moved to another split: " in said and "images read" not in said
+    now = open_stack(stack)
+    of = dict(zip(now.paths, now.split.tolist(), strict=True))
+    assert [of[row.split(",")[0]] == SPLITS["test"] for row in rows] == [i % 3 == 0 for i in range(18)]
+    assert verify(str(stack))["images"] == 18
+
+
+def test_another_seed_splits_again(made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--seed` on a finished stack: if it only splits, nothing is computed; if it makes rows, it is refused."""
+    mine = made[0], tmp_path / "a.h5"
+    weights = import_weights(tmp_path)
+    again(mine, weights=weights)
+    again(mine, weights=weights, seed=2)
+    said = capsys.readouterr().err
+    assert "split again with seed 2, not 0" in said and "18 rows were carried over" in said
+    now = open_stack(mine[1])
+    assert np.array_equal(now.split, seeded_split(now.y, now.field("sha256"), 2)) and now.attrs["seed"] == 2
+    again(mine, weights=weights, seed=2)
+    assert "up to date" in capsys.readouterr().err
+    with pytest.raises(Refused, match=r"seed: 0 in the stack, 2 asked for\nIt is kept"):
+        again(made, seed=2)  # of random weights
+
+
+def test_the_same_dataset_under_another_name(
+    mine: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a renamed dataset, also one that grew: its stack has another name, and only new images are computed."""
+    monkeypatch.chdir(tmp_path)
+    stack = again((mine[0], None))
+    before = open_stack(stack)
+    renamed = mine[0].rename(tmp_path / "pets")
+    key, X, split = before.key, before.X, before.split
+    again((renamed, None), weights="random")
+    said = capsys.readouterr().err
+    assert f"{stack} has rows of the same images, made with the same settings" in said
+    assert "18 rows were carried over" in said and said.count("images read") == 1
+    pets = open_stack(stack.with_name(stack.name.replace("photos", "pets")))
+    assert pets.key == key  # models of the old stack fit the new one
+    assert pets.attrs["dataset_root"] == str(renamed) and pets.attrs["dataset"] == "pets"
+    noise(renamed / "class0" / "new.png", 1)
+    animals = open_stack(again((renamed.rename(tmp_path / "animals"), None)))
+    assert (
+        "18 rows were carried over" in (said := capsys.readouterr().err) and "\n1 images read, 1 rows written" in said
+    )
+    old = np.array([path != "class0/new.png" for path in animals.paths])
+    assert np.array_equal(animals.X[old], X) and np.array_equal(animals.split[old], split)
+    again((tmp_path / "animals", tmp_path / "features" / "stacks" / "anew.h5"))
+    assert "19 images read" in capsys.readouterr().err  # where the user names the file, every row is computed
+
+
+def test_another_dataset_does_not_empty_a_stack(mine: tuple[Path, Path], tmp_path: Path) -> None:
+    """Guards the stack of another project's `photos` folder, whose name is the same."""
     before = mine[1].read_bytes()
-    with pytest.raises(Refused, match=r"something else:\n  1 images relabelled: class0/0\.png\nRemove"):
-        again((mine[0] / "list.csv", mine[1]))
+    other = photos(tmp_path / "other" / "photos", seed=5).rename(tmp_path / "others")
+    for i, folder in enumerate(sorted(other.iterdir())):
+        folder.rename(other / f"kind{i}")
+    with pytest.raises(Refused, match="not one of its images is in the dataset any more.*\n.*--out FILE"):
+        again((other, mine[1]))
     assert mine[1].read_bytes() == before
 
 

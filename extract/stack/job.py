@@ -1,0 +1,54 @@
+"""One call of `make_stack`: what is asked for."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from extract.compute.local import Compute
+from extract.images.dataset import Listing
+from extract.network.engines import row_versions
+from extract.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One call of `make_stack`.
+
+    Attributes:
+        stack: the file.
+        recipe: what the stack is made from.
+        compute: where and how its rows are computed.
+        command: the command to record.
+        no_leakage: whether train images that are in test too are left out.
+        takes_rows: whether a first run takes rows of the same images from other stacks in the same folder.
+    """
+
+    stack: Path
+    recipe: Recipe
+    compute: Compute
+    command: str
+    no_leakage: bool = False
+    takes_rows: bool = False
+
+    def with_listing(self, listing: Listing) -> "Job":
+        """The same for other images."""
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, listing=listing))
+
+    def as_begun(self, attrs: Mapping[str, Any]) -> "Job":
+        """The same with what a file on disk has decided for good."""
+        return dataclasses.replace(self, recipe=self.recipe.as_begun(attrs))
+
+    def attributes(self) -> dict[str, Any]:
+        """Root attributes of a new file that are known before the network is compiled."""
+        listing = self.recipe.listing
+        attrs = {
+            **self.recipe.attrs(),
+            **({"seed": self.recipe.seed} if listing.split is None else {}),  # it seeds the split
+            "dataset": listing.name,
+            "dataset_root": str(listing.root),
+            "versions": json.dumps(row_versions()),
+            "command": self.command,
+        }
+        return {name: value for name, value in attrs.items() if value is not None}
