@@ -11,6 +11,7 @@ import warm
 
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.networks.finetune import Finetune, cut_rows, join
+from classify.networks.scratch import read_pixels
 from classify.saved import load_model, save_model
 from extract import extract
 from extract.backbones import backbone_named
@@ -214,6 +215,23 @@ def test_changed_photos_are_refused(photo_folder: Path, tmp_path: Path) -> None:
     tiny.Image.new("RGB", (40, 40)).save(photo)
     with pytest.raises(Refused, match=f"1 images changed: {stack.paths[0]}"):
         extract_layer(stack, "block5_conv2", stack.path.with_name("cut.h5"))
+
+
+def test_a_dataset_that_moved(photo_folder: Path, tmp_path: Path) -> None:
+    """The message asks where the photos are now, on every network; with `--data` it goes on."""
+    stack = made(photo_folder, tmp_path / "vgg.h5")
+    words = ("classify", "fit", stack.path, "--layers", 1, "--epochs", 1, "--model")
+    now = photo_folder.rename(tmp_path / "moved")
+    asked = f"error: the images of {stack.path} are not at {photo_folder}, where they were. "
+    asked += "Say where they are now with --data FOLDER (make: DATA=FOLDER)\n"
+    lost = warm.run(*words, "finetune", cwd=tmp_path)
+    assert lost.returncode == 2 and lost.stderr.endswith(asked) and "Remove" not in lost.stderr
+    with pytest.raises(Refused, match="Say where they are now with --data FOLDER"):
+        read_pixels(stack)
+    wrong = warm.run(*words, "finetune", "--data", "nowhere", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr) == (2, "error: --data nowhere: there is no such place\n")
+    ended = warm.run(*words, "finetune", "--data", now, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_bare_array_is_refused() -> None:
