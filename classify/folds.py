@@ -18,10 +18,15 @@ Splits = list[tuple[np.ndarray, np.ndarray]]  # (train, held-out) row indices of
 
 
 def source_groups(X: Any) -> np.ndarray:
-    """(n,) int64, equal for rows that come from the same image bytes; an array's rows are all their own."""
+    """(n,) int64, equal for rows of the same image bytes or of the same group; an array's rows are all their own."""
     if not isinstance(X, Stack):
         return np.arange(len(X))
-    groups: np.ndarray = np.unique(X.field("sha256"), axis=0, return_inverse=True)[1].reshape(-1)
+    sha256, names = X.field("sha256"), X.groups
+    if names is not None:
+        from extract.images.split import units  # stage one's; what needs only plain folds starts without it
+
+        return np.unique(units([image.tobytes() for image in sha256], names), return_inverse=True)[1]
+    groups: np.ndarray = np.unique(sha256, axis=0, return_inverse=True)[1].reshape(-1)
     return groups
 
 
@@ -71,11 +76,11 @@ def sides(X: Any, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from extract.images.split import seeded_split  # stage one's; what needs only folds starts without it
 
     if isinstance(X, Stack):
-        own, view, identity = X.split == SPLITS["val"], X.view, X.field("sha256")
+        own, view, identity, groups = X.split == SPLITS["val"], X.view, X.field("sha256"), X.groups
         if own.any():
             return np.flatnonzero(~own), np.flatnonzero(own)
     else:
         digests = b"".join(sha256(row.tobytes()).digest() for piece in row_chunks(X) for row in piece)
-        identity, view = np.frombuffer(digests, "u1").reshape(-1, 32), np.zeros(len(y))
-    held = seeded_split(y, identity, seed, VALIDATION_SHARE) == SPLITS["test"]
+        identity, view, groups = np.frombuffer(digests, "u1").reshape(-1, 32), np.zeros(len(y)), None
+    held = seeded_split(y, identity, seed, VALIDATION_SHARE, groups=groups) == SPLITS["test"]
     return np.flatnonzero(~held), np.flatnonzero(held & (view == 0))

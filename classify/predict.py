@@ -12,7 +12,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from classify.classifier import Classifier, Prediction
-from extract.images.dataset import image_files
+from extract.images.folders import image_files
 from features import Failed, Refused
 from features.runtime.lock import check_writable
 

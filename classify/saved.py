@@ -15,10 +15,10 @@ from classify.fusion import parts
 from classify.models import MODELS, import_xgboost
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
-from features.check import file_sha256
 from features.layout import HDF5_OWN, check_space
 from features.runtime.errors import listed
 from features.schema import made_by, recipe_attrs
+from features.source import file_sha256
 
 VERSION = 1  # of `model.json`
 SCORES = ("result.json", "predictions.csv")  # what `fit` writes of a model once it is saved

@@ -37,6 +37,11 @@ class Task:
     def __init__(self, stack: Stack, views: int | None, settings: Settings) -> None:
         if settings.dask is not None and not settings.search:
             raise Refused(f"--dask {settings.dask} runs the fits of a search on a cluster: give --search too")
+        if not (stack.y != UNLABELLED).any():
+            raise Refused(
+                f"{stack.path} is unlabelled. Write a manifest with the columns path,label, and add the labels with: "
+                f"python -m extract labels.csv --out {parts(stack)[0].path}, and the options it was made with"
+            )
         most_views = int(stack.view.max(initial=0))
         self.stack, self.settings, self.views = stack, settings, most_views if views is None else views
         if not 0 <= self.views <= most_views:

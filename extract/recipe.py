@@ -13,10 +13,9 @@ from PIL import Image
 from extract.backbones import Backbone, backbone_named
 from extract.images.dataset import Listing
 from extract.images.decode import decode, framed
-from extract.images.split import seeded_split
+from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
 from extract.network.base import weights_identity
-from features.check import file_sha256
 from features.schema import SPLITS, UNLABELLED
 
 
@@ -121,11 +120,12 @@ class Recipe:
         listing = self.listing
         split = listing.split
         if self.views and split is None:
-            read = [file_sha256(listing.root / path) for path in listing.paths]
+            read = [listing.source.sha256(path) for path in listing.paths]
             readable = np.array([digest is not None for digest in read])
             sha256 = np.frombuffer(b"".join(digest for digest in read if digest), "u1").reshape(-1, 32)
             split = np.zeros(len(readable), "u1")
-            split[readable] = seeded_split(listing.labels[readable], sha256, self.seed, known=known)
+            groups = chosen(listing.groups, readable)
+            split[readable] = seeded_split(listing.labels[readable], sha256, self.seed, known=known, groups=groups)
         copies = np.ones(len(listing.paths), int)
         if split is not None:
             copies += self.views * ((split == SPLITS["train"]) & (listing.labels != UNLABELLED))
@@ -138,6 +138,8 @@ class Recipe:
             "size": size[image],
             "mtime_ns": mtime_ns[image],
         }
+        if listing.groups is not None:
+            rows["group"] = [listing.groups[i] for i in image]
         return rows if split is None else rows | {"split": split[image]}
 
     def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":

@@ -19,7 +19,7 @@ from extract.stack.job import Job
 from extract.stack.make import make_stack
 from extract.stack.warnings import LEAKED, warnings_about
 from features import Failed, Refused, Stack, open_stack
-from features.check import image_root
+from features.check import images_of
 from features.reader import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import listed
@@ -40,6 +40,8 @@ def extract(
     weights: str | None = None,
     layer: str | None = None,
     classes: int | None = None,
+    columns: str | None = None,
+    group: str | None = None,
     size: int | None = None,
     device: str = "auto",
     engine: str = "auto",
@@ -64,12 +66,15 @@ def extract(
 
     Args:
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
-            layout; a CSV manifest (path,label[,split]); or the name of a dataset (digits, food101).
+            layout, or of images alone; a .tar or .zip file of these; an array (x.npy, x.h5::dataset); a CSV manifest
+            (path,label[,split][,group]); or the name of a dataset (digits, food101).
         backbone: the frozen conv base; python -m extract --list shows all.
         weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
             scattering, which has none to choose, its formula.
         layer: cut the base at this layer; by default its last.
         classes: take only this many classes, the first by name.
+        columns: a manifest's columns by what they are for: path=filename,label=class, also split and group.
+        group: the manifest's column whose equal values never come into both train and test.
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
         engine: auto, keras or openvino (CPUs only, the faster there); fixed once a stack is begun.
@@ -101,7 +106,9 @@ def extract(
         raise Refused(f"--max-bad {max_bad:g}: give a percentage from 0 to 100")
     _check_names(device=device, augment=augment, precision=precision, resize=resize, filter=filter)
     row = backbone_named(backbone)
-    listing = scan(data, classes)
+    listing = scan(data, classes, columns, group)
+    for line in listing.notes:
+        print(f"note: {line}", file=sys.stderr)
     recipe = Recipe(
         listing,
         row,
@@ -154,10 +161,16 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
         Failed: disk or memory.
     """
     whole, attrs = open_stack(parent.path), parent.attrs
-    image_root(parent)
+    images_of(parent)
     images = whole.take(whole.view == 0)
     listing = Listing(
-        attrs["dataset"], Path(attrs["dataset_root"]), images.paths, images.y, images.label_names, images.split
+        attrs["dataset"],
+        Path(attrs["dataset_root"]),
+        images.paths,
+        images.y,
+        images.label_names,
+        images.split,
+        groups=images.groups,
     )
     recipe = Recipe.recorded(attrs, listing, attrs["weights_file"] or attrs["weights"], layer)
     changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))

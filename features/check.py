@@ -1,15 +1,14 @@
 """`info` describes a stack; `verify` checks that it is still what was written."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from features.archive import open_source
 from features.reader import Stack, open_stack
-from features.runtime.disk import open_file
 from features.runtime.errors import Failed, Refused, listed
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
+from features.source import Source
 from features.validate import RESTORE
 
 
@@ -39,17 +38,18 @@ def info(stack: str) -> dict[str, Any]:
     }
 
 
-def verify(stack: str) -> dict[str, Any]:
+def verify(stack: str, rows_only: bool = False) -> dict[str, Any]:
     """Read everything again: rows against their CRCs, identities against the fingerprint, images against their hashes.
 
     Args:
         stack: the HDF5 file.
+        rows_only: leave the images alone, if they are no longer there for example.
 
     Returns:
-        how many rows and images were found sound, and whether the images are still there to be checked.
+        how many rows and images were found sound, and where the images are.
 
     Raises:
-        Failed: a row is damaged, the identities do not fit the fingerprint, or an image has changed or gone.
+        Failed: a row is damaged, the identities do not fit the fingerprint, or an image has changed or cannot be read.
     """
     opened = open_stack(stack)
     if bad := damaged_rows(opened):
@@ -58,37 +58,48 @@ def verify(stack: str) -> dict[str, Any]:
         raise Failed(f"{stack} is damaged: row {rows}. {way}: {opened.attrs['command']}")
     if not has_its_identities(opened):
         raise Failed(f"{stack} is damaged: paths, labels or split are not those it was finished with")
-    root = Path(opened.attrs["dataset_root"])
     originals = opened.take(opened.view == 0)
-    if root.is_dir():
-        changed = [
-            path
-            for path, wanted in zip(originals.paths, originals.field("sha256"), strict=True)
-            if file_sha256(root / path) != wanted.tobytes()
-        ]
-        if changed:
-            raise Failed(f"{stack}: {len(changed)} images in {root} changed or went since: {listed(changed)}")
+    if not rows_only:
+        _check_images(originals)
     return {
         "stack": str(stack),
         "rows": len(opened),
-        "images": len(originals) if root.is_dir() else 0,
-        "dataset_root": str(root),
+        "images": 0 if rows_only else len(originals),
+        "dataset_root": opened.attrs["dataset_root"],
     }
 
 
-def image_root(stack: Stack) -> Path:
-    """The folder that the paths of a stack's images are relative to.
+def _check_images(originals: Stack) -> None:
+    """Raise Failed unless every image is there and has the bytes that its row was made of."""
+    source, rows_only = open_source(originals.attrs["dataset_root"]), "--rows-only checks the rows alone"
+    changed: list[str] = []
+    gone: list[str] = []
+    for path, wanted in zip(originals.paths, originals.field("sha256"), strict=True):
+        now = source.sha256(path)
+        if now != wanted.tobytes():
+            (changed if now else gone).append(path)
+    if gone:
+        raise Failed(
+            f"{originals.path}: its rows are sound, but {len(gone)} images could not be checked, as they are not in "
+            f"{source.root} or cannot be read: {listed(gone)}. {rows_only}"
+        )
+    if changed:
+        raise Failed(f"{originals.path}: {len(changed)} images in {source.root} changed since: {listed(changed)}")
+
+
+def images_of(stack: Stack) -> Source:
+    """Where a stack's images can be read.
 
     Raises:
-        Refused: it is not there.
+        Refused: they are not there.
     """
-    root = Path(stack.attrs["dataset_root"])
-    if not root.exists():
+    source = open_source(stack.attrs["dataset_root"])
+    if not source.exists():
         raise Refused(
-            f"the images of {stack.path} are not at {root}, where they were. "
+            f"the images of {stack.path} are not at {source.root}, where they were. "
             "Say where they are now with --data FOLDER (make: DATA=FOLDER)"
         )
-    return root
+    return source
 
 
 def damaged_rows(stack: Stack) -> list[str]:
@@ -113,14 +124,6 @@ def damaged_rows(stack: Stack) -> list[str]:
 
 def has_its_identities(stack: Stack) -> bool:
     """Whether paths, labels, image hashes, views and split are the ones that the stack was finished with."""
-    now = fingerprint(stack.paths, stack.y, stack.label_names, stack.field("sha256"), stack.view, stack.split)
+    sha256, names = stack.field("sha256"), stack.label_names
+    now = fingerprint(stack.paths, stack.y, names, sha256, stack.view, stack.split, stack.groups)
     return now == stack.fingerprint
-
-
-def file_sha256(path: Path) -> bytes | None:
-    """SHA-256 of a file's bytes; None where it cannot be read, or is a pipe or a device."""
-    try:
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return None

@@ -80,7 +80,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
     ):
         rows, width = old["features"].shape
         stored = np.dtype("<f2") if float16 else old["features"].dtype
-        for name in [*row_fields(width, 1), *FEW, "rejects"]:
+        for name in [*row_fields(width, 1), *FEW, "rejects", "group"]:
             if name in old and name != "features":
                 old.copy(name, new)
         for name, value in old.attrs.items():

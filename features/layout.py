@@ -16,7 +16,7 @@ import numpy as np
 
 from features.runtime.disk import sync
 from features.runtime.errors import Failed
-from features.schema import FORMAT, VERSION, row_fields
+from features.schema import FORMAT, VERSION, group_dtype, row_fields
 
 ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it
 CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
@@ -50,7 +50,8 @@ def lay_out(
 
     Args:
         path: the file to make.
-        rows: what is already known of the rows, by dataset name; `paths`, `labels` and `view` (rows,) at least.
+        rows: what is already known of the rows, by dataset name; `paths`, `labels` and `view` (rows,) at least, and
+            `group` if the dataset has groups.
         label_names: (classes,) names, sorted.
         feature_shape: shape of one row before flattening, (h, w, c).
         attrs: root attributes beside `format`, `format_version` and `feature_shape`.
@@ -61,7 +62,11 @@ def lay_out(
     """
     paths = [p.encode() for p in rows["paths"]]
     count = len(paths)
+    texts = {"paths": paths}
     fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)))
+    if "group" in rows:
+        texts["group"] = [group.encode() for group in rows["group"]]
+        fields["group"] = (), group_dtype(max(map(len, texts["group"])))
     try:
         data = sum(count * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
         check_space(path.parent, data + HDF5_OWN)
@@ -69,7 +74,7 @@ def lay_out(
             for name, (shape, dtype) in fields.items():
                 _contiguous(file, name, (count, *shape), dtype)
                 if name in rows:
-                    file[name][:] = paths if name == "paths" else rows[name]
+                    file[name][:] = texts.get(name, rows[name])
             # Learned when the rows are complete, and written in place then.
             _contiguous(file, "fingerprint", (), h5py.string_dtype("ascii", 64))
             _contiguous(file, "extract_seconds", (), np.dtype("<f8"))

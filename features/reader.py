@@ -74,6 +74,14 @@ class Stack:
             return [str(path) for path in file["paths"].asstr(errors="replace")[:][self.rows]]
 
     @cached_property
+    def groups(self) -> list[str] | None:
+        """What the images belong to, empty where to nothing; None if the dataset has no groups."""
+        with h5py.File(self.path, "r") as file:
+            if "group" not in file:
+                return None
+            return [str(group) for group in file["group"].asstr(errors="replace")[:][self.rows]]
+
+    @cached_property
     def split(self) -> np.ndarray:
         """(n,) uint8: 0 train, 1 val, 2 test."""
         return self.field("split")

@@ -51,6 +51,11 @@ def row_fields(width: int, path_bytes: int) -> dict[str, tuple[tuple[int, ...], 
     }
 
 
+def group_dtype(group_bytes: int) -> Any:
+    """Of the dataset `group`, which only stacks have whose images belong to groups."""
+    return h5py.string_dtype("utf-8", max(1, group_bytes))
+
+
 def row_crc32(features: np.ndarray, labels: np.ndarray, sha256: np.ndarray, view: np.ndarray) -> np.ndarray:
     """CRC-32 of each row's bytes, (rows,) uint32: features <f4, label <i8, sha256 (32), view <i4, in that order."""
     tails = np.hstack(
@@ -73,12 +78,14 @@ def fingerprint(
     sha256: np.ndarray,
     view: np.ndarray,
     split: np.ndarray,
+    groups: list[str] | None = None,
 ) -> str:
-    """SHA-256 (hex) of which images the rows are, in order: path, class name, image hash, view and split of each."""
+    """SHA-256 (hex) of which images the rows are: path, class name, image hash, view, split, perhaps group of each."""
     digest = hashlib.sha256()
-    for path, label, image, v, s in zip(paths, labels, sha256, view, split, strict=True):
+    ends = ["\n"] * len(paths) if groups is None else [f"\0{group}\n" for group in groups]
+    for path, label, image, v, s, end in zip(paths, labels, sha256, view, split, ends, strict=True):
         name = label_names[label] if label >= 0 else ""
-        digest.update(f"{path}\0{name}\0{image.tobytes().hex()}\0{v}\0{s}\n".encode())
+        digest.update(f"{path}\0{name}\0{image.tobytes().hex()}\0{v}\0{s}{end}".encode())
     return digest.hexdigest()
 
 

@@ -60,10 +60,12 @@ def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
         raise _damaged(path, f"dataset {listed(missing)} is missing")
     features, size = file["features"], path.stat().st_size
     count = features.shape[0] if features.shape else 0
-    for name in [*expected, *FEW, *(["rejects"] if "rejects" in file else [])]:
+    for name in [*expected, *FEW, *(name for name in ("rejects", "group") if name in file)]:
         if not _is_own_dataset(file, name):
             raise _damaged(path, f"{name} does not lie in this file")
         data = file[name]
+        if name == "group" and data.shape != (count,):
+            raise _damaged(path, f"group has shape {data.shape}, expected {(count,)}")
         if name in expected and data.shape != (count, *expected[name][0]):
             raise _damaged(path, f"{name} has shape {data.shape}, expected {(count, *expected[name][0])}")
         if not _fits(name, data.dtype, expected[name][1] if name in expected else None):
@@ -114,7 +116,7 @@ def _is_own_dataset(file: h5py.File, name: str) -> bool:
 
 
 def _fits(name: str, dtype: np.dtype, expected: Any) -> bool:
-    if name in ("paths", "label_names", "fingerprint"):
+    if name in ("paths", "label_names", "fingerprint", "group"):
         return h5py.check_string_dtype(dtype) is not None
     if name == "rejects":
         texts = all(h5py.check_string_dtype(dtype[part]) for part in ("path", "reason") if part in (dtype.names or ()))

@@ -23,7 +23,7 @@ class StackWriter:
     Rows go to `<stack>.partial`; `finish` makes it `<stack>`. The caller holds `writer_lock(stack)`.
 
     Attributes:
-        paths: (rows,) list of str.
+        paths: (rows,) list of str; groups likewise, or None.
         labels, view, size, mtime_ns, row_state: (rows,) arrays, as in the file.
         sha256: (rows, 32) uint8, zero where no image was read yet.
     """
@@ -40,6 +40,7 @@ class StackWriter:
             check_fields(self.partial, file, tuple(self.attrs["feature_shape"]))
             self.label_names: list[str] = list(file["label_names"].asstr()[:])
             self.paths: list[str] = list(file["paths"].asstr()[:])
+            self.groups: list[str] | None = list(file["group"].asstr()[:]) if "group" in file else None
             self.labels, self.view, self.split = (file[name][:] for name in ("labels", "view", "split"))
             self.sha256, self.size, self.mtime_ns = (file[name][:] for name in ("sha256", "size", "mtime_ns"))
             self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
@@ -131,6 +132,7 @@ class StackWriter:
             self.sha256[done],
             self.view[done],
             split[done],
+            None if self.groups is None else [self.groups[i] for i in done],
         )
         if reasons:
             return self._finish_without(done, split, identity, reasons)
@@ -146,6 +148,8 @@ class StackWriter:
             for name in ("labels", "view", "sha256", "size", "mtime_ns", "row_crc32", "row_state")
         }
         known |= {"paths": [self.paths[i] for i in done], "split": split[done]}
+        if self.groups is not None:
+            known["group"] = [self.groups[i] for i in done]
         first = {self.paths[i]: i for i in sorted(reasons, reverse=True)}  # of an image's rows, that tells why
         rejects = [(path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())]
         target = layout_path(self.stack)

@@ -16,9 +16,11 @@ from classify.comparison.statistics import confused_pairs, reliability
 from classify.comparison.wording import FORMATS, THIN, verdict
 from classify.fusion import parts
 from classify.rows import unit_rows
-from extract.images.decode import Unreadable, decode, framed, read_file
+from extract.images.decode import decode, framed
 from features import Stack
+from features.archive import open_source
 from features.schema import recipe_attrs
+from features.source import Source, Unreadable
 
 PAIRS, PHOTOS = 6, 4  # confused pairs shown, and photos of each
 PHOTO_SIDE = 160  # pixels
@@ -158,7 +160,7 @@ def pairs_with_photos(
         `path`, `agreed` (how many models say so) and `confidence` (None without probabilities).
     """
     said, names, sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
-    root = Path(test.attrs.get("dataset_root", ""))
+    source = open_source(test.attrs.get("dataset_root", ""))
     shown = []
     for true, predicted, count in confused_pairs(np.array(best["confusion"]), PAIRS):
         rows = np.flatnonzero((said.y == true) & (said.predicted == predicted))
@@ -166,7 +168,7 @@ def pairs_with_photos(
         confidence = np.zeros(len(rows)) if said.proba is None else said.proba[rows, predicted]
         photos = []
         for i in np.lexsort((-confidence, -agreed))[:PHOTOS]:
-            image = thumbnail(root / said.paths[rows[i]], sha256[rows[i]])
+            image = thumbnail(source, said.paths[rows[i]], sha256[rows[i]])
             sure = None if said.proba is None else float(confidence[i])
             if image:
                 photos.append(
@@ -177,18 +179,19 @@ def pairs_with_photos(
     return shown
 
 
-def thumbnail(path: Path, sha256: np.ndarray) -> str | None:
+def thumbnail(source: Source, path: str, sha256: np.ndarray) -> str | None:
     """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG.
 
     Args:
-        path: the image.
+        source: where it is.
+        path: the image there.
         sha256: (32,) uint8, of the file that is meant.
 
     Returns:
         None where it cannot be read, or is another file now.
     """
     try:
-        photo = read_file(path)
+        photo = source.read(path)
         if not np.array_equal(photo.sha256, sha256):
             return None
         square = framed(decode(photo.data, PHOTO_SIDE), "crop").resize((PHOTO_SIDE, PHOTO_SIDE))

@@ -10,12 +10,13 @@ import numpy as np
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, compiled, train
-from extract.images.decode import Unreadable, decode, read_file, squash
+from extract.images.decode import decode, squash
 from extract.images.views import rotate_and_darken
 from extract.network.base import import_keras
 from features import Failed, Refused, Stack
-from features.check import image_root
+from features.check import images_of
 from features.runtime.machine import cores
+from features.source import Unreadable
 
 SIDE = 128
 
@@ -95,21 +96,20 @@ def read_pixels(stack: Stack) -> np.ndarray:
         Refused: their folder is not there.
         Failed: an image can no longer be read.
     """
-    root = image_root(stack)
+    source = images_of(stack)
     wanted = stack.field("sha256")
     pixels = np.memmap(tempfile.TemporaryFile(), "u1", "w+", shape=(len(stack), SIDE, SIDE, 3))  # noqa: SIM115
 
     def read(row: int) -> None:
-        path = root / stack.paths[row]
         try:
-            file = read_file(path)
+            file = source.read(stack.paths[row])
             if file.sha256.tobytes() != wanted[row].tobytes():
                 raise Unreadable("it changed since the stack was made")
             pixels[row] = squash(decode(file.data), SIDE)
         except Unreadable as error:
-            raise Failed(f"{path}, a row of {stack.path}, cannot be read: {error}") from None
+            raise Failed(f"{source.root / stack.paths[row]}, a row of {stack.path}, cannot be read: {error}") from None
 
-    print(f"reading {len(stack)} photos from {root} …", file=sys.stderr)
+    print(f"reading {len(stack)} photos from {source.root} …", file=sys.stderr)
     with ThreadPoolExecutor(cores()) as readers:
         list(readers.map(read, range(len(stack))))
     return pixels

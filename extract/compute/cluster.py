@@ -23,15 +23,16 @@ from extract.compute.local import Compiled, Compute, Local, compile_recipe
 from extract.compute.pipeline import Block, Done, in_blocks, read_block, write_all
 from extract.compute.rebuild import NOWHERE, StageOne, rebuild
 from extract.images.dataset import Listing
-from extract.images.decode import CHANGING, is_readable
 from extract.network.engines import row_versions
 from extract.recipe import Recipe
 from features import Failed, Refused
+from features.archive import open_source
 from features.runtime.cli import KEPT
 from features.runtime.cluster import all_fit, connect, other_versions
 from features.runtime.errors import listed
 from features.runtime.machine import use_only
 from features.schema import made_by
+from features.source import CHANGING
 from features.writer import StackWriter
 
 TASK = 32  # rows a block at least, in whole batches: a scheduler passes a few hundred blocks a second (docs/scale.md)
@@ -136,20 +137,20 @@ def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: n
         Failed: the workers see another folder.
     """
     for row in block.rows[block.stats["size"] < 0].tolist():  # no byte of these was read
-        path, reason = listing.root / writer.paths[row], block.reasons[row]
-        if reason != CHANGING and writer.paths[row] not in listing.nameless and is_readable(path):
+        path, reason = writer.paths[row], block.reasons[row]
+        if reason != CHANGING and path not in listing.nameless and listing.source.is_readable(path):
             raise Failed(
-                f"a worker cannot read {path} ({reason}), and this process can: all must see the images in the same "
-                f"place; {KEPT}"
+                f"a worker cannot read {listing.root / path} ({reason}), and this process can: all must see the images "
+                f"in the same place; {KEPT}"
             )
     return block, features
 
 
 def _unfit(writers: dict[str, str], root: str) -> str:
     """Why this worker cannot take part; empty where it can."""
-    if Path(root).is_dir():
+    if open_source(root).exists():
         return other_versions(writers, row_versions())
-    return f"no folder {root} there: workers read the images from where the writer does, so share or mount it"
+    return f"no {root} there: workers read the images from where the writer does, so share or mount it"
 
 
 def _compile(recipe: Recipe, compute: Compute, measure: bool) -> Compiled:

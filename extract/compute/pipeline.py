@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from extract.images.decode import Unreadable, is_animated, read_file
+from extract.images.decode import is_animated
 from extract.recipe import Recipe
 from features.runtime.errors import listed
 from features.runtime.machine import cores
+from features.source import Unreadable
 from features.writer import StackWriter, consecutive
 
 R = TypeVar("R")
@@ -126,12 +127,13 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndar
     }
     reasons: dict[int, str] = {}
     animated: list[str] = []
+    source = recipe.listing.source
     for path, group in groupby(range(count), paths.__getitem__):
         views = list(group)
         try:
             if path in recipe.listing.nameless:
                 raise Unreadable("its name is not UTF-8: rename it")
-            file = read_file(recipe.listing.root / path)
+            file = source.read(path)
             stats["sha256"][views], stats["size"][views], stats["mtime_ns"][views] = (
                 file.sha256,
                 file.size,

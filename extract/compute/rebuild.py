@@ -15,13 +15,14 @@ from PIL import Image
 from extract.backbones import Backbone, backbone_named
 from extract.compute.pipeline import Rows, ahead, read_block
 from extract.images.dataset import Listing
-from extract.images.decode import CHANGING, Unreadable, framed
+from extract.images.decode import framed
 from extract.network.base import cut, load_base, weights_identity
 from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
 from features import Refused
 from features.runtime.machine import cores
+from features.source import CHANGING, Unreadable
 
 Photo = str | os.PathLike[str] | np.ndarray  # a file, or its pixels, (h, w, 3) uint8 RGB
 NOWHERE = Listing("images", Path(), [], np.empty(0, "i8"), [], None)  # for images that bring their own paths

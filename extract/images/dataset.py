@@ -1,9 +1,9 @@
-"""List a dataset's images, labels and split in any of four layouts, without opening an image."""
+"""List a dataset's images, labels, split and groups, without opening an image."""
 
-import csv
 import dataclasses
-import os
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,26 +11,18 @@ import numpy as np
 
 from extract.images.digits import render_digits
 from extract.images.download import FOOD101, fetch
+from extract.images.folders import Image, Layout, by_folders, files_below, settle_split, without_skipped
+from extract.images.manifest import read_manifest
 from features import Refused
+from features.archive import IN_ARRAY, Archive, Array, is_file_of_images, open_source
 from features.runtime.errors import listed, shown
 from features.schema import SPLITS, UNLABELLED
+from features.source import Source
 
-# fmt: off
-IMAGE_SUFFIXES = frozenset([
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp",
-    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif",
-])
-# fmt: on
 # Datasets with a name → function that makes one, where it is not there yet, and returns its folder.
 NAMED: dict[str, Callable[[], Path]] = {"digits": render_digits, FOOD101.name: partial(fetch, FOOD101)}
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+FEW = 20  # images: with fewer, labels are not questioned
+EXPECTED = "Expected one folder a class, each with image files in it, or a CSV manifest with a label for each image."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +31,15 @@ class Listing:
 
     Attributes:
         name: of the dataset, for file names.
-        root: absolute folder that `paths` are relative to.
+        root: absolute folder that `paths` are relative to, or archive; see `open_source`.
         paths: (rows,) POSIX paths.
         labels: (rows,) int64 index into `label_names`, -1 where there is none.
-        label_names: sorted class names.
+        label_names: sorted class names; empty where no image has a label.
         split: (rows,) uint8 of `SPLITS`, or None where the dataset has none of its own.
         nameless: those of `paths` that are escaped, because the file's own name is not UTF-8: such a file cannot be
             named in a stack, and is rejected.
+        groups: (rows,) names of what images belong to, empty where to nothing; None where the dataset has no groups.
+        notes: what its user should know, a line each.
     """
 
     name: str
@@ -55,83 +49,166 @@ class Listing:
     label_names: list[str]
     split: np.ndarray | None
     nameless: frozenset[str] = frozenset()
+    groups: list[str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        """Where the images are read."""
+        return open_source(self.root)
 
     def stats(self) -> tuple[np.ndarray, np.ndarray]:
         """Size in bytes and modification time in ns of every file, two (rows,) int64; -1 where there is no file."""
-        stats = np.full((2, len(self.paths)), -1, "i8")
-        for i, path in enumerate(self.paths):
-            try:
-                status = os.stat(self.root / path)
-            except OSError:
-                continue
-            stats[:, i] = status.st_size, status.st_mtime_ns
-        return stats[0], stats[1]
+        source = self.source
+        stats = np.array([source.stat(path) for path in self.paths], "i8").reshape(-1, 2)
+        return stats[:, 0], stats[:, 1]
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class _Image:
-    split: int
-    path: str
-    label: str
-
-
-def scan(data: str, classes: int | None = None) -> Listing:
+def scan(data: str, classes: int | None = None, columns: str | None = None, group: str | None = None) -> Listing:
     """List a dataset.
 
     Args:
-        data: folder of class folders; of train/val/test folders of those; in Food-101's layout; a CSV manifest
-            (path,label[,split]); or the name of a dataset.
+        data: folder of class folders; of train/val/test folders of those; in Food-101's layout; or of images alone; a
+            .tar or .zip file of any of these; an array, `x.npy` or `x.h5::dataset`; a manifest; or a name in `NAMED`.
         classes: keep this many classes, the first by name.
+        columns, group: see `read_manifest`.
 
     Raises:
-        Refused: there is nothing to list, fewer than two classes, or the layout is none of these.
+        Refused: there is nothing to list, only one class, or the layout is none of these.
     """
     made = NAMED[data]() if data in NAMED and not Path(data).exists() else Path(data)
     place = made.resolve()
-    if place.is_file():
-        try:
-            root, images, has_split = place.parent, *_manifest(place)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise Refused(f"{data} is no CSV manifest in UTF-8: {error}") from None
-    elif not place.is_dir():
-        raise Refused(f"no dataset at {data}: no such folder or manifest (datasets with a name: {', '.join(NAMED)})")
-    elif (place / "meta" / "classes.txt").is_file():
-        root, images, has_split = place, _food101(place), True
-    elif any(child.name.lower() in SPLIT_FOLDERS for child in _folders(place)):
-        root, images, has_split = place, _split_folders(place), True
+    is_manifest = place.is_file() and not is_file_of_images(data)
+    if (columns or group) and not is_manifest:
+        raise Refused(f"--columns and --group are for CSV manifests, and {data} is none")
+    if is_manifest:
+        root, layout = place.parent, read_manifest(place, columns, group)
     else:
-        root, images, has_split = place, _class_folders(place, place, "train"), False
-    if not images:
-        raise Refused(
-            f"no images in {data}. Expected one folder a class, each with image files in it, or a CSV manifest."
-        )
+        root, layout = _found(place, data)
+    layout = settle_split(layout, data)
+    if not layout.images:
+        raise Refused(f"no images in {data}. {EXPECTED}" + "".join(f" ({note}.)" for note in layout.notes))
+    return _listing(_name(place), root, layout, data, classes)
+
+
+def _found(place: Path, data: str) -> tuple[Path, Layout]:
+    """The images of a folder, an archive or an array."""
+    skipped: Counter[str] = Counter()
+    if is_file_of_images(data):
+        file = Path(str(place).partition(IN_ARRAY)[0])
+        if not file.is_file():
+            raise Refused(f"no dataset at {data}: no such file")
+        source = open_source(place)
+        if isinstance(source, Array):
+            return place, _array(source)
+        assert isinstance(source, Archive)
+        files = list(without_skipped(source.paths(), skipped))
+    elif place.is_dir():
+        source, files = open_source(place), list(files_below(place, skipped))
+    else:
+        raise Refused(f"no dataset at {data}: no such folder or manifest (datasets with a name: {', '.join(NAMED)})")
+    top = _single_top(files) if is_file_of_images(data) else ""
+    inside = [path.removeprefix(top) for path in files]
+    below = by_folders(inside, lambda path: source.read(top + path).data.decode(), data)
+    images = [image._replace(path=top + image.path) for image in below.images]
+    system = [f"system folders were skipped: {listed(sorted(skipped))}"] if skipped else []
+    return place, Layout(images, below.has_split, [*system, *below.notes])
+
+
+def _single_top(files: list[str]) -> str:
+    """`pets/` for an archive that holds nothing but a folder `pets` with class or split folders in it."""
+    tops = {path.split("/")[0] for path in files}
+    deep = [path for path in files if path.count("/") > 1]
+    return f"{tops.pop()}/" if len(tops) == 1 and deep else ""
+
+
+def _array(source: Array) -> Layout:
+    labels = source.labels()
+    paths = list(source.paths())
+    if labels is None:
+        return Layout([Image(0, path, "") for path in paths], False, [])
+    images = [Image(0, path, str(label)) for path, label in zip(paths, labels.tolist(), strict=True)]
+    return Layout(images, False, ["labels are those of `labels`, beside the images"])
+
+
+def _name(place: Path) -> str:
+    """The dataset's name: that of its folder, or of its file without the suffix."""
+    file, _, dataset = str(place).partition(IN_ARRAY)
+    name = Path(file).name if place.is_dir() else Path(file).stem
+    return "-".join([name, *filter(None, dataset.split("/"))])
+
+
+def _listing(name: str, root: Path, layout: Layout, data: str, classes: int | None) -> Listing:
+    images, notes = layout.images, list(layout.notes)
     names = sorted({image.label for image in images if image.label})
     if classes is not None:
         if not 2 <= classes <= len(names):
             raise Refused(f"--classes {classes}: {data} has {len(names)} classes; give a number from 2 to that")
         names = names[:classes]
         images = [image for image in images if image.label in names]
-    if len(names) < 2:
-        only = f"only one class, {names[0]!r}" if names else "no labels"
-        raise Refused(
-            f"{data} has {only}: a classifier needs two. Expected one folder a class, or a manifest with labels."
-        )
+    notes += _check_labels(names, images, data)
     if odd := [name for name in names if not _is_utf8(name)]:
         raise Refused(f"{len(odd)} class names in {data} are not UTF-8: {listed(odd)}. Rename these folders.")
     nameless = frozenset(shown(image.path) for image in images if not _is_utf8(image.path))
-    images = [i if _is_utf8(i.path) else dataclasses.replace(i, path=shown(i.path)) for i in images]
-    images.sort()
+    images = sorted(i if _is_utf8(i.path) else i._replace(path=shown(i.path)) for i in images)
+    notes += _divided_groups(images) if layout.has_split else []
     index = {name: i for i, name in enumerate(names)} | {"": UNLABELLED}
-    name = place.stem if place.is_file() else place.name
     return Listing(
         name=f"{name}-{classes}classes" if classes else name,
         root=root,
         paths=[image.path for image in images],
         labels=np.array([index[image.label] for image in images], "i8"),
         label_names=names,
-        split=np.array([image.split for image in images], "u1") if has_split else None,
+        split=np.array([image.split for image in images], "u1") if layout.has_split else None,
         nameless=nameless,
+        groups=[image.group for image in images] if any(image.group for image in images) else None,
+        notes=tuple(notes),
     )
+
+
+def _check_labels(names: list[str], images: list[Image], data: str) -> list[str]:
+    """What is odd about the labels.
+
+    Raises:
+        Refused: there is one class, or the labels are measurements.
+    """
+    if not names:
+        return [
+            f"{data} has no class folders or labels: its images are unlabelled. Their features can be used elsewhere; "
+            "classifiers need labels (docs/data.md says how to add them)"
+        ]
+    if len(names) == 1:
+        inside = sorted({"/".join(i.path.split("/")[:2]) for i in images if i.path.count("/") > 1})
+        way = f" The folders inside it look like classes: give DATA={data}/{names[0]}" if len(inside) > 1 else ""
+        raise Refused(f"{data} has only one class, {names[0]!r}: a classifier needs two. {way.strip() or EXPECTED}")
+    labelled = sum(bool(image.label) for image in images)
+    many = len(names) > labelled / 2 and labelled >= FEW
+    numbers = [float(name) for name in names if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", name, re.IGNORECASE)]
+    if len(numbers) == len(names) and (many or (len(names) > FEW and any(not n.is_integer() for n in numbers))):
+        raise Refused(
+            f"the labels of {data} look like a measurement: {len(names)} different numbers for {labelled} images. "
+            "A classifier needs classes: put the numbers into a few ranges, low and high for example."
+        )
+    notes = []
+    if many:
+        notes.append(
+            f"there are {len(names)} classes for {labelled} images: most have one image, so nothing can learn them"
+        )
+    several = [name for name in names if re.search(r"[;|]", name)]
+    if several:
+        notes.append(
+            f"{len(several)} labels look like several labels in one: {listed(several)}. Each combination is a class of "
+            "its own here; to tell whether one label is there, make a manifest with yes and no for it"
+        )
+    return notes
+
+
+def _divided_groups(images: list[Image]) -> list[str]:
+    """A line that names the groups that the dataset's own split divides."""
+    test = {image.group for image in images if image.split == SPLITS["test"] and image.group}
+    both = sorted(test & {image.group for image in images if image.split != SPLITS["test"]})
+    said = f"{len(both)} of {len(test)} groups in test are in train too, so scores there are too high: {listed(both)}"
+    return [said] if both else []
 
 
 def _is_utf8(text: str) -> bool:
@@ -140,109 +217,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:  # the file system's odd bytes, which Python carries as surrogates
         return False
     return True
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(child for child in place.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _class_folders(place: Path, root: Path, split: str) -> list[_Image]:
-    """Every image file below each folder of `place`, labelled with that folder's name."""
-    images = []
-    for folder in _folders(place):
-        files = image_files(folder)
-        images += [_Image(SPLITS[split], file.relative_to(root).as_posix(), folder.name) for file in files]
-    return images
-
-
-def image_files(folder: Path) -> Iterator[Path]:
-    """Every image file in a folder and all below it, by its suffix; hidden ones are not looked at.
-
-    Raises:
-        Refused: a folder cannot be read.
-    """
-    for parent, names in _walk(folder):
-        for name in names:
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield Path(parent) / name
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder, file names) of a folder and all below it; linked folders too, each once, so a loop of links ends."""
-    seen = set()
-    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
-        status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield parent, sorted(name for name in names if not name.startswith("."))
-
-
-def _unreadable(error: OSError) -> None:
-    """Refuse an unreadable folder: `os.walk` would skip it, and a class would be missing in silence."""
-    raise Refused(f"{error.filename} cannot be read: {error.strerror}. Let this user read it, or move it elsewhere.")
-
-
-def _split_folders(root: Path) -> list[_Image]:
-    folders = _folders(root)
-    if strangers := [f.name for f in folders if f.name.lower() not in SPLIT_FOLDERS]:
-        raise Refused(
-            f"{root} has train/val/test folders and {listed(strangers)} beside them: is that a split or a class?"
-        )
-    images = [image for f in folders for image in _class_folders(f, root, SPLIT_FOLDERS[f.name.lower()])]
-    if not {SPLITS["train"], SPLITS["test"]} <= {image.split for image in images}:
-        raise Refused(f"{root} is split, but has no images for train or none for test")
-    return images
-
-
-def _food101(root: Path) -> list[_Image]:
-    images = []
-    seen: dict[str, str] = {}
-    for split in ("train", "test"):
-        file = root / "meta" / f"{split}.txt"
-        try:
-            lines = file.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from None
-        for number, line in enumerate(lines, 1):
-            label, slash, name = line.strip().partition("/")
-            if not (label and slash and name):
-                raise Refused(f"{file} line {number}: expected class/id, got {line!r}")
-            if line.strip() in seen:
-                raise Refused(f"{file} line {number}: {line.strip()} is there already, in {seen[line.strip()]}")
-            seen[line.strip()] = f"{file.name} line {number}"
-            images.append(_Image(SPLITS[split], f"images/{label}/{name}.jpg", label))
-    return images
-
-
-def _manifest(path: Path) -> tuple[list[_Image], bool]:
-    """A CSV with the columns path, label and perhaps split; paths are relative to the manifest's folder."""
-    images: list[_Image] = []
-    missing: list[str] = []
-    seen: dict[str, int] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
-        if not {"path", "label"} <= set(columns):
-            raise Refused(
-                f"{path} has the columns {', '.join(columns) or '(none)'}; expected path,label or path,label,split"
-            )
-        for row in rows:
-            where = f"{path} line {rows.line_num}"
-            if None in row or None in row.values():
-                raise Refused(f"{where}: expected {len(columns)} fields ({', '.join(columns)}), as in the first line")
-            split = (row.get("split") or "train").strip().lower()
-            name = Path((row["path"] or "").strip()).as_posix()
-            if split not in SPLIT_FOLDERS:
-                raise Refused(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
-            if name in seen:
-                raise Refused(f"{where}: {name} is there already, on line {seen[name]}")
-            seen[name] = rows.line_num
-            if not (path.parent / name).is_file():
-                missing.append(f"line {rows.line_num}: {name}")
-            images.append(_Image(SPLITS[SPLIT_FOLDERS[split]], name, (row["label"] or "").strip()))
-    if missing:
-        raise Refused(f"{path} names {len(missing)} files that are not there: {listed(missing)}")
-    return images, "split" in columns

@@ -1,18 +1,14 @@
-"""One image file → pixels that a network takes, and the hash of the bytes that they came from."""
+"""The bytes of an image file → pixels that a network takes."""
 
 import contextlib
-import hashlib
 import importlib
 import io
-import os
 import warnings
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from features.runtime.disk import open_file
+from features.source import Unreadable
 
 Image.init()
 with contextlib.suppress(ImportError):  # not needed; iPhones' images, where it is installed
@@ -40,56 +36,18 @@ SPARE = 2  # a JPEG is decoded at this multiple of the needed size or more
 
 
 MOST_PIXELS = 160_000_000  # of one image: what the largest cameras take, and 640 MB while it is decoded
-MOST_BYTES = 8 * MOST_PIXELS  # of one file: four channels of 16 bits, not compressed
 HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # brands, bytes 8–12 after `ftyp`
-# What is decoded, whatever a file's name: not all that Pillow knows, for it hands PostScript to another program.
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
+# What is decoded, whatever a file's name. Not all that Pillow knows: it hands PostScript to another program, and TGA,
+# which has no mark of its own at the beginning, could be anything.
+# fmt: off
+FORMATS = (
+    "JPEG", "MPO", "JPEG2000", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "PSD", "ICO", "DDS", "AVIF", "HEIF",
+)
+# fmt: on
 
 
 HEIC = "a HEIC photo: pip install pillow-heif, or convert it to JPEG"
-CHANGING = "it changed while it was read"
 TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
-
-
-class Unreadable(Exception):
-    """An image that cannot be decoded; the message is the reason to record."""
-
-
-class File(NamedTuple):
-    """The bytes of an image file and what identifies them."""
-
-    data: bytes
-    sha256: np.ndarray  # (32,) uint8
-    size: int
-    mtime_ns: int
-
-
-def read_file(path: Path) -> File:
-    """Read a file once; hash, size and time belong to just these bytes.
-
-    Raises:
-        Unreadable: it cannot be read, is too large, or is being written.
-    """
-    try:
-        with open_file(path) as file:
-            status = os.fstat(file.fileno())
-            if status.st_size > MOST_BYTES:
-                raise Unreadable(f"it has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
-            data, after = file.read(status.st_size + 1), os.fstat(file.fileno())
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from None
-    if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
-        raise Unreadable(CHANGING)
-    return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
-
-
-def is_readable(path: Path) -> bool:
-    """Whether `read_file` can read the file."""
-    try:
-        read_file(path)
-    except Unreadable:
-        return False
-    return True
 
 
 def decode(data: bytes, side: int | None = None) -> Image.Image:

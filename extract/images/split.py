@@ -1,7 +1,8 @@
 """A split for datasets that bring none."""
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,12 +17,13 @@ def seeded_split(
     seed: int,
     share: float = TEST_SHARE,
     known: Mapping[bytes, int] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Put a share of each class aside for testing, identical images together.
+    """Put a share of each class aside for testing, identical images and those of one group together.
 
     Within a class, images are ranked by a hash of seed and content, and the first are test. So the split does
     not depend on names or order, and an image keeps its place while others come and go around it, but near the edge:
-    there `known` keeps it in its place.
+    there `known` keeps it in its place. Whole groups are dealt out likewise, see `_split_groups`.
 
     Args:
         labels: (rows,) int64; unlabelled rows (-1) are train.
@@ -29,10 +31,14 @@ def seeded_split(
         seed: any integer.
         share: of each class's images that are test.
         known: SHA-256 → split of images that have one already, from a stack that grows.
+        groups: (rows,) what an image belongs to, empty where to nothing; None where there are no groups.
 
     Returns:
         (rows,) uint8 of `SPLITS`.
     """
+    known = known or {}
+    if groups is not None and any(groups):
+        return _split_groups(labels, [image.tobytes() for image in sha256], seed, share, known, groups)
     ranks = [hashlib.sha256(f"{seed}:".encode() + image.tobytes()).digest() for image in sha256]
     class_of: dict[bytes, int] = {}
     for rank, label in zip(ranks, labels.tolist(), strict=True):
@@ -46,5 +52,68 @@ def seeded_split(
         count = round(share * len(images)) or int(len(images) > 1)
         test.update(sorted(images)[:count])
     seeded = (SPLITS["test"] if rank in test else SPLITS["train"] for rank in ranks)
-    known = known or {}
     return np.array([known.get(i.tobytes(), split) for i, split in zip(sha256, seeded, strict=True)], "u1")
+
+
+def _split_groups(
+    labels: np.ndarray,
+    images: Sequence[bytes],
+    seed: int,
+    share: float,
+    known: Mapping[bytes, int],
+    groups: Sequence[str],
+) -> np.ndarray:
+    """See `seeded_split`. Groups that share an image are one.
+
+    In the order of a hash of seed and name, a group becomes test if that brings the classes' shares nearer to `share`;
+    at least one does. A group whose known images are all in one split keeps it.
+    """
+    unit_of = units(images, groups)
+    classes: dict[str, Counter[int]] = defaultdict(Counter)
+    splits: dict[str, set[int]] = defaultdict(set)
+    for image, label, unit in zip(images, labels.tolist(), unit_of, strict=True):
+        classes[unit][label] += label != UNLABELLED
+        if image in known:
+            splits[unit].add(known[image])
+    missing = Counter({label: share * count for label, count in sum(classes.values(), Counter()).items()})
+    split: dict[str, int] = {}
+    for unit, kept in splits.items():
+        if len(kept) == 1:
+            split[unit] = kept.pop()
+            if split[unit] == SPLITS["test"]:
+                missing.subtract(classes[unit])
+
+    def gain(unit: str) -> float:
+        return sum(abs(missing[label]) - abs(missing[label] - count) for label, count in classes[unit].items())
+
+    free = sorted(classes.keys() - split.keys(), key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).digest())
+    for unit in free:
+        split[unit] = SPLITS["train"]
+        if gain(unit) > 0:
+            split[unit] = SPLITS["test"]
+            missing.subtract(classes[unit])
+    if free and SPLITS["test"] not in split.values():  # two groups, for example
+        split[max(free, key=gain)] = SPLITS["test"]
+    return np.array([split[unit] for unit in unit_of], "u1")
+
+
+def units(images: Sequence[bytes], groups: Sequence[str]) -> list[str]:
+    """(rows,) the name that all images of a group, and of groups that share an image with it, have in common."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    names = [f"image {image.hex()}" for image in images]
+    for name, group in zip(names, groups, strict=True):
+        if group:
+            first, second = sorted((root(name), root(f"group {group}")))  # "group …" comes first
+            parent[second] = first
+    return [root(name) for name in names]
+
+
+def chosen(groups: Sequence[str] | None, rows: np.ndarray) -> list[str] | None:
+    """The groups of some rows, by a mask or an index; None where there are no groups."""
+    return None if groups is None else np.asarray(groups, object)[rows].tolist()

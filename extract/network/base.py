@@ -17,8 +17,8 @@ from typing import Any
 from extract.backbones import Backbone
 from extract.network.scattering import IDENTITY, scattering
 from features import Failed, Refused
-from features.check import file_sha256
 from features.runtime.errors import listed, nearest
+from features.source import file_sha256
 
 EFFICIENTNET_STDDEV = (0.229, 0.224, 0.225)
 

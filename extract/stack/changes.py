@@ -8,11 +8,12 @@ import numpy as np
 from PIL import Image
 
 from extract.images.dataset import Listing
-from extract.images.decode import HEIC, is_readable
+from extract.images.decode import HEIC
+from extract.images.split import chosen
 from features import Refused, Stack
-from features.check import file_sha256
 from features.runtime.errors import listed
 from features.schema import plain
+from features.source import Source, Stat
 from features.writer import StackWriter
 
 
@@ -27,6 +28,7 @@ class Recorded(NamedTuple):
     mtime_ns: np.ndarray
     sha256: np.ndarray
     rejects: Mapping[str, tuple[str, int, int]]  # path → why it was rejected, and its size and mtime_ns
+    groups: list[str] | None = None
 
     @classmethod
     def of(cls, stack: Stack | StackWriter) -> "Recorded":
@@ -34,11 +36,12 @@ class Recorded(NamedTuple):
         if isinstance(stack, StackWriter):
             images = np.flatnonzero(stack.view == 0)
             fields = {name: getattr(stack, name)[images] for name in names}
-            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={})
+            groups = chosen(stack.groups, images)
+            return cls([stack.paths[i] for i in images], stack.label_names, **fields, rejects={}, groups=groups)
         originals = stack.take(stack.view == 0)
         fields = {name: originals.field(name) for name in names}
         rejects = {path: (reason, size, mtime) for path, reason, size, mtime in stack.rejects}
-        return cls(originals.paths, stack.label_names, **fields, rejects=rejects)
+        return cls(originals.paths, stack.label_names, **fields, rejects=rejects, groups=originals.groups)
 
 
 class Moved(NamedTuple):
@@ -60,6 +63,7 @@ class ImageChanges(NamedTuple):
     changed: list[str]
     relabelled: list[str]
     resplit: list[str]
+    regrouped: list[str]
     moved: dict[str, Moved]
 
     def counts(self) -> dict[str, int]:
@@ -80,6 +84,7 @@ class ImageChanges(NamedTuple):
             "moved or copied": list(self.moved),
             "relabelled": self.relabelled,
             "moved to another split": self.resplit,
+            "moved to another group": self.regrouped,
         }
 
 
@@ -98,15 +103,16 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
 
     Files are read and hashed only if their size or time changed, or if they are new and as large as one of the stack's.
     """
+    source = listing.source
     at = {path: row for row, path in enumerate(recorded.paths)}
     rejects = dict(recorded.rejects)
-    changes = ImageChanges([], [], [], [], [], {})
+    changes = ImageChanges([], [], [], [], [], [], {})
     names_then = [*recorded.label_names, ""]  # label -1 finds the last
     names_now = [*listing.label_names, ""]
     stats = dict(zip(listing.paths, zip(*listing.stats(), strict=True), strict=True))
     for i, (path, (size, mtime_ns)) in enumerate(stats.items()):
         if path in rejects:
-            if _is_worth_trying(rejects.pop(path), (size, mtime_ns), listing.root / path):
+            if _is_worth_trying(rejects.pop(path), (size, mtime_ns), source, path):
                 changes.changed.append(path)
             continue
         row = at.pop(path, None)
@@ -117,19 +123,19 @@ def image_changes(recorded: Recorded, listing: Listing) -> ImageChanges:
             changes.relabelled.append(path)
         if listing.split is not None and listing.split[i] != recorded.split[row]:
             changes.resplit.append(path)
+        if (recorded.groups[row] if recorded.groups else "") != (listing.groups[i] if listing.groups else ""):
+            changes.regrouped.append(path)
         was_read = recorded.sha256[row].any()
         touched = (size, mtime_ns) != (recorded.size[row], recorded.mtime_ns[row])
-        if was_read and touched and file_sha256(listing.root / path) != recorded.sha256[row].tobytes():
+        if was_read and touched and source.sha256(path) != recorded.sha256[row].tobytes():
             changes.changed.append(path)
     changes.removed.extend([*at, *rejects])
     others = {path: stats[path] for path in (*changes.added, *changes.changed)}
-    changes.moved.update(_moved(recorded, set(changes.removed), listing.root, others))
+    changes.moved.update(_moved(recorded, set(changes.removed), source, others))
     return changes
 
 
-def _moved(
-    recorded: Recorded, removed: set[str], root: Path, others: Mapping[str, tuple[int, int]]
-) -> dict[str, Moved]:
+def _moved(recorded: Recorded, removed: set[str], source: Source, others: Mapping[str, Stat]) -> dict[str, Moved]:
     """Those of `others` (path → size, mtime_ns) whose bytes are those of an image of the stack."""
     read = np.flatnonzero(recorded.sha256.any(axis=1))
     sizes = set(recorded.size[read].tolist())
@@ -140,17 +146,17 @@ def _moved(
             same.setdefault(recorded.sha256[row].tobytes(), []).append(recorded.paths[row])
     moved = {}
     for path, stat in likely.items():
-        if paths := same.get(file_sha256(root / path) or b""):
+        if paths := same.get(source.sha256(path) or b""):
             moved[path] = Moved(paths.pop() if len(paths) > 1 else paths[0], *map(int, stat))
     return moved
 
 
-def _is_worth_trying(reject: tuple[str, int, int], now: tuple[int, int], file: Path) -> bool:
+def _is_worth_trying(reject: tuple[str, int, int], now: Stat, source: Source, path: str) -> bool:
     """Whether a rejected image may be read by now."""
     reason, *then = reject
     if reason == HEIC and "HEIF" in Image.OPEN:  # pillow-heif has come
         return True
-    return (*then,) != now if then[0] >= 0 else is_readable(file)  # where no byte was read there is nothing to compare
+    return (*then,) != now if then[0] >= 0 else source.is_readable(path)  # no byte was read that could be compared
 
 
 def refuse(path: Path, changes: list[str], way: str = "") -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from extract.compute.cluster import Cluster, open_compute
 from extract.compute.local import Compiled, Local
-from extract.images.split import seeded_split
+from extract.images.split import chosen, seeded_split
 from extract.network.engines import changed_versions
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse, way_on
@@ -166,7 +166,8 @@ def _finish(job: Job, writer: StackWriter, reasons: dict[int, str], known: Mappi
     if recipe.listing.split is None and not recipe.views:  # else it is split already
         read = writer.sha256.any(axis=1)
         split = np.zeros(len(read), "u1")
-        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed, known=known)
+        groups = chosen(writer.groups, read)
+        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed, known=known, groups=groups)
     if job.no_leakage:
         images = Recorded.of(writer)._replace(split=split[writer.view == 0])
         copies = leaked(images, {writer.paths[row] for row in reasons})

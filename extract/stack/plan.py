@@ -36,8 +36,8 @@ class Existing:
     def is_current(self) -> bool:
         """Whether at most the bytes of some images differ, so that the file can be gone on with as it is."""
         images = self.images
-        others = (images.added, images.removed, images.relabelled, images.resplit, self.split_again)
-        return not any(others)
+        others = (images.added, images.removed, images.relabelled, images.resplit, images.regrouped)
+        return not any(others) and not self.split_again
 
 
 class Source(NamedTuple):

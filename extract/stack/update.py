@@ -16,15 +16,18 @@ from features import Stack
 from features.layout import aside_path, lay_out, layout_path, partial_path
 from features.reader import open_rows_so_far
 from features.runtime.disk import publish
-from features.schema import STATES, row_crc32
+from features.schema import STATES, UNLABELLED, row_crc32
 from features.writer import StackWriter, consecutive
 
 STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # as in the source
 
 
 def known_splits(source: Stack) -> dict[bytes, int]:
-    """SHA-256 → split of every image of a stack, so that an image keeps its split, also under another name."""
-    images = source.take(source.view == 0)
+    """SHA-256 → split of every labelled image of a stack, so that it keeps its split, also under another name.
+
+    An unlabelled image gets its split with its label.
+    """
+    images = source.take((source.view == 0) & (source.y != UNLABELLED))
     digests = (digest.tobytes() for digest in images.field("sha256"))
     return dict(zip(digests, images.split.tolist(), strict=True))
 

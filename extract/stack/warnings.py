@@ -45,6 +45,8 @@ def warnings_about(images: Recorded) -> list[str]:
     )
     if none := [images.label_names[label] for label in np.flatnonzero(train == 0)]:
         lines.append(f"{len(none)} classes have no train images, so nothing can learn them: {listed(none)}")
+    if not images.label_names:
+        return lines
     least, most = (int(pick(np.where(train, train, train.max()))) for pick in (np.argmin, np.argmax))
     if train[most] >= UNEVEN * train[least]:
         lines.append(

@@ -16,7 +16,7 @@ from tiny import REPO, contents, stack
 
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
-from classify.folds import folds, source_groups
+from classify.folds import folds, sides, source_groups
 from classify.models import MODELS
 from classify.saved import load_model, save_model
 from features import Refused, open_stack
@@ -129,6 +129,16 @@ def test_copies_of_an_image_never_straddle_a_fold(tmp_path):
         assert not set(groups[train]) & set(groups[held_out])
         assert set(opened.y[held_out]) == {0, 1}
     assert sorted(np.concatenate([held_out for _, held_out in splits])) == list(range(80))
+
+
+def test_groups_never_straddle_a_fold_or_the_validation_rows(tmp_path):
+    """Rows of one patient are held out together, in the folds of a search and where networks stop early."""
+    held = contents(rows=80, classes=2) | {"group": ["" if i < 16 else f"patient {i // 8}" for i in range(80)]}
+    opened = open_stack(stack(tmp_path / "s.h5", held))
+    groups = np.array(held["group"])
+    for train, held_out in (*folds(opened, opened.y), sides(opened, opened.y, 0)):
+        assert not set(groups[train]) & (set(groups[held_out]) - {""})
+        assert len(train) + len(held_out) == 80 and set(opened.y[held_out]) == {0, 1}
 
 
 def test_views_train_but_are_never_held_out(tmp_path):

@@ -15,11 +15,12 @@ from classify.networks.scratch import read_pixels
 from classify.saved import load_model, save_model
 from extract import extract
 from extract.backbones import backbone_named
-from extract.images.decode import decode, read_file, squash
+from extract.images.decode import decode, squash
 from extract.network.base import import_keras, load_base
 from extract.network.tail import bottlenecks, cut_below, default_layers, tail_of
 from extract.stage import extract_layer
 from features import Refused, Stack, open_stack
+from features.source import read_file
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from extract.compute.rebuild import _weights, compute
 from extract.network.base import import_keras, load_base
 from extract.network.forward import choose_device
 from features import Failed, Refused, open_stack
-from features.check import file_sha256
+from features.source import file_sha256
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import tiny
 from classify.networks import scratch
 from classify.networks.scratch import Scratch, cnn, read_pixels
 from classify.saved import load_model, save_model
-from extract.images.decode import File
 from extract.images.views import rotate_and_darken
 from features import Failed, Refused, Stack, open_stack
+from features.source import File, Source
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def test_pixels_are_the_photos_of_the_rows(stack: Stack) -> None:
 
 def test_photos_are_read_by_as_many_threads_as_there_are_cores(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards a container's quota: `ThreadPoolExecutor` by itself counts the cores of the whole machine."""
-    seen, read = set(), scratch.read_file
+    seen, read = set(), Source.read
 
-    def noted(path: Path) -> File:
+    def noted(source: Source, path: str) -> File:
         seen.add(threading.get_ident())
         time.sleep(0.005)
-        return read(path)
+        return read(source, path)
 
-    monkeypatch.setattr(scratch, "read_file", noted)
+    monkeypatch.setattr(Source, "read", noted)
     monkeypatch.setattr(scratch, "cores", lambda: 1, raising=False)
     read_pixels(stack)
     assert len(seen) == 1

@@ -25,13 +25,13 @@ from extract.compute.cluster import TASK, Cluster, _seen_alike, open_compute
 from extract.compute.pipeline import Block, Done, fill
 from extract.compute.rebuild import NOWHERE
 from extract.images.dataset import scan
-from extract.images.decode import CHANGING
 from extract.recipe import Recipe
 from extract.stack.make import _compute
 from features import Failed, Refused
 from features.layout import lay_out, layout_path, offsets, partial_path
 from features.runtime.cluster import connect
 from features.runtime.disk import publish
+from features.source import CHANGING
 from features.writer import StackWriter
 
 RECIPE = {"backbone": "vgg16", "weights": "random", "layer": "block2_pool", "size": 32, "batch": 4, "views": 1}

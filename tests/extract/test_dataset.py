@@ -6,6 +6,7 @@ import pytest
 from tiny import copies, csv, food, photos
 
 from extract.images.dataset import scan
+from extract.images.folders import image_files
 from features import Refused
 
 
@@ -41,11 +42,96 @@ def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
 
 def test_split_folders_that_are_not(tmp_path: Path) -> None:
     """Guards the messages for half a split."""
-    copies(tmp_path, "train/a/1.png", "train/b/2.png")
-    with pytest.raises(Refused, match="is split, but has no images for train or none for test"):
+    copies(tmp_path, "test/a/1.png", "test/b/2.png")
+    with pytest.raises(Refused, match=r"is split, but has no images for train\. Call the images to learn from train"):
         scan(str(tmp_path))
-    copies(tmp_path, "test/a/1.png", "dogs/b/2.png")
-    with pytest.raises(Refused, match="has train/val/test folders and dogs beside them: is that a split or a class"):
+    copies(tmp_path, "train/a/1.png", "dogs/b/2.png")
+    with pytest.raises(Refused, match=r"has train/val/test folders and dogs beside them\. If these are classes, give"):
+        scan(str(tmp_path))
+    copies(tmp_path / "flat", "train/1.png", "test/2.png")
+    with pytest.raises(Refused, match=r"has split folders without class folders in them\. Expected train/<class>"):
+        scan(str(tmp_path / "flat"))
+
+
+def test_validation_images_stand_in_for_test(tmp_path: Path) -> None:
+    """Guards ImageNet's own layout, and a manifest's: `val` is scored on, and train alone is split by the seed."""
+    copies(tmp_path / "a", "train/a/1.png", "train/b/2.png", "val/a/3.png", "val/b/4.png")
+    listing = scan(str(tmp_path / "a"))
+    assert listing.split is not None and listing.split.tolist() == [0, 0, 2, 2]
+    assert listing.notes[0].startswith("there are no test images: the validation images are the test rows")
+    assert listing.paths[2:] == ["val/a/3.png", "val/b/4.png"]
+    listing = scan(csv(tmp_path, "path,label,split\na.png,x,train\nb.png,y,val\nc.png,x,val\nd.png,y,train\n"))
+    assert listing.split is not None and listing.split.tolist() == [0, 0, 2, 2]
+    copies(tmp_path / "b", "train/a/1.png", "train/b/2.png")
+    listing = scan(str(tmp_path / "b"))
+    assert listing.split is None and "a seeded quarter of each class is set aside" in listing.notes[0]
+
+
+def test_system_folders_are_skipped(photo_folder: Path) -> None:
+    """Guards against thumbnails of a NAS and what systems leave behind as classes, at any depth; named once."""
+    before = scan(str(photo_folder))
+    for folder in (
+        "@eaDir/class0",
+        "class1/@eaDir",
+        "lost+found",
+        "$RECYCLE.BIN/S-1",
+        ".Trash-1000",
+        "class0/#recycle",
+    ):
+        copies(photo_folder / folder, "thumb.png")
+    after = scan(str(photo_folder))
+    assert (after.paths, after.label_names) == (before.paths, before.label_names)
+    assert after.notes == ("system folders were skipped: #recycle, $RECYCLE.BIN, @eaDir and 1 more",)
+    assert not [path for path in image_files(photo_folder) if path.name == "thumb.png"]
+
+
+def test_files_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    """Guards a class whose files nobody can read here, loose images, and every format that is decoded."""
+    copies(tmp_path, *(f"cats/{i}.png" for i in range(3)), "dogs/1.bmp", "loose.png")
+    for name in ("scans/1.xcf", "scans/2.xcf", "cats/1.xmp", "notes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    listing = scan(str(tmp_path))
+    assert listing.label_names == ["cats", "dogs"] and listing.notes == (
+        "4 files are not images that can be read here: 2 .xcf, 1 .xmp, 1 without suffix",
+        "1 images lie beside the class folders and are left out: loose.png",
+        "1 class folders have no images, so they are no classes: scans",
+    )
+    suffixes = [
+        ".jpg",
+        ".mpo",
+        ".jp2",
+        ".j2k",
+        ".apng",
+        ".dib",
+        ".pfm",
+        ".pnm",
+        ".psd",
+        ".ico",
+        ".dds",
+        ".avif",
+        ".heic",
+    ]
+    copied = tmp_path / "more" / "birds"
+    for i, suffix in enumerate(suffixes):
+        copied.mkdir(parents=True, exist_ok=True)
+        (copied / f"{i}{suffix}").write_bytes(b"listed by its name, and opened later")
+    assert len(list(image_files(copied))) == len(suffixes)
+
+
+def test_images_without_classes(tmp_path: Path) -> None:
+    """Guards people who want features and have no labels: every image, label -1, no split, and a note."""
+    listing = scan(str(copies(tmp_path, "1.png", "2.png")))
+    assert (listing.paths, listing.labels.tolist(), listing.label_names) == (["1.png", "2.png"], [-1, -1], [])
+    assert listing.split is None and "its images are unlabelled" in listing.notes[0]
+    with pytest.raises(Refused, match="--classes 2: .* has 0 classes"):
+        scan(str(tmp_path), classes=2)
+
+
+def test_classes_one_folder_too_deep(tmp_path: Path) -> None:
+    """Guards the way on for a folder that holds the dataset's folder."""
+    copies(tmp_path, "pets/cats/1.png", "pets/dogs/2.png")
+    with pytest.raises(Refused, match="has only one class, 'pets': .* look like classes: give DATA=.*/pets"):
         scan(str(tmp_path))
 
 
@@ -108,7 +194,7 @@ def test_manifest_without_split_and_with_bom(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,class\na.png,x\n", r"list\.csv has the columns file, class; expected path,label or path,label,split"),
+        ("photo,kind\na.png,x\n", r"list\.csv has the columns photo, kind; expected .* --columns path=NAME,label=NAME"),
         ("", r"list\.csv has the columns \(none\); expected path,label"),
         ("path,label\n", r"no images in .*list\.csv\. Expected"),
         ("path,label\na.png,x\nb.png,y\n./a.png,x\n", r"list\.csv line 4: a\.png is there already, on line 2"),
@@ -119,13 +205,78 @@ def test_manifest_without_split_and_with_bom(tmp_path: Path) -> None:
         ),
         ("path,label\n,x\n", "names 1 files that are not there: line 2: "),
         ("path,label\na.png,x\nb.png,x\n", r"list\.csv has only one class, 'x': a classifier needs two"),
-        ("path,label\na.png,\nb.png,\n", "has no labels: a classifier needs two"),
+        *(
+            (
+                "path,label\n" + "".join(f"{i}.png,{i / 3}\n" for i in range(30)),
+                "look like a measurement: 30 different",
+            ),
+            ("path,label\n" + "".join(f"{i}.png,{i}\n" for i in range(30)), "look like a measurement: 30 different"),
+        ),
     ],
 )
 def test_manifest_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     """Guards each message, with the line number where there is one."""
+    copies(tmp_path, *(f"{i}.png" for i in range(30)))
     with pytest.raises(Refused, match=message):
         scan(csv(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "note"),
+    [
+        ("path;label\r\na.png;x\r\nb.png;y,z\r\n", None, ""),
+        ("path\tlabel\na.png\tx\nb.png\ty,z\n", None, ""),
+        ('filename,class\na.png,x\nb.png,"y,z"\n', None, "took the column filename as path and class as label"),
+        ('image,label\na.png,x\nb.png,"y,z"\n', None, "took the column image as path"),
+        ('image_id,category\na,x\nb,"y,z"\n', None, "took the column image_id as path and category as label"),
+        ("photo;kind\na.png;x\nb.png;y,z\n", "path=photo,label=kind", ""),
+        ('Path, Label\na.png, x\nb.png," y,z"\n', None, ""),
+        (
+            'id,path,label\n1,a.png,x\n2,b.png,"y,z"\n',
+            None,
+            "did not use the columns id. If images with the same",
+        ),
+    ],
+)
+def test_manifests_of_others(tmp_path: Path, text: str, columns: str | None, note: str) -> None:
+    """Guards what spreadsheets and other tools write: their delimiters, line ends and names of columns."""
+    listing = scan(csv(tmp_path, text), columns=columns)
+    assert (listing.paths, listing.label_names) == (["a.png", "b.png"], ["x", "y,z"])
+    assert [note in line for line in listing.notes] == ([True] if note else [])
+
+
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    """Guards the messages of `--columns` and `--group`."""
+    manifest = csv(tmp_path, "path,label\na.png,x\nb.png,y\n")
+    with pytest.raises(Refused, match=r"--columns where=path: expected path=NAME,label=NAME"):
+        scan(manifest, columns="where=path")
+    with pytest.raises(Refused, match=r"list\.csv has no column 'patient'; it has path, label"):
+        scan(manifest, group="patient")
+    with pytest.raises(Refused, match=r"--columns and --group are for CSV manifests, and .* is none"):
+        scan(str(tmp_path), group="patient")
+
+
+def test_groups(tmp_path: Path) -> None:
+    """Guards a manifest's groups: its own column, or one that is named; a split that divides one is named."""
+    text = "path,label,group,split\na.png,x,g,train\nb.png,y,h,train\nc.png,x,g,test\nd.png,y,,test\n"
+    listing = scan(csv(tmp_path, text))
+    assert listing.groups == ["g", "h", "g", ""]
+    assert listing.notes == ("1 of 1 groups in test are in train too, so scores there are too high: g",)
+    listing = scan(csv(tmp_path, text.replace("group", "plant")), group="plant")
+    assert listing.groups == ["g", "h", "g", ""]
+    assert scan(csv(tmp_path, text.replace("group", "plant"))).groups is None
+
+
+def test_odd_labels_are_said(tmp_path: Path) -> None:
+    """Guards labels that are several in one, and grades, which are classes."""
+    listing = scan(csv(tmp_path, "path,label\na.png,rust;spot\nb.png,rust\nc.png,spot\n"))
+    assert len(listing.label_names) == 3
+    assert listing.notes[0].startswith(
+        "1 labels look like several labels in one: rust;spot. Each combination is a class"
+    )
+    copies(tmp_path, *(f"{i}.png" for i in range(30)))
+    lines = "".join(f"{i}.png,{i % 10}\n" for i in range(30))
+    assert scan(csv(tmp_path, "path,label\n" + lines)).notes == ()
 
 
 def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
@@ -135,7 +286,7 @@ def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
         scan(str(tmp_path / "photo.png"))
     with pytest.raises(Refused, match=r"list\.csv is no CSV manifest in UTF-8"):
         scan(csv(tmp_path, "path,label\na.png,café\n", "latin-1"))
-    with pytest.raises(Refused, match=r"list\.csv is no CSV manifest in UTF-8: field larger than field limit"):
+    with pytest.raises(Refused, match=r"list\.csv is no CSV file: field larger than field limit"):
         scan(csv(tmp_path, "path,label\na.png," + "x" * 200_000 + "\n"))
 
 
@@ -155,8 +306,8 @@ def test_nothing_to_list(tmp_path: Path) -> None:
         scan(str(tmp_path / "gone"))
     with pytest.raises(Refused, match=r"no images in .* Expected one folder a class, each with image files in it"):
         scan(str(tmp_path))
-    copies(tmp_path, "loose.png")
-    with pytest.raises(Refused, match="no images in "):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(Refused, match=r"no images in .*\(1 files are not images that can be read here: 1 \.txt\.\)"):
         scan(str(tmp_path))
     photos(tmp_path, classes=1)
     with pytest.raises(Refused, match="has only one class, 'class0': a classifier needs two"):

@@ -12,8 +12,9 @@ from tiny import NOISE, PHOTO, encoded
 
 from extract.backbones import backbone_named
 from extract.compute.rebuild import NOWHERE, StageOne
-from extract.images.decode import FILTERS, MOST_BYTES, RESIZES, Unreadable, decode, framed, read_file, squash
+from extract.images.decode import FILTERS, RESIZES, decode, framed, squash
 from extract.recipe import Recipe
+from features.source import MOST_BYTES, Unreadable, read_file
 
 BILINEAR = Image.Resampling.BILINEAR
 

@@ -12,7 +12,7 @@ from features import Refused
 
 STACK, BEGUN = Path("pets.h5"), Path("pets.h5.partial")
 ASIDE, OTHER = Path("pets.h5.aside"), Path("animals.h5")
-NONE = ImageChanges([], [], [], [], [], {})
+NONE = ImageChanges([], [], [], [], [], [], {})
 MOVED = {"dog/1.jpg": Moved("cat/1.jpg", 100, 1)}
 STATES: dict[str, dict[str, Any]] = {
     "same": {},
@@ -22,6 +22,7 @@ STATES: dict[str, dict[str, Any]] = {
     "moved": {"images": NONE._replace(added=["dog/1.jpg"], removed=["cat/1.jpg"], moved=MOVED)},
     "relabelled": {"images": NONE._replace(relabelled=["cat/2.jpg"])},
     "resplit": {"images": NONE._replace(resplit=["cat/3.jpg"])},
+    "regrouped": {"images": NONE._replace(regrouped=["cat/4.jpg"])},
     "split again": {"split_again": "split again with seed 2, not 1"},
     "settings": {"settings": ("layer: block5_pool in the stack, block4_pool asked for",)},
     "damaged": {"damaged": ("3 (cat/3.jpg)",)},
@@ -33,9 +34,10 @@ LINES = {
     "moved": "1 images moved or copied: dog/1.jpg",
     "relabelled": "1 images relabelled: cat/2.jpg",
     "resplit": "1 images moved to another split: cat/3.jpg",
+    "regrouped": "1 images moved to another group: cat/4.jpg",
     "split again": "split again with seed 2, not 1",
 }
-COUNTED = {"moved": "moved or copied", "resplit": "moved to another split"}
+COUNTED = {"moved": "moved or copied", "resplit": "moved to another split", "regrouped": "moved to another group"}
 
 
 def existing(path: Path, state: str) -> Existing:
@@ -141,10 +143,16 @@ def test_splits_of_another_stack(state: str, kept: Path | None) -> None:
 def test_all_that_is_wrong_is_told() -> None:
     """Guards the messages of an update for several reasons: damage first, then every kind of change in one line."""
     images = ImageChanges(
-        ["new.jpg", "dog/1.jpg"], ["old.jpg", "cat/1.jpg"], ["edited.jpg"], ["cat/2.jpg"], ["cat/3.jpg"], MOVED
+        added=["new.jpg", "dog/1.jpg"],
+        removed=["old.jpg", "cat/1.jpg"],
+        changed=["edited.jpg"],
+        relabelled=["cat/2.jpg"],
+        resplit=["cat/3.jpg"],
+        regrouped=["cat/4.jpg"],
+        moved=MOVED,
     )
     decided = plan(Existing(STACK, images, damaged=("3 (cat/3.jpg)",), split_again=LINES["split again"]))
-    kinds = ("added", "removed", "changed", "moved", "relabelled", "resplit", "split again")
+    kinds = ("added", "removed", "changed", "moved", "relabelled", "resplit", "regrouped", "split again")
     assert decided.told == (
         "pets.h5 is damaged, so row 3 (cat/3.jpg) is computed again",
         f"pets.h5: {'; '.join(LINES[kind] for kind in kinds)}",

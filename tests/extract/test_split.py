@@ -5,6 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from extract.images.split import seeded_split
+from features.schema import SPLITS
 
 TEST = 2
 
@@ -79,3 +80,48 @@ def test_the_seed_matters() -> None:
     """Guards against a split that ignores its seed; the same seed gives the same split."""
     rows = [(i % 2, i) for i in range(80)]
     assert split(rows, 1).tolist() == split(rows, 1).tolist() != split(rows, 2).tolist()
+
+
+def grouped(count: int = 400, size: int = 7) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Images in five classes and in groups of `size` that lie across classes; every tenth belongs to nothing."""
+    sha256 = np.random.default_rng(1).integers(0, 256, (count, 32), "u1")
+    return np.arange(count) % 5, sha256, ["" if i % 10 == 0 else f"plant {i // size}" for i in range(count)]
+
+
+def test_groups_stay_together() -> None:
+    """Guards patients, plants and sites: none on both sides, a quarter of each class in test, whatever the order."""
+    labels, sha256, groups = grouped()
+    split = seeded_split(labels, sha256, 0, groups=groups)
+    for group in set(groups) - {""}:
+        assert len({s for s, g in zip(split.tolist(), groups, strict=True) if g == group}) == 1
+    for label in range(5):
+        assert 0.2 <= (split[labels == label] == SPLITS["test"]).mean() <= 0.3
+    order = np.random.default_rng(2).permutation(len(labels))
+    shuffled = seeded_split(labels[order], sha256[order], 0, groups=[groups[i] for i in order])
+    assert np.array_equal(shuffled, split[order])
+    assert not np.array_equal(seeded_split(labels, sha256, 1, groups=groups), split)
+
+
+def test_groups_that_share_an_image_are_one() -> None:
+    """Guards the same photo under two patients: both go to one side."""
+    labels, sha256, groups = grouped()
+    sha256[3] = sha256[393]
+    for seed in range(8):
+        split = seeded_split(labels, sha256, seed, groups=groups)
+        both = [g in (groups[3], groups[393]) for g in groups]
+        assert len(set(split[both])) == 1
+
+
+def test_groups_keep_a_known_split() -> None:
+    """Guards growth; a group that a known split divides, since groups came later, is put on one side."""
+    labels, sha256, groups = grouped()
+    known = {sha256[1].tobytes(): SPLITS["test"], sha256[8].tobytes(): SPLITS["test"], sha256[9].tobytes(): 0}
+    split = seeded_split(labels, sha256, 0, known=known, groups=groups)
+    assert set(split[[i for i, g in enumerate(groups) if g == groups[1]]]) == {SPLITS["test"]}
+    assert len(set(split[[i for i, g in enumerate(groups) if g == groups[8]]])) == 1
+
+
+def test_two_groups() -> None:
+    """Guards the smallest case: one of them is the test rows."""
+    split = seeded_split(np.arange(8) % 2, np.arange(256, dtype="u1").reshape(8, 32), 0, groups=["a"] * 4 + ["b"] * 4)
+    assert sorted([len(set(split[:4])), len(set(split[4:]))]) == [1, 1] and split[0] != split[4]

@@ -17,10 +17,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from tiny import flip, photos
 
+from classify import fit
 from extract import extract
 from extract.images.split import seeded_split
 from extract.network.base import import_keras
-from features import Failed, Refused, open_stack, verify
+from features import Failed, Refused, compress, open_stack, verify
 from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
 from features.schema import SPLITS
@@ -217,7 +218,8 @@ def test_images_that_only_go_need_no_network(mine: tuple[Path, Path], capsys: py
 def test_views_come_and_go_with_their_image(tmp_path: Path) -> None:
     """Guards updates with views: the rows of a stack made from nothing, where the splits are the same."""
     data = photos(tmp_path / "photos")
-    lines = [f"{p.relative_to(data).as_posix()},{p.parent.name},train" for p in sorted(data.rglob("*.*"))]
+    files = [f"{p.relative_to(data).as_posix()},{p.parent.name}" for p in sorted(data.rglob("*.*"))]
+    lines = [f"{file},{'test' if i == 5 else 'train'}" for i, file in enumerate(files)]
     (data / "list.csv").write_text("\n".join(["path,label,split", *lines[1:]]))
     mine = (data / "list.csv", tmp_path / "a.h5")
     again(mine, views=2)
@@ -228,7 +230,7 @@ def test_views_come_and_go_with_their_image(tmp_path: Path) -> None:
     got, fresh = rows_of(mine[1]), rows_of(tmp_path / "fresh.h5")
     for name in got:
         assert np.array_equal(got[name], fresh[name]), name
-    assert len(got["view"]) == 51
+    assert len(got["view"]) == 49
 
 
 def test_a_reject_that_was_mended_enters(mine: tuple[Path, Path]) -> None:
@@ -358,6 +360,34 @@ def test_other_labels_and_splits_enter(mine: tuple[Path, Path], capsys: pytest.C
     of = dict(zip(now.paths, now.split.tolist(), strict=True))
     assert [of[row.split(",")[0]] == SPLITS["test"] for row in rows] == [i % 3 == 0 for i in range(18)]
     assert verify(str(stack))["images"] == 18
+
+
+def test_labels_come_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards images without labels: a stack to use elsewhere; a manifest's labels enter, and split it."""
+    data = photos(tmp_path / "flat", classes=1, each=12) / "class0"
+    mine = data, tmp_path / "a.h5"
+    again(mine)
+    assert "its images are unlabelled" in capsys.readouterr().err
+    stack = open_stack(mine[1])
+    X, paths = stack.X.copy(), stack.paths
+    assert (stack.y == -1).all() and stack.label_names == [] and (stack.split == 0).all()
+    with pytest.raises(Refused, match="a.h5 is unlabelled. Write a manifest with the columns path,label, and add the"):
+        fit(str(mine[1]), "logreg")
+    lines = [f"{path},{'even' if i % 2 == 0 else 'odd'},{'one' if i < 4 else ''}" for i, path in enumerate(paths)]
+    (data / "labels.csv").write_text("\n".join(["path,label,group", *lines]))
+    again((data / "labels.csv", mine[1]))
+    assert "12 rows were carried over" in capsys.readouterr().err
+    now = open_stack(mine[1])
+    assert now.label_names == ["even", "odd"] and np.array_equal(now.X, X)
+    assert now.groups == ["one"] * 4 + [""] * 8 and len(set(now.split[:4])) == 1 and (now.split == 2).any()
+    assert json.loads(now.attrs["updates"]) == {"relabelled": 12, "moved to another group": 4}
+    assert verify(str(mine[1]))["images"] == 12
+    folder = fit(str(mine[1]), "logreg", out=str(tmp_path / "run"))
+    assert (folder / "result.json").is_file()
+    (data / "0.png").write_bytes(b"damaged")
+    assert open_stack(again((data / "labels.csv", mine[1]), max_bad=20)).groups == ["one"] * 3 + [""] * 8
+    packed = open_stack(compress(str(mine[1]), out=str(tmp_path / "packed.h5")))
+    assert packed.groups == ["one"] * 3 + [""] * 8 and packed.key == open_stack(mine[1]).key
 
 
 def test_another_seed_splits_again(made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

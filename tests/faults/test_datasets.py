@@ -12,7 +12,7 @@ from extract.images.dataset import scan
 from extract.stack.changes import Recorded
 from extract.stack.warnings import LEAKED, warnings_about
 from features import Refused, open_stack, verify
-from features.check import file_sha256
+from features.source import file_sha256
 
 
 def with_split(root: Path) -> Path:

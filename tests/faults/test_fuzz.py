@@ -31,7 +31,7 @@ def limited(room):
 
 def one(path):
     try:
-        verify(path)
+        verify(path, rows_only=True)
         return "sound"
     except Failed as error:
         return str(error).splitlines()[0]

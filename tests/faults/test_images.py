@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from tiny import NOISE, PHOTO, REPO, encoded, environment, photos
 
-from extract.images.decode import MOST_PIXELS, Unreadable, decode, is_animated, read_file, squash
+from extract.images.decode import MOST_PIXELS, decode, is_animated, squash
 from extract.images.views import view_of
 from features import open_stack, verify
+from features.source import Unreadable, read_file
 
 HTML = b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>"
 BOMB = b"P4\n20000 20000\n" + bytes(1000)  # one bit a pixel: 400 million of them in 50 MB

@@ -57,12 +57,12 @@ def test_a_stack_that_names_no_files(tmp_path: Path) -> None:
     held = contents(rows=4)
     held["paths"] = ["/dev/zero", "pipe.png", *held["paths"][2:]]
     path = stack(tmp_path / "a.h5", held, dataset_root=str(tmp_path))
-    with pytest.raises(Failed, match=r"4 images in .* changed or went since: /dev/zero, pipe\.png, "):
+    with pytest.raises(Failed, match=r"4 images could not be checked, .*: /dev/zero, pipe\.png, "):
         verify(str(path))
 
 
 def test_images_are_hashed_again(tmp_path: Path) -> None:
-    """Guards `verify` on the photos themselves: one that changed and one that went are named."""
+    """Guards `verify` on the photos themselves: those that changed and those that went are named."""
     root, held = photos(tmp_path / "photos", classes=2, each=5), contents()
     held["paths"] = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     held["sha256"] = np.array(
@@ -71,6 +71,12 @@ def test_images_are_hashed_again(tmp_path: Path) -> None:
     path = stack(tmp_path / "a.h5", held, dataset_root=str(root))
     assert verify(str(path))["images"] == 10
     flip(root / "class0" / "2.png", 60)
-    (root / "class1" / "3.jpg").unlink()
-    with pytest.raises(Failed, match=r"2 images in .*photos changed or went since: class0/2\.png, class1/3\.jpg$"):
+    with pytest.raises(Failed, match=r"a\.h5: 1 images in .*photos changed since: class0/2\.png$"):
         verify(str(path))
+    (root / "class1" / "3.jpg").unlink()
+    with pytest.raises(Failed, match="its rows are sound, but 1 images could not be checked, .*: class1/3.jpg. --rows"):
+        verify(str(path))
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(Failed, match="but 10 images could not be checked, as they are not in .*photos"):
+        verify(str(path))
+    assert verify(str(path), rows_only=True)["images"] == 0

@@ -34,7 +34,7 @@ def imported(*words: object, cwd: Path) -> tuple[int, str]:
         ("extract", "--list"),
         ("features", "--help"),
         ("features", "info", "a.h5"),
-        ("features", "verify", "a.h5"),
+        ("features", "verify", "a.h5", "--rows-only"),
         ("classify", "--help"),
         ("classify", "fit", "a.h5", "--model", "svm"),
         ("classify", "fit", "a.h5", "--model", "logreg", "--search"),
