@@ -103,7 +103,7 @@ def test_another_dataset_is_refused(path: Path) -> None:
         plan(*((given,) if path == STACK else (None, given)))
 
 
-@pytest.mark.parametrize("state", [*STATES.keys() - {"settings"}])
+@pytest.mark.parametrize("state", sorted(STATES.keys() - {"settings"}))
 def test_a_file_that_was_set_aside(state: str) -> None:
     """Guards the rows of a killed run whose images have changed since: they are carried over, after the stack's own."""
     aside, begun = existing(ASIDE, state), existing(BEGUN, "same")
