@@ -53,7 +53,7 @@ backbones: setup  ## list the backbones, and how fast stacks were made here
 	@$(RUN) -m extract --list
 
 demo: setup  ## the whole path on handwritten digits, offline: features, five classifiers, a report
-	@$(RUN) -m extract digits --backbone scattering --size 32 --layer scale3 >/dev/null
+	@$(RUN) -m extract digits --backbone scattering --size 32 >/dev/null
 	@$(RUN) -m classify compare features/stacks/digits-scattering-scale3-32px.h5 --models dense logreg linearsvm svm xgboost
 	@echo "Open that page in a browser. Now your own photos, one folder a class:"
 	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm STACK=features/stacks/photos-vgg16.h5"

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from extract.network.scattering import scales_at
 from features import Refused
 from features.runtime.errors import nearest
 
@@ -47,6 +48,13 @@ class Backbone:
     def weights(self) -> str:
         """The weights it has unless others are asked for: `imagenet` or `formula`."""
         return "imagenet" if self.weights_file else "formula"
+
+    def layer_at(self, size: int) -> str:
+        """Its layer unless another is asked for: the last one; of the formula, the deepest scale that fits the size."""
+        if self.weights_file:
+            return self.layer
+        deepest = int(self.layer.removeprefix("scale"))
+        return f"scale{max(1, min(deepest, scales_at(size)))}"
 
 
 # fmt: off

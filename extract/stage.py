@@ -71,7 +71,7 @@ def extract(
         backbone: the frozen conv base; python -m extract --list shows all.
         weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
             scattering, which has none to choose, its formula.
-        layer: cut the base at this layer; by default its last.
+        layer: cut the base at this layer; by default its last, of scattering the deepest scale that fits the size.
         classes: take only this many classes, the first by name.
         columns: a manifest's columns by what they are for: path=filename,label=class, also split and group.
         group: the manifest's column whose equal values never come into both train and test.
@@ -113,7 +113,7 @@ def extract(
         listing,
         row,
         weights or row.weights,
-        layer or row.layer,
+        layer or row.layer_at(size or row.size),
         size or row.size,
         seed,
         views=views,

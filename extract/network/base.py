@@ -133,6 +133,7 @@ def import_keras() -> Any:
     Raises:
         Refused: the backend is not installed, or there is none of that name.
     """
+    os.environ["TF_USE_LEGACY_KERAS"] = "0"  # a user's 1 has TensorFlow look for Keras 2, also while OpenVINO converts
     if "keras" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:

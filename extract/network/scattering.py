@@ -44,7 +44,7 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
     """
     import keras
 
-    if size % 2 or size // 2 < SMALLEST:
+    if not scales_at(size):
         raise ValueError(f"give an even side from {2 * SMALLEST} up, best a power of two")
 
     ops = keras.ops
@@ -70,7 +70,7 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
     lower = ops.reshape(ops.transpose(pixels, (0, 3, 1, 2)), (-1, size, size, 1))  # orders 0 and 1, colours apart
     second: list[Any] = []
     scales: list[Any] = []
-    while size % 2 == 0 and size // 2 >= SMALLEST:
+    for _ in range(scales_at(size)):
         size //= 2
         waves = modulus(lower, gain(len(scales)))
         lower = averaged(ops.concatenate([lower, waves[..., :orientations]], axis=-1))
@@ -81,6 +81,11 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
         name = f"scale{len(scales) + 1}"
         scales.append(keras.layers.Reshape((size, size, 3 * coefficients.shape[-1]), name=name)(colours))
     return keras.Model(pixels, scales, name="scattering")
+
+
+def scales_at(size: int) -> int:
+    """How often a size can be halved, so that enough is left of it: the number of scales."""
+    return 0 if size % 2 or size // 2 < SMALLEST else 1 + scales_at(size // 2)
 
 
 def morlets(orientations: int) -> np.ndarray:

@@ -190,3 +190,12 @@ def test_the_list_shows_speeds_measured_here(tmp_path: Path) -> None:
     assert lines["vgg19"][-2] == "–"
     assert set(lines) == {"name", *BACKBONES}
     assert "c.h5" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("size", "layer"), [(64, "scale4"), (32, "scale3"), (24, "scale2"), (8, "scale1"), (128, "scale4")]
+)
+def test_the_layer_that_fits_the_size(size: int, layer: str) -> None:
+    """Guards `--backbone scattering --size 32` without `--layer`; other networks keep their last layer at any size."""
+    assert BACKBONES["scattering"].layer_at(size) == layer
+    assert BACKBONES["vgg16"].layer_at(size) == "block5_pool"

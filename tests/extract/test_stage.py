@@ -302,6 +302,14 @@ def test_nothing_readable(tmp_path: Path) -> None:
     assert not (tmp_path / "a.h5").exists()
 
 
+def test_a_shell_that_asks_for_keras_2(photo_folder: Path, tmp_path: Path) -> None:
+    """Guards users of TensorFlow 2.16, whose shells set this variable; and a size without a layer."""
+    words = ("extract", photo_folder, "--backbone", "scattering", "--size", 32, "--out", "a.h5")
+    ended = warm.run(*words, cwd=tmp_path, TF_USE_LEGACY_KERAS="1")
+    assert (ended.returncode, ended.stdout) == (0, "a.h5\n"), ended.stderr
+    assert open_stack(tmp_path / "a.h5").attrs["layer"] == "scale3"
+
+
 def test_refused_before_any_work(photo_folder: Path, tmp_path: Path) -> None:
     """Guards arguments that cannot be met: said before a file is laid out."""
     out = str(tmp_path / "new" / "a.h5")
