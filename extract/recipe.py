@@ -35,7 +35,8 @@ class Recipe:
         precision: of the arithmetic, a name in `PRECISIONS`.
         resize: how an image becomes a square, one of `RESIZES`.
         filter: a name in `FILTERS`.
-        decode: `scaled`, or `full` for stacks that were begun when every JPEG was decoded at its full size.
+        decode: `scaled-srgb`; `scaled` for stacks that were begun when colour profiles were ignored; `full` for older
+            ones, when every JPEG was decoded at its full size.
     """
 
     listing: Listing
@@ -49,7 +50,7 @@ class Recipe:
     precision: str = "f32"
     resize: str = "squash"
     filter: str = "bilinear"
-    decode: str = "scaled"
+    decode: str = "scaled-srgb"
 
     @classmethod
     def recorded(cls, attrs: Mapping[str, Any], listing: Listing, weights: str, layer: str) -> "Recipe":
@@ -143,7 +144,7 @@ class Recipe:
         return rows if split is None else rows | {"split": split[image]}
 
     def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":
-        """This recipe with the JPEG decoding that a stack on disk has fixed."""
+        """This recipe with the decoding that a stack on disk has fixed."""
         decode = str(attrs.get("decode", "full"))
         return self if decode == self.decode else dataclasses.replace(self, decode=decode)
 
@@ -154,7 +155,8 @@ class Recipe:
             Unreadable: as `decode` and `framed` of `extract.images.decode`.
         """
         share = LEAST_SIDE[self.augment] if self.views else 1.0
-        image = decode(data, math.ceil(self.size / share) if self.decode == "scaled" else None)
+        side = math.ceil(self.size / share) if self.decode != "full" else None
+        image = decode(data, side, managed=self.decode == "scaled-srgb")
         return framed(image, self.resize)
 
     def pixels(self, image: Image.Image, sha256: np.ndarray, view: int) -> np.ndarray:

@@ -8,13 +8,15 @@ import warnings
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from extract.images.colour import DEEPEST, deep_to_bytes, to_srgb
+from extract.images.tiff import black_is_zero, libtiff_errors, read_header
 from features.source import Unreadable
 
 Image.init()
 with contextlib.suppress(ImportError):  # not needed; iPhones' images, where it is installed
     importlib.import_module("pillow_heif").register_heif_opener()
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is our own, MOST_PIXELS
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, where the limit is our own, and of odd tags
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,10 +52,10 @@ HEIC = "a HEIC photo: pip install pillow-heif, or convert it to JPEG"
 TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
 
 
-def decode(data: bytes, side: int | None = None) -> Image.Image:
+def decode(data: bytes, side: int | None = None, managed: bool = True) -> Image.Image:
     """Decode an image to 8-bit RGB.
 
-    The first frame of an animation, turned as its EXIF orientation says, alpha composited on white.
+    The first frame of an animation, turned as its EXIF orientation says, alpha composited on white, in sRGB.
 
     Large JPEGs may be decoded at a half, a quarter or an eighth by leaving out frequencies: images of 12 megapixels for
     224 pixels in a sixth of the time (19 ms instead of 119), the resized pixels 0.14 levels of 255 away on average.
@@ -62,30 +64,43 @@ def decode(data: bytes, side: int | None = None) -> Image.Image:
         data: the file's bytes.
         side: where a square of `side` pixels is all that is wanted, both sides keep `SPARE` times that, and an image
             that is not at least twice as large again is decoded in full; None decodes every image in full.
+        managed: apply embedded colour profiles, and take the scale of deep greys from the file's header. False is for
+            stacks that were begun before: profiles are ignored, and the scale is guessed from the values.
 
     Raises:
         Unreadable: not an image, damaged, or too large.
     """
     if not data:
         raise Unreadable("the file is empty")
-    try:
-        with _opened(data) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
-            if side and image.format in ("JPEG", "MPO"):
-                image.draft(None, (SPARE * side, SPARE * side))
-            image.load()
-            return to_rgb(turned(image))
-    except UnidentifiedImageError:
-        if data[4:8] == b"ftyp" and data[8:12] in HEIF:
-            raise Unreadable(HEIC) from None
-        raise Unreadable("not an image in any known format") from None
-    except Image.DecompressionBombError:  # Pillow's own limit, met before ours
-        raise Unreadable(f"its pixels are {TOO_MANY}") from None
-    except (Unreadable, MemoryError):
-        raise
-    except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
-        raise Unreadable(f"cannot be decoded: {error}") from None
+    header = read_header(data)
+    if header and header.is_misread():
+        raise Unreadable(f"{header}: not supported")
+    inverted = managed and header is not None and header.is_deep() and header.white_is_zero
+    with libtiff_errors() as errors:
+        try:
+            with _opened(black_is_zero(data, header) if header and inverted else data) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
+                if side and image.format in ("JPEG", "MPO"):
+                    image.draft(None, (SPARE * side, SPARE * side))
+                image.load()
+                if fax := [error for error in errors if error.startswith("Fax")]:
+                    raise Unreadable(f"cannot be decoded: {fax[0]}")
+                upright = turned(image)
+                if not managed:
+                    return to_rgb(upright, _guessed(upright) if _is_deep(upright) else None)
+                most = header.most if header and header.is_deep() else DEEPEST
+                return to_rgb(to_srgb(upright), _grey(upright, most, inverted) if _is_deep(upright) else None)
+        except UnidentifiedImageError:
+            if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+                raise Unreadable(HEIC) from None
+            raise Unreadable(f"{header}: not supported" if header else "not an image in any known format") from None
+        except Image.DecompressionBombError:  # Pillow's own limit, met before ours
+            raise Unreadable(f"its pixels are {TOO_MANY}") from None
+        except (Unreadable, MemoryError):
+            raise
+        except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
+            raise Unreadable(f"cannot be decoded: {errors[0] if errors else error}") from None
 
 
 def is_animated(data: bytes) -> bool:
@@ -138,23 +153,40 @@ def turned(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of an image of any mode: deep greys are rescaled, not clipped, and alpha goes on white."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+def to_rgb(image: Image.Image, grey: np.ndarray | None = None) -> Image.Image:
+    """8-bit RGB of an image of any mode, alpha on white; `grey` are its pixels if they are deeper than 8 bits."""
+    if grey is not None:
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Grey values of 0–1 (float), 0–255 or 0–65535 → uint8, by the smallest of these ranges that the type allows."""
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _grey(image: Image.Image, most: int, inverted: bool) -> np.ndarray:
+    """(height, width) uint8 of a deep grey image; the one value that may stand for transparent is white."""
+    values = np.asarray(image)
+    grey = deep_to_bytes(values, most)
+    if inverted:
+        grey = 255 - grey
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return grey
+
+
+def _guessed(image: Image.Image) -> np.ndarray:
+    """As `_grey`, for old stacks: the smallest of 0–1 (float), 0–255 and 0–65535 that holds the values is the scale."""
+    values = np.asarray(image)
     top = values.max()
-    if values.min() < 0 or not np.isfinite(top) or top > 65535:
+    if values.min() < 0 or not np.isfinite(top) or top > DEEPEST:
         raise Unreadable(f"grey values from {values.min()} to {top} have no known scale")
     if values.dtype.kind == "f":
-        scale = 255 if top <= 1 else 1 if top <= 255 else 255 / 65535
+        scale = 255 if top <= 1 else 1 if top <= 255 else 255 / DEEPEST
     else:
-        scale = 255 / 65535 if values.dtype.itemsize == 2 or top > 255 else 1
+        scale = 255 / DEEPEST if values.dtype.itemsize == 2 or top > 255 else 1
     return np.round(values * scale).astype("u1")

@@ -211,7 +211,7 @@ def test_a_stack_from_before_scaled_decoding_stays_what_it_is(
     (data / "class0" / "1.png").unlink()
     again(mine)
     with h5py.File(stack, "r+") as file:
-        assert file.attrs["decode"] == "scaled"
+        assert file.attrs["decode"] == "scaled-srgb"
         del file.attrs["decode"]
     assert open_stack(stack).key != key
     capsys.readouterr()
