@@ -30,6 +30,7 @@ BENCHMARKS = {
     "limits": ("PHOTOS", "WEIGHTS"),
     "reading": ("STACK",),
     "accuracy": ("PHOTOS", "WEIGHTS"),
+    "colour": ("PHOTOS", "WEIGHTS"),
     "adding": ("PHOTOS",),
     "scale": ("PHOTOS", "WEIGHTS"),
     "stage_two": ("STACK",),
