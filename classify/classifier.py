@@ -1,11 +1,13 @@
 """A saved model with stage one below it: images in, labels and probabilities out."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from PIL import Image
 
 from classify.answers import SavedModel
 from classify.models import MODELS
@@ -62,19 +64,20 @@ class Classifier:
             stages = [rebuild(made, Path(weights) if weights else None) for made in below]
         return cls(SavedModel(estimator, about), stages, about["label_names"])
 
-    def predict(self, photos: Iterable[Photo]) -> list[str]:
+    def predict(self, photos: Photo | Iterable[Photo]) -> list[str]:
         """The label of each image.
 
         Args:
-            photos: files, or (h, w, 3) uint8 RGB arrays.
+            photos: one image or several: paths, bytes of a file, open binary files, Pillow's images, or (h, w, 3) uint8
+                RGB arrays. One image gives a list of one label.
 
         Raises:
             Failed: one cannot be read. `stream` goes on past it.
-            Refused: an array of another shape or type.
+            Refused: an array of another shape or type, or something else.
         """
         return [str(each.label) for each in self._readable(photos)]
 
-    def predict_proba(self, photos: Iterable[Photo]) -> np.ndarray:
+    def predict_proba(self, photos: Photo | Iterable[Photo]) -> np.ndarray:
         """(images, classes) float64 probabilities, each row sums to one; see `predict`.
 
         Raises:
@@ -86,9 +89,9 @@ class Classifier:
             raise Refused("this model has no probabilities: a class had a single train image. Use predict")
         return np.array(known).reshape(-1, len(self.label_names))
 
-    def stream(self, photos: Iterable[Photo]) -> Iterator[Prediction]:
+    def stream(self, photos: Photo | Iterable[Photo]) -> Iterator[Prediction]:
         """Predictions one after the other, in order, of as many images as there may be: few are in memory at a time."""
-        for block in self._blocks(compute(self._stages, map(_checked, photos))):
+        for block in self._blocks(compute(self._stages, map(_checked, _several(photos)))):
             with self._one_at_a_time:
                 labels, probabilities = self._model(block.rows)
             for i, photo in enumerate(block.photos):
@@ -109,10 +112,11 @@ class Classifier:
         if held:
             yield _together(held)
 
-    def _readable(self, photos: Iterable[Photo]) -> Iterator[Prediction]:
-        for each in self.stream(photos):
+    def _readable(self, photos: Photo | Iterable[Photo]) -> Iterator[Prediction]:
+        for i, each in enumerate(self.stream(photos)):
             if each.label is None:
-                raise Failed(f"{each.photo}: {each.reason}")
+                name = each.photo if isinstance(each.photo, str | os.PathLike) else f"image {i}"
+                raise Failed(f"{name}: {each.reason}")
             yield each
 
 
@@ -125,8 +129,23 @@ def _together(blocks: list[Computed]) -> Computed:
     return Computed(photos, [np.concatenate(rows) for rows in zip(*(b.rows for b in blocks), strict=True)], reasons)
 
 
-def _checked(photo: Photo) -> Photo:
-    """Raise Refused for an array that is no image: floats from 0 to 1 would be read as black."""
+def _several(photos: Any) -> Iterable[Any]:
+    """Images one by one; one image, which may be iterable itself, is one."""
+    one = isinstance(photos, str | os.PathLike | bytes | Image.Image) or hasattr(photos, "read")
+    return [photos] if one or (isinstance(photos, np.ndarray) and photos.ndim < 4) else photos
+
+
+def _checked(photo: Any) -> Photo:
+    """An image as stage one takes it; of an open file, its bytes.
+
+    Raises:
+        Refused: an array that is no image (floats from 0 to 1 would be read as black), or something else.
+    """
+    if hasattr(photo, "read"):
+        photo = photo.read()
     if isinstance(photo, np.ndarray) and (photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3):
         raise Refused(f"expected an (h, w, 3) uint8 RGB array, got {photo.shape} {photo.dtype}")
+    if not isinstance(photo, str | os.PathLike | bytes | Image.Image | np.ndarray):
+        kinds = "a path, bytes, an open binary file, an image of Pillow's or an array"
+        raise Refused(f"expected {kinds}, got {type(photo).__name__}")
     return photo

@@ -36,7 +36,7 @@ class Recipe:
         resize: how an image becomes a square, one of `RESIZES`.
         filter: a name in `FILTERS`.
         decode: `scaled-srgb`; `scaled` for stacks that were begun when colour profiles were ignored; `full` for older
-            ones, when every JPEG was decoded at its full size.
+            ones, when every JPEG was decoded at its full size; `full-srgb` where no stack is concerned.
     """
 
     listing: Listing
@@ -155,9 +155,13 @@ class Recipe:
             Unreadable: as `decode` and `framed` of `extract.images.decode`.
         """
         share = LEAST_SIDE[self.augment] if self.views else 1.0
-        side = math.ceil(self.size / share) if self.decode != "full" else None
-        image = decode(data, side, managed=self.decode == "scaled-srgb")
-        return framed(image, self.resize)
+        side = math.ceil(self.size / share) if self.decode.startswith("scaled") else None
+        return framed(decode(data, side, self.is_managed), self.resize)
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether embedded colour profiles are applied; see `extract.images.decode.decode`."""
+        return self.decode.endswith("srgb")
 
     def pixels(self, image: Image.Image, sha256: np.ndarray, view: int) -> np.ndarray:
         """One view of an opened image, (size, size, 3) uint8 RGB."""

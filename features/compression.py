@@ -21,6 +21,7 @@ from features.schema import row_crc32, row_fields
 from features.validate import FEW
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
+MOST_LOST = 1e-3  # of a row's length, in float16: rounding to eleven digits alone loses half of that at most
 
 
 def compress(stack: str, out: str | None = None, float16: bool = False, level: int = 4) -> Path:
@@ -32,14 +33,15 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
     Args:
         stack: the HDF5 file.
         out: the file to write; by default the stack itself is replaced.
-        float16: store rows as float16, rounded to eleven binary digits; needs another file to write, as digits go.
+        float16: store rows as float16, rounded to eleven binary digits; needs another file to write, as digits go. The
+            largest relative error of a row is printed, and recorded as `rounding_error`.
         level: of gzip, from 1 (fast) to 9 (small).
 
     Returns:
         the path that was written.
 
     Raises:
-        Refused: float16 without another file, a number that float16 cannot hold, or no such level.
+        Refused: float16 without another file, numbers that float16 cannot hold, or no such level.
         Failed: a row of the stack is damaged, or the disk is full; what was there stays.
     """
     if level not in range(1, 10):
@@ -89,6 +91,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
         chunk = (min(CHUNK[0], rows), min(CHUNK[1], width))
         data = _packed_dataset(new, (rows, width), chunk, stored, level)
         labels, sha256, view, crc = (old[name][:] for name in ("labels", "sha256", "view", "row_crc32"))
+        worst = 0.0
         for first in range(0, rows, chunk[0]):
             band = slice(first, min(first + chunk[0], rows))
             check_space(target.parent, chunk[0] * width * stored.itemsize + HDF5_OWN)
@@ -96,20 +99,46 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
             X = source.take(np.arange(band.start, band.stop)).X[:]
             if (bad := first + np.flatnonzero(row_crc32(X, *identity) != crc[band])).size:
                 raise Failed(f"{source.path} is damaged: row {bad[0]}. Mend it: {source.attrs['command']}")
-            with np.errstate(over="ignore"):
-                X = X.astype(stored, copy=False)
-            if (bad := first + np.flatnonzero(~np.isfinite(X).all(axis=1))).size:
-                where = f"row {bad[0]} ({shown(source.paths[bad[0]])})"
-                raise Refused(f"{where} of {source.path} holds numbers above 65,504, which float16 cannot")
+            if float16:
+                X, error = _rounded(X, source, first)
+                worst = max(worst, error)
             crc[band] = row_crc32(X, *identity)
             starts = range(0, width, chunk[1])
             packed = threads.map(partial(_pack, X, chunk, level), starts)
             for start, piece in zip(starts, packed, strict=True):
                 data.id.write_direct_chunk((first, start), piece)
         new["row_crc32"][:] = crc
+        if float16:
+            new.attrs["rounding_error"] = worst
+            print(f"rounded to float16: rows are up to {worst:.1e} of their length away", file=sys.stderr)
         new.flush()
     with open(target, "rb") as file:
         sync(file.fileno())
+
+
+def _rounded(X: np.ndarray, source: Stack, first: int) -> tuple[np.ndarray, float]:
+    """Rows (k, width) as float16, and the largest relative error of one: the length of what it loses by its own.
+
+    Args:
+        X: the rows.
+        source: the stack, for messages.
+        first: number of the first of them.
+
+    Raises:
+        Refused: numbers above 65,504, or so small that rows lose more than `MOST_LOST`.
+    """
+    with np.errstate(over="ignore"):
+        half = X.astype("<f2")
+    length = np.linalg.norm(X.astype("f8"), axis=1)
+    lost = np.linalg.norm(X - half.astype("f8"), axis=1) / np.maximum(length, np.finfo("f8").tiny)
+    for bad, why in (
+        (~np.isfinite(half).all(axis=1), "holds numbers above 65,504, which float16 cannot"),
+        (lost > MOST_LOST, f"holds numbers so small that float16 would lose {lost.max():.1%} of it"),
+    ):
+        if bad.any():
+            row = first + int(np.flatnonzero(bad)[0])
+            raise Refused(f"row {row} ({shown(source.paths[row])}) of {source.path} {why}. Leave --float16 out")
+    return half, float(lost.max(initial=0.0))
 
 
 def _packed_dataset(

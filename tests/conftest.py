@@ -70,7 +70,7 @@ def digits_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return folder / extract("digits", backbone="scattering", size=32, layer="scale3")
+        return folder / extract("digits", backbone="scattering", size=32)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image
 from extract.backbones import Backbone, backbone_named
 from extract.compute.pipeline import Rows, ahead, read_block
 from extract.images.dataset import Listing
-from extract.images.decode import framed
+from extract.images.decode import framed, to_rgb
 from extract.network.base import cut, load_base, weights_identity
 from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
@@ -24,7 +24,7 @@ from features import Refused
 from features.runtime.machine import cores
 from features.source import CHANGING, Unreadable
 
-Photo = str | os.PathLike[str] | np.ndarray  # a file, or its pixels, (h, w, 3) uint8 RGB
+Photo = str | os.PathLike[str] | bytes | np.ndarray | Image.Image  # a file, its bytes, pixels (h, w, 3) uint8, Pillow's
 NOWHERE = Listing("images", Path(), [], np.empty(0, "i8"), [], None)  # for images that bring their own paths
 
 
@@ -52,19 +52,29 @@ class StageOne:
 
     def pixels(self, given: Sequence[Photo]) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
         """Decode images for the base: (k, side, side, 3) uint8, index → why unreadable, and (k, 32) file hashes."""
-        size, files = self.recipe.size, [i for i, image in enumerate(given) if not isinstance(image, np.ndarray)]
+        size, files = self.recipe.size, [i for i, photo in enumerate(given) if isinstance(photo, str | os.PathLike)]
         images, sha256 = np.zeros((len(given), size, size, 3), "u1"), np.zeros((len(given), 32), "u1")
         paths = [os.fspath(given[i]) for i in files]  # type: ignore[arg-type]
         block = read_block(self.recipe, paths, np.zeros(len(files), "i4"), np.array(files, "i8"))
         images[files], sha256[files] = block.images, block.stats["sha256"]
-        for i, image in enumerate(given):
-            if not isinstance(image, np.ndarray):
-                continue
+        for i in sorted(set(range(len(given))) - set(files)):
             try:
-                images[i] = self.recipe.pixels(framed(Image.fromarray(image), self.recipe.resize), sha256[i], 0)
+                images[i] = self.recipe.pixels(self._opened(given[i]), sha256[i], 0)
             except Unreadable as error:
                 block.reasons[i] = str(error)
         return images, block.reasons, sha256
+
+    def _opened(self, photo: Any) -> Image.Image:
+        """An image that is no file, as `Recipe.open` gives those that are; Pillow's own is taken at its full size."""
+        if isinstance(photo, bytes):
+            return self.recipe.open(photo)
+        if isinstance(photo, np.ndarray):
+            return framed(Image.fromarray(photo), self.recipe.resize)
+        try:
+            photo.load()
+        except Exception as error:  # see `decode`
+            raise Unreadable(f"cannot be decoded: {error}") from None
+        return framed(to_rgb(photo, self.recipe.is_managed), self.recipe.resize)
 
     def rows(self, images: np.ndarray) -> np.ndarray:
         """(k, width) float32 of (k, side, side, 3) uint8."""
@@ -77,7 +87,7 @@ class StageOne:
 
 def only_pixels(side: int) -> StageOne:
     """Stage one of the network that takes images themselves: (k, side, side, 3) uint8, decoded in full and squashed."""
-    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full")
+    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full-srgb")
     return StageOne(recipe, lambda images: images, batch=64)
 
 

@@ -86,11 +86,8 @@ def decode(data: bytes, side: int | None = None, managed: bool = True) -> Image.
                 image.load()
                 if fax := [error for error in errors if error.startswith("Fax")]:
                     raise Unreadable(f"cannot be decoded: {fax[0]}")
-                upright = turned(image)
-                if not managed:
-                    return to_rgb(upright, _guessed(upright) if _is_deep(upright) else None)
                 most = header.most if header and header.is_deep() else DEEPEST
-                return to_rgb(to_srgb(upright), _grey(upright, most, inverted) if _is_deep(upright) else None)
+                return to_rgb(image, managed, most, inverted)
         except UnidentifiedImageError:
             if data[4:8] == b"ftyp" and data[8:12] in HEIF:
                 raise Unreadable(HEIC) from None
@@ -153,10 +150,23 @@ def turned(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image, grey: np.ndarray | None = None) -> Image.Image:
-    """8-bit RGB of an image of any mode, alpha on white; `grey` are its pixels if they are deeper than 8 bits."""
-    if grey is not None:
-        return Image.fromarray(grey).convert("RGB")
+def to_rgb(image: Image.Image, managed: bool = True, most: int = DEEPEST, inverted: bool = False) -> Image.Image:
+    """8-bit RGB of a loaded image of any mode, upright, alpha on white.
+
+    Args:
+        image: as Pillow opened it.
+        managed: see `decode`.
+        most: the largest value of a grey pixel, if it is deeper than 8 bits.
+        inverted: whether 0 is white there.
+
+    Raises:
+        Unreadable: grey values that have no known scale.
+    """
+    image = turned(image)
+    if _is_deep(image):
+        return Image.fromarray(_grey(image, most, inverted) if managed else _guessed(image)).convert("RGB")
+    if managed:
+        image = to_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -1,6 +1,7 @@
 """Prediction on new photos: stage one as it was, so that a row's photo gives the row's own prediction."""
 
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -140,6 +141,28 @@ def test_arrays_are_photos_too(here: Path, model: Path) -> None:
     assert classifier.predict([]) == [] and classifier.predict_proba([]).shape == (0, 3)
     with pytest.raises(Refused, match=r"expected an \(h, w, 3\) uint8 RGB array, got \(40, 40, 3\) float64"):
         classifier.predict([arrays[0] / 255])
+
+
+def test_images_of_every_kind(here: Path, model: Path) -> None:
+    """Guards services and notebooks: a path, bytes, an open file and Pillow's image give one answer, alone or mixed."""
+    file = next((here / "photos").rglob("*.png"))
+    classifier = Classifier.load(model)
+    expected = classifier.predict_proba([file])
+    with open(file, "rb") as opened, Image.open(file) as image:
+        kinds = [file, str(file), file.read_bytes(), opened, image, np.asarray(Image.open(file))]
+        for photo in kinds:
+            np.testing.assert_array_equal(classifier.predict_proba(photo), expected)
+            if photo is opened:
+                opened.seek(0)
+        assert classifier.predict(kinds) == classifier.predict(file) * len(kinds)
+    for photo, reason in ((b"no image", "image 1: not an image in any"), ("gone.png", "gone.png: No such file")):
+        with pytest.raises(Failed, match=reason):
+            classifier.predict([file, photo])
+    for photo in (7, None, io.StringIO("text").read):
+        with pytest.raises(
+            Refused, match="expected a path, bytes, an open binary file, an image of Pillow's or an array"
+        ):
+            classifier.predict([photo])
 
 
 def test_threads_share_one(here: Path, model: Path) -> None:

@@ -50,7 +50,7 @@ def test_readers_cannot_tell(path: Path) -> None:
     assert not list(path.parent.glob("*.layout"))
 
 
-def test_float16(path: Path, tmp_path: Path) -> None:
+def test_float16(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards rounding that is said, has checksums of its own, and another key; a stack never loses digits in place."""
     with pytest.raises(Refused, match="--float16 drops digits.*--out FILE"):
         compress(str(path), float16=True)
@@ -61,6 +61,10 @@ def test_float16(path: Path, tmp_path: Path) -> None:
     assert np.array_equal(half.X[:], HELD["features"].astype("f2").astype("f4"))
     assert verify(str(half.path), rows_only=True)["rows"] == len(half)
     assert half.attrs["dtype"] == "float16" and half.key != open_stack(path).key
+    whole = open_stack(path).X[:].astype("f8")
+    lost = np.linalg.norm(whole - half.X[:], axis=1) / np.linalg.norm(whole, axis=1)
+    assert half.attrs["rounding_error"] == pytest.approx(lost.max(), rel=1e-6) and 0 < lost.max() < 1e-3
+    assert f"rows are up to {lost.max():.1e} of their length away" in capsys.readouterr().err
 
 
 def test_numbers_beyond_float16(tmp_path: Path) -> None:
@@ -71,6 +75,16 @@ def test_numbers_beyond_float16(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"row 67 \(class1/é67.png\) .* above 65,504"):
         compress(str(large), out=str(tmp_path / "half.h5"), float16=True)
     assert [file.name for file in tmp_path.glob("*.h5*")] == ["large.h5"]
+
+
+def test_numbers_too_small_for_float16(tmp_path: Path) -> None:
+    """Guards rows of tiny numbers, which float16 would turn into zeros: refused, and no file is left."""
+    held = contents(rows=70)
+    held["features"][67] *= 1e-11
+    small = stack(tmp_path / "small.h5", held)
+    with pytest.raises(Refused, match=r"row 67 \(class1/é67.png\) .* so small that float16 would lose 100.0% of it"):
+        compress(str(small), out=str(tmp_path / "half.h5"), float16=True)
+    assert [file.name for file in tmp_path.glob("*.h5*")] == ["small.h5"]
 
 
 def test_a_damaged_row_is_not_sealed_in(path: Path) -> None:
