@@ -11,7 +11,7 @@ from classify import MODELS, compare, fit, predict
 from classify.comparison.table import table
 from classify.models import BASELINE
 from features.reader import POOLS
-from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, interrupted, run
+from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, as_json, interrupted, run
 from features.runtime.errors import shown
 
 
@@ -32,10 +32,10 @@ def main() -> int | None:
         report = compare(**given)
         print(f"{table(read(report.with_name('compare.json')))}\n{report}")
         return None
-    as_json = given.pop("json")
+    wants_json = given.pop("json")
     folder = fit(**given)
     result = read(folder / "result.json")
-    print(json.dumps(result, ensure_ascii=False) if as_json else f"{table(beside_baseline(result, folder))}\n{folder}")
+    print(as_json(result) if wants_json else f"{table(beside_baseline(result, folder))}\n{folder}")
     return interrupted() if result["params"].get("stopped_") == "interrupted" else 0
 
 

@@ -1,7 +1,6 @@
 """Photos and a saved model → a table with a label for each image."""
 
 import csv
-import io
 import json
 import sys
 import time
@@ -48,8 +47,6 @@ def predict(
         check_writable(Path(out).resolve().parent)
     classifier = Classifier.load(model, weights)
     if not out:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes, and not all of them UTF-8
         return _predict(classifier, files, json, sys.stdout)
     partial = Path(f"{out}.partial")
     try:

@@ -1,13 +1,12 @@
 """`python -m features info|verify|compress STACK`."""
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from features import compress, info, verify
-from features.runtime.cli import add_door, run
+from features.runtime.cli import add_door, as_json, run
 
 DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress}
 
@@ -21,7 +20,7 @@ def main() -> None:
         add_door(doors.add_parser(name, help=(door.__doc__ or "").split("\n")[0]), door)
     given = vars(parser.parse_args())
     result = DOORS[given.pop("door")](**given)
-    print(result if isinstance(result, Path) else json.dumps(result, indent=2, ensure_ascii=False))
+    print(result if isinstance(result, Path) else as_json(result, indent=2))
 
 
 run(main)

@@ -137,6 +137,8 @@ MUTANTS = (
     Mutant(61, "extract/images/dataset.py", "if len(numbers) == len(names) and (", "if False and (", LISTED + "manifest_that_is_wrong"),
     Mutant(62, "features/archive.py", 'if path.is_absolute() or ".." in path.parts:', "if False:", "extract/test_archive.py::test_archives_that"),
     Mutant(63, "features/check.py", "    if gone:", "    if False:", "features/test_check.py::test_images_are_hashed"),
+    Mutant(67, "features/runtime/cli.py", 'stream.reconfigure(errors="plain")', "pass", "features/test_cli.py::test_a_terminal"),
+    Mutant(68, "features/compression.py", "(lost > MOST_LOST,", "(lost > np.inf,", "features/test_compression.py::test_numbers_too_small"),
     Mutant(64, "extract/images/decode.py", "image = to_srgb(image)", "pass", "extract/test_colour.py::test_colours_are"),
     Mutant(65, "extract/images/decode.py", "most = header.most if header and header.is_deep() else DEEPEST", "most = DEEPEST", "extract/test_tiff.py::test_twelve"),
     Mutant(65, "extract/images/decode.py", "grey = 255 - grey", "pass", "extract/test_tiff.py::test_white_is_zero"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from classify.comparison.predictions import Predictions, read_predictions
 from classify.comparison.scores import scores
-from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
+from classify.comparison.statistics import difference_interval, holm, mcnemar, separation, share_interval
 from classify.models import BASELINE
 from features import Failed
 
@@ -59,6 +59,7 @@ def judge(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, 
             | {
                 "accuracy_interval": share_interval([right[:, i].sum()], [len(y)]),
                 "balanced_accuracy_interval": share_interval(np.bincount(y, right[:, i])[present], sizes[present]),
+                **_separation(right[:, i], said[name].proba),
                 "baseline": list(said)[base],
                 "leads_by": lead,
                 **(against if i != base else dict.fromkeys(against)),
@@ -66,6 +67,13 @@ def judge(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, 
         )
     rows.sort(key=lambda row: (-row[lead], -row["macro_f1"]))
     return rows, said
+
+
+def _separation(right: np.ndarray, proba: np.ndarray | None) -> dict[str, Any]:
+    """Whether a model's confidence separates right answers from wrong ones: surely more often than chance."""
+    found = None if proba is None else separation(right, proba.max(axis=1))
+    area, ends = found or (None, None)
+    return {"separation": area, "separation_interval": ends, "separates": bool(ends and ends[0] > 0.5)}
 
 
 def paired_difference(one: Path, other: Path) -> tuple[float, tuple[float, float]]:

@@ -13,7 +13,7 @@ import numpy as np
 from classify.comparison import figures
 from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs, reliability
-from classify.comparison.wording import FORMATS, THIN, verdict
+from classify.comparison.wording import FORMATS, THIN, natural, verdict
 from classify.fusion import parts
 from classify.rows import unit_rows
 from extract.images.decode import decode, framed
@@ -54,7 +54,11 @@ def write_report(
     said = predictions[best["model"]]
     pairs = pairs_with_photos(best, predictions, test)
     top = heat_top(rows)
-    differences = [end for row in rows for end in row["difference_interval"] or ()]
+    differences = [
+        (ends[0], row["difference"], ends[1]) for row in rows if (ends := row["difference_interval"]) is not None
+    ]
+    order = sorted(range(len(names)), key=lambda i: natural(names[i]))
+    ordered, in_order = [names[i] for i in order], np.ix_(order, order)
     context = {
         "rows": rows,
         "failed": failed,
@@ -70,14 +74,16 @@ def write_report(
         }.items(),
         "gained": any(row.get("views_interval") for row in rows),
         "chance_loss": np.log(len(names)),
-        "accuracy_axis": axis([end for row in rows for end in row["accuracy_interval"]], best["accuracy_interval"][0]),
-        "difference_axis": axis([0.0, *differences], min([0.0, *differences[:1]])),
+        "accuracy_axis": axis(
+            [(row["accuracy_interval"][0], row["accuracy"], row["accuracy_interval"][1]) for row in rows]
+        ),
+        "difference_axis": axis([(0.0, 0.0, 0.0), *differences]),
         "pairs": pairs,
         "photos": any(pair["photos"] for pair in pairs),
         "root": test.attrs.get("dataset_root", ""),
         "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
         "heat_top": top,
-        "heat_maps": [(row, figures.heat(np.array(row["confusion"]), names, top)) for row in rows],
+        "heat_maps": [(row, figures.heat(np.array(row["confusion"])[in_order], ordered, top)) for row in rows],
         "searches": [(row, searched(row)) for row in rows if row.get("search")],
         "histories": [(row, *learning(row["history"])) for row in rows if row.get("history", {}).get("loss")],
         "reliability": [
@@ -102,13 +108,19 @@ def write_report(
     return path
 
 
-def axis(values: Sequence[float], kept: float) -> dict[str, Any]:
-    """An axis for the values. It leaves out values more than REACH below the greatest, but keeps `kept`.
+def axis(spans: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """An axis for values with their intervals, (low, value, high) each, the best first.
+
+    It leaves out values more than REACH below the greatest end, but for the first. Whoever is on it is on it whole.
 
     Returns:
         its round `ticks`, and `at`, value → percent of the way along it.
     """
-    marks = figures.ticks(max(min(values), min(max(values) - REACH, kept)), max(values))
+    right = max(high for _, _, high in spans)
+    left = max(min(low for low, _, _ in spans), min(right - REACH, spans[0][0]))
+    marks = figures.ticks(left, right)
+    while (low := min(low for low, value, _ in spans if value >= marks[0])) < marks[0]:
+        marks = figures.ticks(low, right)
     return {"ticks": marks, "at": figures.linear(marks[0], marks[-1], 0, 100)}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+ENOUGH = 10  # right answers and wrong ones, to say whether confidence separates them
 
 
 def share_interval(right: ArrayLike, rows: ArrayLike) -> tuple[float, float]:
@@ -118,6 +119,31 @@ def reliability(y: np.ndarray, proba: np.ndarray, bins: int = 15) -> Reliability
 def calibration_error(bins: Reliability) -> float:
     """Expected calibration error: mean |accuracy − confidence| over bins, weighted by rows (Naeini et al., 2015)."""
     return float(np.average(np.abs(bins.accuracy - bins.confidence), weights=bins.rows))
+
+
+def separation(right: np.ndarray, confidence: np.ndarray) -> tuple[float, tuple[float, float]] | None:
+    """How often a right answer is surer than a wrong one, and the 95 % interval of that (DeLong et al., 1988).
+
+    It is the area under the ROC curve: 1 where every right answer is surer than every wrong one, 0.5 where confidence
+    says nothing.
+
+    Args:
+        right: (n,) bool; confidence: (n,) the likeliest class's probability.
+
+    Returns:
+        None with fewer than `ENOUGH` right or wrong answers: then it cannot be told.
+    """
+    sides = np.sort(confidence[right]), np.sort(confidence[~right])
+    if min(map(len, sides)) < ENOUGH:
+        return None
+    # Of each answer, the share of the other side's that it is on the proper side of; a tie counts half.
+    below = [
+        (np.searchsorted(other, own, "left") + np.searchsorted(other, own, "right")) / 2 / len(other)
+        for own, other in (sides, sides[::-1])
+    ]
+    area = float(below[0].mean())
+    error = Z * float(np.sqrt(sum(share.var(ddof=1) / len(share) for share in below)))
+    return area, (max(0.0, area - error), min(1.0, area + error))
 
 
 def confused_pairs(confusion: np.ndarray, most: int = 6) -> list[tuple[int, int, int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from classify.comparison.wording import p_value, points
+from classify.comparison.wording import joined, p_value, points
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -28,6 +28,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
     if baseline := there[0].get("baseline"):
         lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
+    unsure = [row["model"] for row in there if row.get("separation") is not None and not row["separates"]]
+    if unsure:
+        lines.append(f"the confidence of {joined(unsure)} does not separate right answers from wrong ones")
     if any(row.get("views_difference") is not None for row in there):
         lines.append(f"views: points gained by training on {there[0]['views']} views of each image, same test rows")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """The report's words: the verdict, and the format of numbers."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,20 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
 def joined(words: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def separation(row: dict[str, Any]) -> str:
+    """Whether a model's confidence tells its right answers from its wrong ones."""
+    if row["separation"] is None:
+        return "too few right or wrong answers to say whether its confidence separates them"
+    if not row["separates"]:
+        return f"its confidence does not separate right from wrong ({interval(row['separation_interval'])})"
+    return f"separation {percent(row['separation'])} ({interval(row['separation_interval'])})"
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts names as people do: class 2 before class 10."""
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def capital(words: str) -> str:
@@ -114,5 +129,17 @@ def points_tick(difference: float) -> str:
 
 FORMATS = {
     form.__name__: form
-    for form in (capital, percent, points, p_value, seconds, megabytes, interval, three, percent_tick, points_tick)
+    for form in (
+        separation,
+        capital,
+        percent,
+        points,
+        p_value,
+        seconds,
+        megabytes,
+        interval,
+        three,
+        percent_tick,
+        points_tick,
+    )
 }

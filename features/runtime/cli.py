@@ -5,7 +5,10 @@ from the annotations, help from the `Args:` of the docstring, defaults from the 
 """
 
 import argparse
+import codecs
 import inspect
+import io
+import json
 import os
 import re
 import shlex
@@ -19,6 +22,8 @@ from typing import Any
 from features.runtime.errors import Failed
 
 DONE_WITH_REJECTS = 3
+# The signs that our own texts use, for terminals that cannot show them: the C locale's, for example.
+ASCII = {"–": "-", "−": "-", "×": "x", "…": "...", "→": "->", "≤": "<=", "≥": ">=", "±": "+-", "\u202f": " ", "’": "'"}
 KEPT = "what was finished is kept, and the same command goes on from there"
 _asked_by = signal.SIGINT  # or SIGTERM: the signal that ends this command
 
@@ -62,6 +67,28 @@ def add_door(
             parser.add_argument(f"--{name.replace('_', '-')}", nargs="+" if many else None, **how)
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON for stdout, with letters as they are if stdout can show all of them, else escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What a stream gets for a character that it cannot show: a sign of ours in ASCII, other letters escaped.
+
+    Odd bytes of a file's name stay those bytes.
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return ASCII.get(character) or character.encode("ascii", "backslashreplace").decode(), error.start + 1
+
+
 def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
     """Run a command: it returns its exit code, errors meant for people are one line, signals end it cleanly.
 
@@ -72,6 +99,10 @@ def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
     global _asked_by
     _asked_by = signal.SIGINT
     signal.signal(signal.SIGTERM, _terminate)
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
     try:
         code = main() or 0
     except Failed as error:

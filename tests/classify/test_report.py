@@ -15,7 +15,7 @@ from tiny import contents, stack
 from classify.comparison import figures
 from classify.comparison.judge import judge
 from classify.comparison.report import axis, learning, thumbnail, write_report
-from classify.comparison.wording import points, seconds, verdict
+from classify.comparison.wording import natural, points, seconds, verdict
 from features import open_stack
 from features.source import Source
 
@@ -162,7 +162,7 @@ def test_a_hundred_classes_and_seven_models_stay_small(tmp_path):
     wide = open_stack(stack(tmp_path / "wide.h5", contents(rows=1212, classes=101)))
     names = ("dense", "a", "bb", "ccc", "dddd", "eeeeee", "fffffff")
     page, path = written(tmp_path, wide, {name: answered(tmp_path, wide, name, 0.8) for name in names})
-    assert "The 101 classes are in alphabetical order" in page.text
+    assert "The 101 classes are in the order of their names" in page.text
     assert path.stat().st_size < 1e6
 
 
@@ -238,12 +238,21 @@ def test_ticks_hold_what_they_must(low, high):
 
 
 def test_an_axis_is_not_squashed_by_one_model_far_off():
-    far = axis([0.43, 0.75, 0.8], kept=0.75)
+    """Guards the figure's width; whoever is on the axis is on it with its whole interval."""
+    far = axis([(0.75, 0.77, 0.8), (0.41, 0.43, 0.45)])
     assert far["ticks"][0] == pytest.approx(0.65)
     assert far["at"](0.43) < 0
-    assert axis([0, 0.79, 0.92], kept=0)["ticks"][0] == 0
-    assert axis([0.34, 0.1, 1.0], kept=0.34)["ticks"][0] <= 0.34  # the best model's own line is never cut off
-    assert axis([0, -0.35, 0.02], kept=0)["ticks"][0] == pytest.approx(-0.15)
+    assert axis([(0.0, 0.79, 0.92)])["ticks"][0] == 0  # the best model's own line is never cut off
+    assert axis([(0.0, 0.0, 0.0), (-0.35, -0.3, -0.2), (-0.01, 0.01, 0.02)])["ticks"][0] == pytest.approx(-0.15)
+    spans = [(0.7, 0.8, 0.9), (0.5, 0.7, 0.8), (0.44, 0.55, 0.6), (0.1, 0.2, 0.3)]
+    marks = axis(spans)["ticks"]
+    assert marks[0] <= 0.44 and all(low >= marks[0] for low, value, _ in spans if value >= marks[0])
+
+
+def test_names_are_in_natural_order():
+    """Guards class folders 1, 2, 10, as people count them."""
+    names = ["1", "10", "2", "b10", "b9", "a", "b", "10 euro", "9 euro"]
+    assert sorted(names, key=natural) == ["1", "2", "9 euro", "10", "10 euro", "a", "b", "b9", "b10"]
 
 
 def test_learning_curves_without_validation_rows():

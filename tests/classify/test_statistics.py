@@ -15,6 +15,7 @@ from classify.comparison.statistics import (
     log_loss,
     mcnemar,
     reliability,
+    separation,
     share_interval,
 )
 
@@ -140,3 +141,21 @@ def test_confused_pairs_are_the_largest_off_the_diagonal():
     assert confused_pairs(confusion, 3) == [(2, 1, 7), (1, 0, 5), (0, 1, 2)]
     assert len(confused_pairs(confusion, 9)) == 4
     assert confused_pairs(np.diag([3, 4])) == []
+
+
+def test_separation_is_the_area_under_the_curve():
+    """Guards the measure against scikit-learn's, ties included; too few answers of a kind give none."""
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(0)
+    right = random.random(300) < 0.7
+    confidence = np.round(random.normal(0.6 + 0.1 * right, 0.1), 2)
+    area, (low, high) = separation(right, confidence)
+    assert area == pytest.approx(roc_auc_score(right, confidence)) and low < area < high
+    assert separation(right[:12], confidence[:12]) is None
+    covered = 0
+    for _ in range(200):
+        right = random.random(150) < 0.7
+        low, high = separation(right, random.random(150))[1]
+        covered += low <= 0.5 <= high
+    assert covered >= 180  # of 95 %

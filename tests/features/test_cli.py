@@ -1,4 +1,5 @@
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -185,3 +186,31 @@ def test_an_unwritable_folder(place: Path) -> None:
         pytest.skip("root may write everywhere; the same message is tested on a path below a file")
     got = refused("extract", "photos", "--weights", "random", "--out", "locked/a.h5", cwd=place)
     assert got == (1, "cannot write in locked: Permission denied. Choose another --out.")
+
+
+@pytest.mark.parametrize(("encoding", "dash", "letter"), [("ascii", "2-3 x", r"caf\xe9"), ("cp1252", "2–3 ×", "café")])
+def test_a_terminal_that_cannot_show_our_signs(tmp_path: Path, encoding: str, dash: str, letter: str) -> None:
+    """Guards the C locale and Windows' pipes: signs become ASCII, letters are escaped, a file's odd bytes stay."""
+    code = """
+import os, sys
+from features import Failed
+from features.runtime.cli import run
+def main():
+    print("2–3 ×", "café", os.fsdecode(b"\\xff.png"), sep="|")
+    raise Failed("2–3 × café")
+run(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("\\\\", "\\")],
+        env=environment(PYTHONIOENCODING=encoding, PYTHONUTF8="0"),
+        capture_output=True,
+    )
+    assert done.stdout.strip() == f"{dash}|{letter}|".encode(encoding) + b"\xff.png"
+    assert done.stderr.strip() == f"error: {dash} {letter}".encode(encoding) and done.returncode == 1
+
+
+def test_json_stays_json(tmp_path: Path) -> None:
+    """Guards scripts that read our JSON where stdout is ASCII: class names come back whole."""
+    made = stack(tmp_path / "a.h5", contents(), dataset="naïve – 2×3")
+    done = run("features", "info", made, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)["dataset"] == "naïve – 2×3"
