@@ -14,7 +14,11 @@ from classify.folds import Splits, folds
 from classify.rows import shape
 from features import Stack
 
-Calibrate = Callable[[Any, np.ndarray], float | None]
+Calibrate = Callable[..., float | None]
+Likeliest = Callable[[np.ndarray, np.ndarray], float]  # decisions about rows held out and their labels → T
+
+
+NONE = "no probabilities: a class has a single train image, too few to calibrate on"
 
 
 class NoProbabilities(ValueError):
@@ -69,8 +73,8 @@ class Tempered(ClassifierMixin, BaseEstimator):
         if products is None and self.wants_products(X):
             products = unit_products(X)
 
-        def calibrate(estimator: Any, space: np.ndarray) -> float | None:
-            return fit_temperature(estimator, space, codes, parts, held_out, jobs)
+        def calibrate(estimator: Any, space: np.ndarray, likeliest: Likeliest = temperature) -> float | None:
+            return fit_temperature(estimator, space, codes, parts, held_out, jobs, likeliest)
 
         self._fit(X, codes, products, calibrate)
         return self
@@ -121,7 +125,13 @@ class Tempered(ClassifierMixin, BaseEstimator):
         return X if isinstance(X, Stack) else validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
 
 
-def temperature(decisions: np.ndarray, y: np.ndarray) -> float:
+def doubt(rows: int) -> float:
+    """The share of a decision that is counted as wrong: after n right answers out of n, the next one is right with a
+    probability of (n + 1) / (n + 2) by Laplace's rule of succession. So few rows give no certainty."""
+    return 1 / (rows + 2)
+
+
+def temperature(decisions: np.ndarray, y: np.ndarray, wrong: float | None = None) -> float:
     """T that makes softmax(decision / T) likeliest, as scikit-learn's `CalibratedClassifierCV(method="temperature")`.
 
     Temperature scaling (Guo et al., ICML 2017) leaves the order of the classes alone, so probabilities and predictions
@@ -132,20 +142,30 @@ def temperature(decisions: np.ndarray, y: np.ndarray) -> float:
     Args:
         decisions: (m,) or (m, classes) decisions of models that had not seen the rows.
         y: (m,) int64 class indices.
+        wrong: the share of each label that is spread over the other classes; by default `doubt`.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
     scores = _logits(decisions)
+    share = doubt(len(y)) if wrong is None else wrong
+    target = np.full(scores.shape, share / max(1, scores.shape[1] - 1))
+    target[np.arange(len(y)), y] = 1 - share
 
     def loss(log_inverse: float) -> float:
-        return -float(log_softmax(np.exp(log_inverse) * scores, axis=1)[np.arange(len(y)), y].mean())
+        return -float((target * log_softmax(np.exp(log_inverse) * scores, axis=1)).sum(axis=1).mean())
 
     return float(np.exp(-minimize_scalar(loss, bounds=(-10, 10), options={"xatol": 1e-10}).x))
 
 
 def fit_temperature(
-    estimator: Any, space: np.ndarray, y: np.ndarray, splits: Splits, held_out: HeldOut | None, jobs: int
+    estimator: Any,
+    space: np.ndarray,
+    y: np.ndarray,
+    splits: Splits,
+    held_out: HeldOut | None,
+    jobs: int,
+    likeliest: Likeliest = temperature,
 ) -> float | None:
     """The temperature of an estimator's decisions about rows held out; None where there are no folds.
 
@@ -156,12 +176,13 @@ def fit_temperature(
         splits: (train, held-out) indices of each fold.
         held_out: the decisions, if they are known.
         jobs: threads.
+        likeliest: finds T.
     """
     if held_out is None:
         if not splits:
             return None
         held_out = cross_fit([estimator], space, y, splits, jobs)[0]
-    return temperature(held_out.decisions, y[held_out.rows])
+    return likeliest(held_out.decisions, y[held_out.rows])
 
 
 def tempered(classifier: Any, decisions: np.ndarray) -> np.ndarray:
@@ -174,7 +195,7 @@ def tempered(classifier: Any, decisions: np.ndarray) -> np.ndarray:
 
     check_is_fitted(classifier)
     if classifier.temperature_ is None:
-        raise NoProbabilities("no probabilities: a class has a single train image, too few to calibrate on")
+        raise NoProbabilities(NONE)
     return np.asarray(softmax(_logits(decisions) / classifier.temperature_, axis=1))
 
 

@@ -1,11 +1,14 @@
 """The RBF support vector machine on wide rows, through one matrix of inner products."""
 
+from copy import copy
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 from sklearn.svm import SVC
 
-from classify.classical.calibration import Calibrate, Tempered
+from classify.classical.calibration import NONE, Calibrate, NoProbabilities, Tempered, temperature, tempered
+from classify.classical.coupling import coupled, pair_temperature
 from classify.classical.span import spread, squared_distances, unit_products
 from classify.rows import row_chunks, taken
 
@@ -27,8 +30,8 @@ class KernelSVC(Tempered):
     Attributes:
         gamma_: the γ that was used.
         model_: the fitted scikit-learn SVC with its precomputed kernel.
-        temperature_: T of the probabilities softmax(decision / T), fitted on out-of-fold decisions; None where a class
-            is too small for folds.
+        temperature_: T of the sigmoids σ(decision / T) of all pairs of classes, fitted on out-of-fold decisions and
+            coupled; None where a class is too small for folds.
         support_rows_: (support vectors, d) rows, unscaled: a `Stack` if it was fitted on one.
         classes_: class labels.
     """
@@ -44,8 +47,9 @@ class KernelSVC(Tempered):
     def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray, calibrate: Calibrate) -> None:
         self.gamma_ = self.gamma / self.scale(X, products)
         kernel, svc = self.space(X, products), self.plain(1.0)
-        self.temperature_ = calibrate(svc, kernel)
-        self.model_ = svc.fit(kernel, codes)
+        self.coupled_ = len(self.classes_) > 2
+        self.temperature_ = calibrate(svc, kernel, pair_temperature if self.coupled_ else temperature)
+        self.model_ = svc.set_params(decision_function_shape="ovr").fit(kernel, codes)
         self.support_rows_ = taken(X, self.model_.support_)
 
     def wants_products(self, X: Any) -> bool:
@@ -53,8 +57,9 @@ class KernelSVC(Tempered):
         return True
 
     def plain(self, scale: float) -> SVC:
-        """scikit-learn's SVC, unfitted, on a kernel; its C does not depend on the rows' spread."""
-        return SVC(C=self.C, kernel="precomputed", class_weight=self.class_weight)
+        """scikit-learn's SVC, unfitted, on a kernel, with a decision for each pair of classes; its C needs no scale."""
+        how = {"class_weight": self.class_weight, "decision_function_shape": "ovo"}
+        return SVC(C=self.C, kernel="precomputed", **how)
 
     def scale(self, X: Any, products: np.ndarray) -> float:
         """Spread of X's rows, from their products; 1 where all rows are one."""
@@ -72,6 +77,25 @@ class KernelSVC(Tempered):
         """
         kernel = self._kernel(self._checked(X))
         return self.classes_[self.model_.predict(kernel)], np.asarray(self.model_.decision_function(kernel))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(m, classes) float64, rows sum to one."""
+        proba = self.answer(X)[1]
+        if proba is None:
+            raise NoProbabilities(NONE)
+        return proba
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (m,) and probabilities (m, classes), None where there are none, from one look at the rows."""
+        kernel = self._kernel(self._checked(X))
+        codes = self.model_.predict(kernel)
+        labels = self.classes_[codes]
+        if self.temperature_ is None:
+            return labels, None
+        if not getattr(self, "coupled_", False):  # two classes, or saved before pairs were coupled
+            return labels, tempered(self, np.asarray(self.model_.decision_function(kernel)))
+        pairs = copy(self.model_).set_params(decision_function_shape="ovo").decision_function(kernel)
+        return labels, coupled(expit(pairs / self.temperature_), codes, len(self.classes_))
 
     def _kernel(self, X: Any) -> np.ndarray:
         """Kernel of rows X with the training rows, (m, n); zero, and unused, at those that support nothing."""

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -14,6 +15,8 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import REPO, contents, stack
 
+from classify.classical import calibration
+from classify.classical.coupling import coupled, pair_temperature
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
 from classify.folds import folds, sides, source_groups
@@ -162,13 +165,15 @@ def test_views_train_but_are_never_held_out(tmp_path):
         assert fitted.predict_proba(opened).shape == (80, 2)  # the temperature came from 40 of the 80 rows
 
 
-def test_the_temperature_is_scikit_learns():
-    """Probabilities of both machines equal those of CalibratedClassifierCV on the same folds."""
+def test_the_temperature_is_scikit_learns(monkeypatch):
+    """Probabilities equal those of CalibratedClassifierCV on the same folds, but for the doubt about few rows."""
+    monkeypatch.setattr(calibration, "doubt", lambda rows: 0.0)
     X, y = data(90, 30, classes=3)
     new = data(40, 30, seed=1)[0]
-    for classes in (3, 2):
+    linear = SpanLinear(LinearSVC(dual=True, tol=1e-8, max_iter=10**6))
+    for classes, machines in ((3, [linear]), (2, [linear, KernelSVC(C=2.0)])):  # the other couples pairs of classes
         X, new, y = X.astype("f8"), new.astype("f8"), y % classes
-        for ours in (KernelSVC(C=2.0), SpanLinear(LinearSVC(dual=True, tol=1e-8, max_iter=10**6))):
+        for ours in machines:
             ours.fit(X, y)
             plain = (
                 SVC(C=2.0, gamma=ours.gamma_) if isinstance(ours, KernelSVC) else ours.estimator.set_params(C=ours.C_)
@@ -176,6 +181,54 @@ def test_the_temperature_is_scikit_learns():
             reference = CalibratedClassifierCV(plain, method="temperature", ensemble=False, cv=folds(X, y))
             expected = reference.fit(normalize(X), y).predict_proba(normalize(new))
             np.testing.assert_allclose(ours.predict_proba(new), expected, atol=2e-3)
+
+
+def test_pairs_are_coupled_as_wu_lin_and_weng_say():
+    """The coupled probabilities minimise their objective (found by SciPy), and argmax is the label of the votes."""
+    random = np.random.default_rng(0)
+    first, second = np.triu_indices(4, 1)
+    pairs = random.uniform(0.02, 0.98, (5, 6))
+    got = coupled(pairs, np.zeros(5, int), 4)
+    for r, p in zip(pairs, got, strict=True):
+
+        def loss(p, r=r):
+            return sum(((1 - r) * p[first] - r * p[second]) ** 2)
+
+        whole = {"type": "eq", "fun": lambda p: p.sum() - 1}
+        found = minimize(loss, np.full(4, 0.25), bounds=[(0, 1)] * 4, constraints=whole, options={"ftol": 1e-14}).x
+        np.testing.assert_allclose(np.sort(p), np.sort(found), atol=1e-5)
+        assert p.argmax() == 0
+
+
+def test_the_sigmoids_slope_is_logistic_regressions():
+    """One slope for all pairs, fitted by scikit-learn to the margins of every row's class, right and doubted."""
+    random = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    decisions = random.normal(size=(60, 3)) + 0.8 * np.array([[1, 1, 0], [-1, 0, 1], [0, -1, -1]])[y]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    margins = [
+        d * (1 if label == a else -1)
+        for label, row in zip(y, decisions, strict=True)
+        for (a, b), d in zip(pairs, row, strict=True)
+        if label in (a, b)
+    ]
+    twice, wrong = np.tile(margins, 2)[:, None], 1 / 62
+    weights = np.repeat([1 - wrong, wrong], len(margins))
+    right = np.repeat([1, 0], len(margins))
+    plain = LogisticRegression(C=1e9, fit_intercept=False, tol=1e-10).fit(twice, right, weights)
+    assert pair_temperature(decisions, y) == pytest.approx(1 / plain.coef_[0, 0], rel=1e-4)
+
+
+def test_few_rows_give_no_certainty():
+    """Rows that are told apart without an error: the confidence grows with their number, and is never one."""
+    sure = []
+    for rows in (30, 300):
+        X, y = data(rows, 30, classes=3)
+        X = X + 100 * np.eye(30)[y]
+        machines = (KernelSVC(), SpanLinear(LinearSVC(dual=True)))
+        sure.append([machine.fit(X, y).predict_proba(X).max() for machine in machines])
+    assert (np.array(sure) < 0.9999).all() and (np.array(sure[0]) < sure[1]).all()
+    assert (np.array(sure[0]) > 0.9).all()
 
 
 def test_a_class_with_one_image_has_no_folds_and_no_probabilities():
