@@ -36,14 +36,14 @@ features: setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
 classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
-## STACK MODEL SEARCH BALANCE POOL VIEWS EPOCHS LAYERS SEED JOBS DASK OUT DATA WEIGHTS
+## STACK MODEL SEARCH BALANCE POOL VIEWS EPOCHS LAYERS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
 	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
-		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(MOVED)
+		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
-## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED JOBS DASK OUT DATA WEIGHTS
+## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
 	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
-		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(MOVED)
+		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
 
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
 ## MODEL PHOTOS WEIGHTS OUT

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.comparison.judge import judge, paired_difference
-from classify.fit import RUNS, open_stacks
+from classify.fit import open_stacks, recorded, runs_of, split_again
 from classify.fitting import Settings
 from classify.models import MODELS, Model, model_named, model_versions
 from classify.saved import write_json
@@ -30,6 +30,7 @@ def compare(
     out: str | None = None,
     data: str | None = None,
     weights: str | None = None,
+    split_seed: int | None = None,
 ) -> Path:
     """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
 
@@ -47,9 +48,10 @@ def compare(
         jobs: threads; by default as many as there are cores.
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
         seed: seeds everything random, in the fits and in the report.
-        out: folder to write; by default classify/runs/<stack>.
+        out: folder to write; by default classify/runs/<stack>, or classify/runs/<stack>/split-<seed>.
         data: where the dataset's images are now, if no longer where the stack was made from.
         weights: where the backbone's weights file is now, likewise.
+        split_seed: split the images again by this seed, a quarter of each class to test on; the stack stays as it is.
 
     Returns:
         the report, `report.html`. Beside it lie `compare.json`, the list of the models' results, best first, and each
@@ -63,15 +65,15 @@ def compare(
     from classify.comparison.report import write_report
 
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
-    at_least(0, seed=seed)
+    at_least(0, seed=seed, split_seed=split_seed)
     at_least(1, epochs=epochs, jobs=jobs)
     chosen = {name: model_named(name) for name in models or MODELS}
-    opened = open_stacks(stack, data, weights)
+    opened = split_again(open_stacks(stack, data, weights), split_seed)
     settings = Settings(search, balance, jobs or 0, dask, seed)
     task = Task(opened, views, settings)
     without = Task(opened, 0, settings) if task.views else None
-    folder = Path(out) if out else RUNS / task.name
-    by = {"command": command, "versions": model_versions()}
+    folder = Path(out) if out else runs_of(task.name, split_seed)
+    by = {"command": command, "versions": model_versions(), **recorded(split_seed)}
     fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": opened.key})
     plain: dict[str, Path] = {}
     failed: dict[str, str] = {}

@@ -1,7 +1,10 @@
 """Stage two: rows of a stack → one classifier, its predictions on the test rows, and its scores."""
 
 import dataclasses
+import sys
 from pathlib import Path
+
+import numpy as np
 
 from classify.fitting import Settings
 from classify.models import model_named
@@ -10,6 +13,7 @@ from features import Refused, Stack, open_stack
 from features.reader import POOLS, only_stack
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least
+from features.schema import SPLITS
 
 RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
 
@@ -29,6 +33,7 @@ def fit(
     out: str | None = None,
     data: str | None = None,
     weights: str | None = None,
+    split_seed: int | None = None,
 ) -> Path:
     """Fit one classifier to a stack's train rows, and score it once on its test rows.
 
@@ -46,9 +51,10 @@ def fit(
         jobs: threads; by default as many as there are cores.
         dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
         seed: seeds everything random in the fit.
-        out: folder to write; by default classify/runs/<stack>/<model>.
+        out: folder to write; by default classify/runs/<stack>/<model>, or classify/runs/<stack>/split-<seed>/<model>.
         data: where the dataset's images are now, if no longer where the stack was made from; networks need them.
         weights: where the backbone's weights file is now, likewise.
+        split_seed: split the images again by this seed, a quarter of each class to test on; the stack stays as it is.
 
     Returns:
         the folder, with the model, `result.json` and `predictions.csv` in it.
@@ -57,7 +63,7 @@ def fit(
         Refused: an argument is unknown, or the stack has too few classes or views or no test rows.
     """
     command = command_line(["python", "-m", "classify", "fit"], fit, dict(locals()), positional=("stack",))
-    at_least(0, seed=seed)
+    at_least(0, seed=seed, split_seed=split_seed)
     at_least(1, epochs=epochs, layers=layers, jobs=jobs)
     row = model_named(model)
     if pool is not None and pool not in POOLS:
@@ -71,9 +77,12 @@ def fit(
         raise Refused(f"{model} has no --search")
     if balance and row.network:
         raise Refused(f"{model} has no --balance")
-    task = Task(open_stacks(stack, data, weights), views, Settings(search, balance, jobs or 0, dask, seed))
-    folder = Path(out) if out else RUNS / task.name / model
-    return task.run(row, pool or row.pool, options, folder, {"model": model, "command": command})
+    opened = split_again(open_stacks(stack, data, weights), split_seed)
+    task = Task(opened, views, Settings(search, balance, jobs or 0, dask, seed))
+    folder = Path(out) if out else runs_of(task.name, split_seed) / model
+    return task.run(
+        row, pool or row.pool, options, folder, {"model": model, "command": command, **recorded(split_seed)}
+    )
 
 
 def open_stacks(names: list[str] | str | None, data: str | None = None, weights: str | None = None) -> Stack:
@@ -101,3 +110,31 @@ def open_stacks(names: list[str] | str | None, data: str | None = None, weights:
     if data and Path(data).suffix == ".csv":
         now["dataset_root"] = str(Path(data).parent)  # paths are relative to a manifest's folder
     return dataclasses.replace(stack, attrs=stack.attrs | now) if now else stack
+
+
+def split_again(stack: Stack, seed: int | None) -> Stack:
+    """A stack with the seeded split that stage one would give a dataset without one; None leaves its own.
+
+    Views of test images are left out where rows are taken for training or scoring: they are neither.
+    """
+    if seed is None:
+        return stack
+    from extract.images.split import chosen, seeded_split  # stage one's, and without Keras
+
+    images = stack.view == 0
+    sha256, groups = stack.field("sha256"), chosen(stack.groups, images)
+    split = seeded_split(stack.y[images], sha256[images], seed, groups=groups)
+    of = {image.tobytes(): code for image, code in zip(sha256[images], split.tolist(), strict=True)}
+    test = int((split == SPLITS["test"]).sum())
+    print(f"split again with seed {seed}: {len(split) - test} train and {test} test images", file=sys.stderr)
+    return stack.with_split(np.array([of[image.tobytes()] for image in sha256], "u1"))
+
+
+def runs_of(name: str, split_seed: int | None) -> Path:
+    """Where the runs of a stack go unless told otherwise; those of another split apart."""
+    return RUNS / name if split_seed is None else RUNS / name / f"split-{split_seed}"
+
+
+def recorded(split_seed: int | None) -> dict[str, int]:
+    """What `model.json` and `result.json` say of another split than the stack's."""
+    return {} if split_seed is None else {"split_seed": split_seed}

@@ -29,8 +29,8 @@ class SideBySide(Stack):
         weights: of the stacks.
     """
 
-    parts: tuple[Stack, ...]
-    weights: tuple[float, ...]
+    parts: tuple[Stack, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def take(self, which: np.ndarray) -> "SideBySide":
         """The rows that a boolean mask (n,) or an index picks out of these, in the index's order."""
@@ -43,7 +43,10 @@ class SideBySide(Stack):
     @cached_property
     def key(self) -> str:
         """SHA-256 (hex) of the stacks' keys, in order."""
-        return hashlib.sha256(json.dumps([part.key for part in self.parts]).encode()).hexdigest()
+        keys = [part.key for part in self.parts]
+        if self._split is not None:
+            keys.append(hashlib.sha256(self._split.tobytes()).hexdigest())
+        return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
     @cached_property
     def extract_seconds(self) -> float:

@@ -18,7 +18,7 @@ from classify.rows import check_finite, pooled
 from features import Refused, Stack
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
-from features.schema import UNLABELLED
+from features.schema import SPLITS, UNLABELLED
 
 Answers = tuple[np.ndarray, np.ndarray | None]  # labels (n,), and probabilities (n, classes) where there are any
 
@@ -50,7 +50,8 @@ class Task:
                 f"Make one that has them: python -m extract DATA --views {views}"
             )
         labelled = stack.take((stack.y != UNLABELLED) & (stack.view <= self.views))
-        self.train, self.test = labelled.select(("train", "val")), labelled.select("test")
+        self.train = labelled.select(("train", "val"))
+        self.test = labelled.take((labelled.split == SPLITS["test"]) & (labelled.view == 0))
         # Estimators get classes 0…k−1 even where every image of some class was rejected.
         self.classes, self.y_train = np.unique(self.train.y, return_inverse=True)
         if len(self.classes) < 2:

@@ -1,6 +1,7 @@
 """Read a finished feature stack. Needs only h5py and numpy, as would anybody else's reader of FORMAT.md."""
 
 import dataclasses
+import hashlib
 import os
 import shlex
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class Stack:
     feature_shape: tuple[int, ...]
     rows: np.ndarray
     _features: Any = dataclasses.field(repr=False)
+    _split: np.ndarray | None = dataclasses.field(default=None, repr=False)  # of all rows in the file, if not its own
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,7 +86,7 @@ class Stack:
     @cached_property
     def split(self) -> np.ndarray:
         """(n,) uint8: 0 train, 1 val, 2 test."""
-        return self.field("split")
+        return self.field("split") if self._split is None else self._split[self.rows]
 
     @cached_property
     def view(self) -> np.ndarray:
@@ -94,7 +96,8 @@ class Stack:
     @cached_property
     def key(self) -> str:
         """SHA-256 (hex) of recipe and rows of the whole file; results and models name it by this key."""
-        return key(self.attrs, self.fingerprint)
+        own = key(self.attrs, self.fingerprint)
+        return own if self._split is None else hashlib.sha256(own.encode() + self._split.tobytes()).hexdigest()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,6 +134,12 @@ class Stack:
         if unknown := [name for name in names if name not in SPLITS]:
             raise Refused(f"no split is called {unknown[0]!r}; there are {', '.join(SPLITS)}")
         return self.take(np.isin(self.split, [SPLITS[name] for name in names]))
+
+    def with_split(self, split: np.ndarray) -> "Stack":
+        """These rows in another split, (n,) uint8; the file stays as it is."""
+        of_file = np.zeros(int(self.rows.max(initial=-1)) + 1, "u1")
+        of_file[self.rows] = split
+        return dataclasses.replace(self, _split=of_file)
 
     def take(self, which: np.ndarray) -> "Stack":
         """The rows that a boolean mask (n,) or an index picks out of these, in the index's order."""

@@ -16,7 +16,9 @@ from classify import compare, fit
 from classify.comparison.judge import judge, leading_score
 from classify.comparison.predictions import read_predictions
 from classify.comparison.table import table
-from features import Failed, Refused
+from extract.images.split import seeded_split
+from features import Failed, Refused, open_stack
+from features.schema import SPLITS
 
 
 def digits(path, shape=(4, 4, 4), rows=400, keep=lambda labels: labels < 10):
@@ -257,3 +259,29 @@ def test_views_that_are_not_there_are_refused(tmp_path):
         fit(str(views), model="logreg", views=-1)
     one = json.loads((fit(str(views), model="logreg", views=1, out=str(tmp_path / "one")) / "result.json").read_text())
     assert (one["n_train"], one["views"]) == (300, 1)
+
+
+def test_another_split_of_the_same_stack(tmp_path, monkeypatch, capsys):
+    """Guards `--split-seed`: the split that stage one would give, kept apart, and no row on both sides."""
+    monkeypatch.chdir(tmp_path)
+    held = contents(rows=120, shape=(64,), classes=3)
+    held["features"] += 5 * np.eye(64, dtype="f4")[held["labels"]]
+    held["sha256"][60:70] = held["sha256"][:10]  # copies
+    held["group"] = [f"site {i // 4}" if i >= 80 else "" for i in range(120)]
+    path = stack(tmp_path / "a.h5", held)
+    opened = open_stack(path)
+    folders = [fit(str(path), "logreg"), *(fit(str(path), "logreg", split_seed=seed) for seed in (1, 2))]
+    assert [str(folder) for folder in folders[1:]] == [f"classify/runs/a/split-{seed}/logreg" for seed in (1, 2)]
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    assert [result.get("split_seed") for result in results] == [None, 1, 2]
+    assert len({result["stack_key"] for result in results}) == 3
+    for seed, folder in zip((1, 2), folders[1:], strict=True):
+        expected = seeded_split(opened.y, opened.field("sha256"), seed, groups=held["group"])
+        tested = [line.split(",")[0] for line in (folder / "predictions.csv").read_text().splitlines()[1:]]
+        assert tested == [path for path, code in zip(held["paths"], expected, strict=True) if code == SPLITS["test"]]
+    assert "split again with seed 2: " in capsys.readouterr().err
+    report = compare(str(path), ["logreg", "linearsvm"], split_seed=2)
+    assert str(report) == "classify/runs/a/split-2/report.html"
+    assert np.array_equal(open_stack(path).split, held["split"])
+    twice = fit([str(path), str(shutil.copy(path, tmp_path / "b.h5"))], "logreg", split_seed=1)
+    assert json.loads((twice / "result.json").read_text())["n_test"] == results[1]["n_test"]
