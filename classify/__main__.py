@@ -56,7 +56,9 @@ def beside_baseline(result: dict[str, Any], folder: Path) -> list[dict[str, Any]
     baseline = read(path) if path.is_file() else {}
     if baseline.get("stack_key") == result["stack_key"]:
         return [result, baseline]
-    print(f"to compare: python -m classify fit {shlex.quote(result['stack'])} --model {BASELINE}", file=sys.stderr)
+    again = f" --split-seed {result['split_seed']}" if "split_seed" in result else ""
+    words = f"python -m classify fit {shlex.quote(result['stack'])} --model {BASELINE}{again}"
+    print(f"to compare: {words}", file=sys.stderr)
     return [result]
 
 

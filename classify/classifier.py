@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from classify.answers import SavedModel
+from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.models import MODELS
 from classify.saved import load_model
 from extract.compute.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
@@ -23,6 +24,7 @@ class Prediction(NamedTuple):
     label: str | None  # None where the image could not be read
     probabilities: np.ndarray | None  # (classes,) float64 in the order of `label_names`; None where there are none
     reason: str = ""  # why it could not be read
+    familiar: float | None = None  # share of train images that it is more familiar than; see `Familiarity`
 
 
 class Classifier:
@@ -37,8 +39,11 @@ class Classifier:
         Classifier.load("classify/runs/photos-vgg16/svm").predict(["new/1.jpg"])
     """
 
-    def __init__(self, model: SavedModel, stages: list[StageOne], label_names: list[str]) -> None:
+    def __init__(
+        self, model: SavedModel, stages: list[StageOne], label_names: list[str], familiarity: Familiarity | None = None
+    ) -> None:
         self._model, self._stages, self.label_names = model, stages, label_names
+        self._familiarity = familiarity
         self._one_at_a_time = Lock()
 
     @classmethod
@@ -62,7 +67,8 @@ class Classifier:
         else:
             below = [about["network"]["cut_"]] if takes == "cut base" else about["recipes"]
             stages = [rebuild(made, Path(weights) if weights else None) for made in below]
-        return cls(SavedModel(estimator, about), stages, about["label_names"])
+        familiarity = Familiarity.load(Path(folder)) if FAMILIAR_FILE in about["files"] else None
+        return cls(SavedModel(estimator, about), stages, about["label_names"], familiarity)
 
     def predict(self, photos: Photo | Iterable[Photo]) -> list[str]:
         """The label of each image.
@@ -94,12 +100,14 @@ class Classifier:
         for block in self._blocks(compute(self._stages, map(_checked, _several(photos)))):
             with self._one_at_a_time:
                 labels, probabilities = self._model(block.rows)
+            familiar = self._familiarity and self._familiarity(block.rows, self._model.shapes)
             for i, photo in enumerate(block.photos):
                 if i in block.reasons:
                     yield Prediction(photo, None, None, block.reasons[i])
                 else:
                     given = None if probabilities is None else probabilities[i]
-                    yield Prediction(photo, self.label_names[labels[i]], given)
+                    likeness = None if familiar is None else float(familiar[i])
+                    yield Prediction(photo, self.label_names[labels[i]], given, familiar=likeness)
 
     def _blocks(self, computed: Iterator[Computed]) -> Iterator[Computed]:
         """Join stage one's blocks up to the size of the model's block, whose shape is fixed."""

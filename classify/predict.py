@@ -11,8 +11,10 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from classify.classifier import Classifier, Prediction
+from classify.familiarity import LEAST
 from extract.images.folders import image_files
 from features import Failed, Refused
+from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 
 Write = Callable[[Prediction], object]
@@ -23,8 +25,9 @@ def predict(
 ) -> list[tuple[str, str]]:
     """Label images with a saved model, behind the same stage one that made its training rows.
 
-    Prints CSV: path, label, probability, error, and a probability of each class. Images come in the order given, those
-    of a folder by name; one that cannot be read has the reason for error, and nothing else.
+    Prints CSV: path, label, probability, familiar, error, and a probability of each class. Images come in the order
+    given, those of a folder by name; one that cannot be read has the reason for error, and nothing else. Familiar is
+    the share of train images that are less like their own class than the image is like the nearest, 0 to 0.99.
 
     Args:
         model: folder of a saved model, classify/runs/<stack>/<model>.
@@ -70,7 +73,7 @@ def _files(photos: list[str]) -> Iterator[str]:
 
 def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: IO[str]) -> list[tuple[str, str]]:
     write = _json_lines(file, classifier.label_names) if as_json else _csv(file, classifier.label_names)
-    rejects, count, began = [], 0, time.perf_counter()
+    rejects, strange, count, began = [], [], 0, time.perf_counter()
     with tqdm(unit="images", disable=True if file.isatty() else None, dynamic_ncols=True) as bar:
         for each in classifier.stream(files):
             write(each)
@@ -78,9 +81,14 @@ def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: 
             bar.update()
             if each.label is None:
                 rejects.append((str(each.photo), each.reason))
+            elif each.familiar is not None and each.familiar < LEAST:
+                strange.append(str(each.photo))
     file.flush()
     seconds = time.perf_counter() - began
     print(f"{count} photos in {seconds:.1f} s ({60 * count / seconds:.0f} images/minute)", file=sys.stderr)
+    if strange:
+        told = "are unlike the train photos, so their labels and probabilities may mean nothing"
+        print(f"warning: {len(strange)} photos {told}: {listed(strange)}", file=sys.stderr)
     if len(rejects) == count:
         raise Failed(f"not one of {count} photos could be read, the first because: {rejects[0][1]}")
     return rejects
@@ -88,12 +96,14 @@ def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: 
 
 def _csv(file: IO[str], names: list[str]) -> Write:
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(["path", "label", "probability", "error", *names])
+    table.writerow(["path", "label", "probability", "familiar", "error", *names])
 
     def write(each: Prediction) -> None:
         given = [] if each.probabilities is None else each.probabilities.tolist()
         chosen = [repr(given[names.index(each.label)])] if given and each.label else [""]
-        row = [each.photo, each.label or "", *chosen, each.reason, *(map(repr, given) if given else [""] * len(names))]
+        familiar = "" if each.familiar is None else each.familiar
+        all_given = map(repr, given) if given else [""] * len(names)
+        row = [each.photo, each.label or "", *chosen, familiar, each.reason, *all_given]
         table.writerow(row)
 
     return write
@@ -106,6 +116,8 @@ def _json_lines(file: IO[str], names: list[str]) -> Write:
             line["error"] = each.reason
         else:
             line["label"] = each.label
+            if each.familiar is not None:
+                line["familiar"] = each.familiar
             if each.probabilities is not None:
                 known = dict(zip(names, each.probabilities.tolist(), strict=True))
                 line |= {"probability": known[each.label], "probabilities": known}

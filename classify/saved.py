@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.fusion import parts
 from classify.models import MODELS, import_xgboost
 from classify.rows import row_chunks, shape
@@ -26,15 +27,14 @@ SCORES = ("result.json", "predictions.csv")  # what `fit` writes of a model once
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 
 
-def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
-    """Write a fitted estimator and what it was trained on.
-
-    `model.json` comes last, and holds the SHA-256 of each other file.
+def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Familiarity | None = None) -> None:
+    """Write a fitted estimator and what it was trained on. `model.json`, with each file's SHA-256, comes last.
 
     Args:
         estimator: fitted.
         folder: where; made if need be. What another model left there goes, its scores too.
         about: JSON, `model`, `pool`, `stack_key`, `recipes`, `label_names`, … of it.
+        like: is saved beside it, if there is one.
 
     Raises:
         Failed: the disk has no room for a kernel machine's rows; the model that was there stays.
@@ -46,6 +46,8 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any]) -> None:
     for name in ("model.json", *SCORES, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
         (folder / name).unlink(missing_ok=True)
     about = {"format_version": VERSION, **about, **kind.save(estimator, folder)}
+    if like:
+        like.save(folder)
     files = {name: _sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
     write_json(folder / "model.json", {**about, "files": files})
 
@@ -65,8 +67,7 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
         stack: rows that it is to predict; those of another base, layer, weights, … are refused.
 
     Raises:
-        Refused: there is no model in the folder, it is of a newer format, its file holds what no model here is made of,
-            or the stack is not of the kind that it was trained on.
+        Refused: there is no model, it is of a newer format or made of what no model here is, or the stack is another's.
         Failed: a file of it is damaged, missing, or not the one that was saved.
     """
     folder = Path(folder)
@@ -101,9 +102,8 @@ def _check_room(folder: Path, size: int) -> None:
     try:
         check_space(folder, size + HDF5_OWN)
     except OSError as error:
-        raise Failed(
-            f"cannot save the model in {folder}: {error.strerror}. Free some space or choose another --out."
-        ) from None
+        way = "Free some space or choose another --out."
+        raise Failed(f"cannot save the model in {folder}: {error.strerror}. {way}") from None
 
 
 def _sha256(file: Path) -> str:
@@ -203,7 +203,7 @@ FORMATS = {
     "ubj": Format(("model.ubj",), _save_ubj, _load_ubj),
     "keras": Format(("model.keras",), _save_keras, _load_keras),
 }
-MODEL_FILES = tuple(name for kind in FORMATS.values() for name in kind.files)
+MODEL_FILES = (*(name for kind in FORMATS.values() for name in kind.files), FAMILIAR_FILE)
 
 
 def made_by_parts(stack: Stack) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from classify.comparison.predictions import write_predictions
 from classify.comparison.scores import scores
+from classify.familiarity import Familiarity
 from classify.fitting import Fitted, Settings, TrainRows, choose_method, fit_classical
 from classify.fusion import SideBySide, parts
 from classify.models import Model
@@ -76,6 +78,11 @@ class Task:
             self._products_seconds = time.perf_counter() - began
         return self._products
 
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """How like the train rows' images others are; `predict` says it of each."""
+        return Familiarity.of(self.train, self.y_train)
+
     def run(self, model: Model, pool: str, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> Path:
         """Fit, save, predict the test rows with the model as it is saved, score, and record it all in a folder.
 
@@ -108,7 +115,7 @@ class Task:
         # stack of its own that a fine-tuned network finds there or not.
         seconds = time.perf_counter() - began - fitted.cut_seconds + (0.0 if shared is None else self._products_seconds)
         about = self._described(model, pool, fitted, about)
-        save_model(fitted.estimator, folder, about)
+        save_model(fitted.estimator, folder, about, None if model.takes in ("cut base", "pixels") else self.familiarity)
         saved, _ = load_model(folder)
         began = time.perf_counter()
         answers = self._answers(saved, model, about)

@@ -106,6 +106,8 @@ def _columns(path: Path, there: list[str], given: Mapping[str, str]) -> tuple[di
         f"{name} as {kind}" for kind, name in names.items() if kind not in given and name.strip().lower() != kind
     ]
     notes = [f"{path.name}: took the column {' and '.join(guessed)}"] if guessed else []
+    if "familiar" in there:  # the table that `predict` writes; its other columns are known
+        return names, notes
     if unused := [name for name in there if name not in names.values() and name]:
         notes.append(
             f"{path.name}: did not use the columns {listed(unused)}. If images with the same value belong together, "

@@ -202,11 +202,11 @@ def test_the_command_prints_a_line_a_photo(
     assert done.returncode == 3, done.stderr
     assert f"rejected {words[0]}: " in done.stderr and "images/minute" in done.stderr
     bad, *rows = csv.DictReader(done.stdout.splitlines())
-    assert list(bad) == ["path", "label", "probability", "error", "class0", "class1", "class2"]
+    assert list(bad) == ["path", "label", "probability", "familiar", "error", "class0", "class1", "class2"]
     assert (bad["path"], bad["label"], bad["class0"]) == (words[0], "", "") and "cannot be decoded" in bad["error"]
     assert [row["path"] for row in rows] == good
     for row in rows:
-        assert row["error"] == "" and row["probability"] == row[row["label"]]
+        assert row["error"] == "" and row["probability"] == row[row["label"]] and 0 <= float(row["familiar"]) < 1
         assert sum(float(row[name]) for name in ("class0", "class1", "class2")) == pytest.approx(1)
     assert predict(str(model), words, json=True) == [(words[0], bad["error"])]
     first, *lines = map(json.loads, capsys.readouterr().out.splitlines())
