@@ -112,6 +112,8 @@ def side_by_side(stacks: Sequence[Stack]) -> SideBySide:
             raise Refused(f"{other.path} has {len(other)} rows, {first.path} {len(first)}: {ALIKE}")
         if other.label_names != first.label_names:
             raise Refused(f"{other.path} has other class names than {first.path}: {ALIKE}")
+        if other.groups != first.groups:
+            raise Refused(f"{other.path} has other groups than {first.path}: {ALIKE}")
         differs = {
             what: (first.field(field) != other.field(field)).reshape(len(first), -1).any(axis=1)
             for field, what in SAME.items()

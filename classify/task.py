@@ -1,5 +1,6 @@
 """The train and test rows of one comparison: fit a model, score it on the test rows, record it all."""
 
+import shlex
 import sys
 import time
 from functools import cached_property
@@ -40,10 +41,7 @@ class Task:
         if settings.dask is not None and not settings.search:
             raise Refused(f"--dask {settings.dask} runs the fits of a search on a cluster: give --search too")
         if not (stack.y != UNLABELLED).any():
-            raise Refused(
-                f"{stack.path} is unlabelled. Write a manifest with the columns path,label, and add the labels with: "
-                f"python -m extract labels.csv --out {parts(stack)[0].path}, and the options it was made with"
-            )
+            raise Refused(f"{stack.path} is unlabelled. {how_to_label(parts(stack)[0])}")
         most_views = int(stack.view.max(initial=0))
         self.stack, self.settings, self.views = stack, settings, most_views if views is None else views
         if not 0 <= self.views <= most_views:
@@ -200,3 +198,15 @@ class Task:
         }
         write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
         write_json(folder / "result.json", result)
+
+
+def how_to_label(stack: Stack) -> str:
+    """The command that gives a stack's rows labels, with the options that the stack was made with."""
+    words = shlex.split(stack.attrs["command"])  # python -m extract [DATA] …
+    rest = words[4:] if len(words) > 3 and not words[3].startswith("-") else words[3:]
+    out = [] if "--out" in rest else ["--out", str(stack.path)]
+    manifest = Path(stack.attrs["dataset_root"]) / "labels.csv"
+    return (
+        f"Write {manifest} with the columns path,label (paths relative to it), then run: "
+        f"{shlex.join([*words[:3], str(manifest), *rest, *out])}"
+    )

@@ -31,6 +31,7 @@ IMAGES, DATASETS, STORAGE, MODELS = (
 DECODED, LISTED, FETCHED, STAGE, DASK = (
     f"extract/test_{name}.py::test_" for name in ("decode", "dataset", "download", "stage", "cluster")
 )
+MANIFEST = "extract/test_manifest.py::test_"
 READ, PREDICTED = "features/test_reader.py::test_", "classify/test_predict.py::test_"
 # fmt: off
 MUTANTS = (
@@ -52,7 +53,8 @@ MUTANTS = (
     Mutant(12, "extract/images/views.py", "image.resize((side, side), FILTERS[filter], box)", "image.crop(tuple(map(int, box))).resize((side, side))", IMAGES + "odd_shapes"),
     Mutant(13, "extract/images/decode.py", "formats=[name for name in FORMATS if name in Image.OPEN]", "formats=None", IMAGES + "a_postscript"),
     Mutant(14, "extract/compute/pipeline.py", "if path in recipe.listing.nameless:", "if False:", IMAGES + "odd_names"),
-    Mutant(15, "extract/images/folders.py", "if (status.st_dev, status.st_ino) in seen:", "if False:", IMAGES + "links"),
+    Mutant(15, "extract/images/folders.py", "if (place := (*inside.parts[:depth], status.st_dev, status.st_ino)) in seen:", "if False:", IMAGES + "links"),
+    Mutant(15, "extract/images/folders.py", "*inside.parts[:depth], ", "", LISTED + "linked_class"),
     Mutant(16, "extract/images/folders.py", "onerror=_unreadable", "onerror=None", IMAGES + "files_that_this_user"),
     Mutant(16, "extract/stack/changes.py", "else source.is_readable(path)", "else (*then,) != now", "extract/test_update.py::test_a_reject_that_cannot"),
     Mutant(17, "extract/stack/make.py", "if changed := image_changes(Recorded.of(writer), recipe.listing).changed:", "if changed := []:", IMAGES + "a_file_that_changes"),
@@ -66,6 +68,8 @@ MUTANTS = (
     Mutant(22, "extract/stack/warnings.py", "np.flatnonzero(train == 0)]:", "[]]:", DATASETS + "a_class_only"),
     Mutant(23, "extract/stack/warnings.py", "if train[most] >= UNEVEN * train[least]:", "if False:", DATASETS + "a_thousand"),
     Mutant(24, "extract/images/manifest.py", "if name in seen:", "if False:", LISTED + "manifest_that_is_wrong"),
+    Mutant(24, "extract/images/manifest.py", "if len(there) > 1:", "if False:", MANIFEST + "names_of"),
+    Mutant(24, "extract/images/manifest.py", 'if there[:3] == PREDICTIONS and "error" in there and not given:', "if False:", MANIFEST + "a_table"),
     Mutant(24, "extract/images/manifest.py", "if None in row or None in row.values():", "if False:", DATASETS + "a_manifest"),
     Mutant(25, "features/writer.py", 'good: np.ndarray = self.row_state == STATES["done"]', "good: np.ndarray = self.row_state >= 0", STORAGE + "a_kill_at_every"),
     Mutant(25, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", "extract/test_properties.py"),
@@ -134,6 +138,10 @@ MUTANTS = (
     Mutant(59, "extract/images/folders.py", "empty = sorted(folders - {image.label for image in images})", "empty = []", LISTED + "files_that_are_left"),
     Mutant(60, "extract/images/split.py", "if groups is not None and any(groups):", "if False:", "extract/test_split.py::test_groups_stay"),
     Mutant(60, "classify/folds.py", "    if names is not None:", "    if False:", "classify/test_classifiers.py::test_groups_never"),
+    Mutant(60, "extract/images/split.py", "if all(have[label] + count < total[label] for label, count in classes[unit].items()):", "if True:", "extract/test_split.py::test_a_class_that"),
+    Mutant(60, "extract/images/split.py", "if any(wanted[label] and not have[label] for label in classes[unit]):", "if False:", "extract/test_split.py::test_every_class"),
+    Mutant(60, "classify/fusion.py", "if other.groups != first.groups:", "if False:", "classify/test_classifiers.py::test_groups_never"),
+    Mutant(61, "extract/images/dataset.py", 'name.replace(",", ".")', "name", MANIFEST + "measurements"),
     Mutant(61, "extract/images/dataset.py", "if len(numbers) == len(names) and (", "if False and (", LISTED + "manifest_that_is_wrong"),
     Mutant(62, "features/archive.py", 'if path.is_absolute() or ".." in path.parts:', "if False:", "extract/test_archive.py::test_archives_that"),
     Mutant(63, "features/check.py", "    if gone:", "    if False:", "features/test_check.py::test_images_are_hashed"),

@@ -4,12 +4,14 @@ import contextlib
 import importlib.util
 import io
 import math
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +274,10 @@ def test_links(page: Path) -> None:
 
 def _headings(page: Path) -> list[str]:
     return re.findall(r"^#+ (.*)$", page.read_text().lower(), re.M) if page.suffix == ".md" else []
+
+
+def test_the_width_of_the_terminal_is_no_option() -> None:
+    """Guards `make features` where the shell exports COLUMNS, as many do: only FIELDS= names a manifest's columns."""
+    make = partial(subprocess.run, cwd=REPO, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert "--columns" not in make(["make", "--dry-run", "features"]).stdout
+    assert '--columns "path=photo"' in make(["make", "--dry-run", "features", "FIELDS=path=photo"]).stdout

@@ -104,7 +104,7 @@ def _found(place: Path, data: str) -> tuple[Path, Layout]:
         assert isinstance(source, Archive)
         files = list(without_skipped(source.paths(), skipped))
     elif place.is_dir():
-        source, files = open_source(place), list(files_below(place, skipped))
+        source, files = open_source(place), list(files_below(place, skipped, by_class=True))
     else:
         raise Refused(f"no dataset at {data}: no such folder or manifest (datasets with a name: {', '.join(NAMED)})")
     top = _single_top(files) if is_file_of_images(data) else ""
@@ -183,11 +183,13 @@ def _check_labels(names: list[str], images: list[Image], data: str) -> list[str]
         raise Refused(f"{data} has only one class, {names[0]!r}: a classifier needs two. {way.strip() or EXPECTED}")
     labelled = sum(bool(image.label) for image in images)
     many = len(names) > labelled / 2 and labelled >= FEW
-    numbers = [float(name) for name in names if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", name, re.IGNORECASE)]
+    plain = [name.replace(",", ".") for name in names]  # as much of Europe writes them
+    numbers = [float(name) for name in plain if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", name, re.IGNORECASE)]
     if len(numbers) == len(names) and (many or (len(names) > FEW and any(not n.is_integer() for n in numbers))):
         raise Refused(
             f"the labels of {data} look like a measurement: {len(names)} different numbers for {labelled} images. "
-            "A classifier needs classes: put the numbers into a few ranges, low and high for example."
+            "A classifier needs classes: put the numbers into a few ranges, low and high for example; or take the "
+            "features without labels, of a manifest with --columns label="
         )
     notes = []
     if many:

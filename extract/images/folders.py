@@ -66,7 +66,7 @@ def image_files(folder: Path) -> Iterator[Path]:
     return (folder / path for path in files_below(folder, Counter()) if is_image(path))
 
 
-def files_below(folder: Path, skipped: Counter[str]) -> Iterator[str]:
+def files_below(folder: Path, skipped: Counter[str], by_class: bool = False) -> Iterator[str]:
     """Every file in a folder and all below it, `/`-separated; hidden ones are not looked at.
 
     Linked folders are followed, each once, so that a loop of links ends.
@@ -74,20 +74,24 @@ def files_below(folder: Path, skipped: Counter[str]) -> Iterator[str]:
     Args:
         folder: where to look.
         skipped: counts the system folders that were skipped, by name.
+        by_class: follow a linked folder once in each class folder: `val` may be a link to `test`.
 
     Raises:
         Refused: a folder cannot be read.
     """
-    seen = set()
+    seen: set[tuple[object, ...]] = set()
+    depth = 0
     for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        inside = Path(parent).relative_to(folder)
+        if by_class and not inside.parts:
+            depth = 2 if any(name.lower() in SPLIT_FOLDERS for name in folders) else 1
         status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:
+        if (place := (*inside.parts[:depth], status.st_dev, status.st_ino)) in seen:
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(place)
         skipped.update(name for name in folders if name.lower() in SYSTEM)
         folders[:] = sorted(name for name in folders if not _is_skipped(name))
-        inside = Path(parent).relative_to(folder)
         yield from ((inside / name).as_posix() for name in sorted(names) if not name.startswith("."))
 
 
@@ -128,6 +132,9 @@ def by_folders(files: Sequence[str], read_text: Callable[[str], str], place: str
         return Layout([Image(0, path, "") for path in images], False, notes)  # photos, and no classes
     inside, loose = _in_classes([(path, path, 0) for path in images])
     notes += _loose(loose, "the class folders") + _empty_classes(files, inside, 0)
+    if inside and all(image.path.count("/") > 1 for image in inside):
+        at = inside[0].path.rpartition("/")[0]
+        notes.append(f"class folders hold folders, and the outer one is the class: {at} is {inside[0].label}")
     return Layout(inside, False, notes)
 
 
@@ -158,7 +165,10 @@ def _split_folders(images: list[str], files: Sequence[str], place: str, notes: l
     parts = [(path, *path.split("/", 1)) for path in images if "/" in path]
     inside, loose = _in_classes([(path, rest, SPLITS[SPLIT_FOLDERS[top.lower()]]) for path, top, rest in parts])
     if not inside:
-        raise Refused(f"{place} has split folders without class folders in them. Expected train/<class>/image.jpg.")
+        raise Refused(
+            f"{place} has split folders without class folders in them. Expected train/<class>/image.jpg. "
+            "Features without labels: give one of these folders itself."
+        )
     loose += [path for path in images if "/" not in path]
     return Layout(inside, True, notes + _loose(loose, "the class folders") + _empty_classes(files, inside, 1))
 

@@ -1,11 +1,12 @@
 """A CSV file that lists images and their labels."""
 
+import codecs
 import csv
 import io
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from extract.images.folders import IMAGE_SUFFIXES, SPLIT_FOLDERS, Image, Layout
+from extract.images.folders import SPLIT_FOLDERS, Image, Layout, is_image
 from features import Refused
 from features.runtime.errors import listed
 from features.schema import SPLITS
@@ -18,15 +19,18 @@ KNOWN = {
     "group": ("group",),
 }
 DELIMITERS = (",", ";", "\t", "|")
-TRIED = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp")  # suffixes of images that are listed without one
+PREDICTIONS = ["path", "label", "probability"]  # how `predict` begins its table; a column for each class follows
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_manifest(path: Path, columns: str | None = None, group: str | None = None) -> Layout:
     """The images that a manifest lists. Paths are relative to its folder; an empty label means unlabelled.
 
     Args:
-        path: the file, CSV in UTF-8 with a line of column names; the delimiter is `,`, `;`, tab or `|`.
-        columns: `path=filename,label=class,…`, where the columns have other names than those in `KNOWN`.
+        path: the file, CSV in UTF-8, or UTF-16 with a byte order mark, with a line of column names; the delimiter is
+            `,`, `;`, tab or `|`.
+        columns: `path=filename,label=class,…`, where the columns have other names than those in `KNOWN`; a role
+            without a name (`label=`) has no column.
         group: the column whose equal values are never divided between train and test, likewise.
 
     Raises:
@@ -38,6 +42,7 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     given = _given(columns) | ({"group": group} if group else {})
     names, notes = _columns(path, list(rows.fieldnames or []), given)
+    files = _Files(path.parent)
     images: list[Image] = []
     missing: list[str] = []
     seen: dict[str, int] = {}
@@ -51,13 +56,14 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
             split = (value.get("split") or "train").lower()
             if split not in SPLIT_FOLDERS:
                 raise Refused(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
-            name = _file(path.parent, PurePosixPath(value["path"].replace("\\", "/")).as_posix())
+            name = files.find(value["path"])
+            if name is None:
+                missing.append(f"line {rows.line_num}: {value['path']}")
+                continue
             if name in seen:
                 raise Refused(f"{where}: {name} is there already, on line {seen[name]}")
             seen[name] = rows.line_num
-            if not (path.parent / name).is_file():
-                missing.append(f"line {rows.line_num}: {name}")
-            images.append(Image(SPLITS[SPLIT_FOLDERS[split]], name, value["label"], value.get("group", "")))
+            images.append(Image(SPLITS[SPLIT_FOLDERS[split]], name, value.get("label", ""), value.get("group", "")))
     except csv.Error as error:
         raise Refused(f"{path} is no CSV file: {error}") from None
     if missing:
@@ -68,10 +74,11 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
 def _text(path: Path) -> str:
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")  # Excel's Unicode text, and others'
     except UnicodeDecodeError as error:
-        kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding, Latin-1 perhaps"
-        raise Refused(f"{path} is no CSV manifest in UTF-8 ({error}). It is in {kind}: save it as UTF-8.") from None
+        raise Refused(
+            f"{path} is no CSV manifest in UTF-8 ({error}). Its encoding is another, Latin-1 perhaps: save it as UTF-8."
+        ) from None
 
 
 def _known(header: str, delimiter: str) -> int:
@@ -83,21 +90,27 @@ def _known(header: str, delimiter: str) -> int:
 def _given(columns: str | None) -> dict[str, str]:
     """`path=filename,label=class` → what a column is for → its name."""
     pairs = [pair.partition("=") for pair in columns.split(",")] if columns else []
-    if wrong := [kind + equals + name for kind, equals, name in pairs if kind not in KNOWN or not name]:
+    if wrong := [kind + equals + name for kind, equals, name in pairs if kind not in KNOWN or not equals]:
         raise Refused(
-            f"--columns {wrong[0]}: expected path=NAME,label=NAME, and split=NAME or group=NAME if there is one"
+            f"--columns {wrong[0]}: expected path=NAME,label=NAME, and split=NAME or group=NAME if there is one; "
+            "label= for none"
         )
     return {kind: name for kind, _, name in pairs}
 
 
 def _columns(path: Path, there: list[str], given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """What a column is for → its name in the file, and what to tell about that."""
-    if strange := [name for name in given.values() if name not in there]:
+    if there[:3] == PREDICTIONS and "error" in there and not given:  # the others are classes, whatever they are called
+        return {"path": "path", "label": "label"}, [f"{path.name}: the labels are predictions of a model"]
+    if strange := [name for name in given.values() if name and name not in there]:
         raise Refused(f"{path} has no column {strange[0]!r}; it has {', '.join(there) or 'none'}")
     plain = {name.strip().lower(): name for name in reversed(there)}
     free = {kind: [plain[name] for name in known if name in plain] for kind, known in KNOWN.items()}
-    names = {kind: given.get(kind) or free[kind][0] for kind in KNOWN if kind in given or free[kind]}
-    if missing := [kind for kind in ("path", "label") if kind not in names]:
+    names = {kind: given[kind] if kind in given else free[kind][0] for kind in KNOWN if kind in given or free[kind]}
+    names = {kind: name for kind, name in names.items() if name}
+    others = [name for name in there if name and name not in names.values()]  # one of them may be the label
+    needed = ["path", "label"] if others and "label" not in given else ["path"]
+    if missing := [kind for kind in needed if kind not in names]:
         raise Refused(
             f"{path} has the columns {', '.join(there) or '(none)'}; expected path,label or path,label,split. "
             f"Say which is which: --columns {','.join(f'{kind}=NAME' for kind in missing)}"
@@ -106,18 +119,58 @@ def _columns(path: Path, there: list[str], given: Mapping[str, str]) -> tuple[di
         f"{name} as {kind}" for kind, name in names.items() if kind not in given and name.strip().lower() != kind
     ]
     notes = [f"{path.name}: took the column {' and '.join(guessed)}"] if guessed else []
-    if "familiar" in there:  # the table that `predict` writes; its other columns are known
-        return names, notes
-    if unused := [name for name in there if name not in names.values() and name]:
-        notes.append(
-            f"{path.name}: did not use the columns {listed(unused)}. If images with the same value belong together, "
-            f"such as those of one patient, keep them on one side of the split: --group {unused[0]}"
+    if others:
+        group = (
+            ". If images with the same value belong together, such as those of one patient, keep them on one side of "
+            f"the split: --group {others[0]}"
         )
+        notes.append(f"{path.name}: did not use the columns {listed(others)}" + group * ("group" not in names))
     return names, notes
 
 
-def _file(folder: Path, name: str) -> str:
-    """The name of a listed image, with its suffix if the list leaves it out."""
-    if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES or (folder / name).is_file():
-        return name
-    return next((name + suffix for suffix in TRIED if (folder / (name + suffix)).is_file()), name)
+class _Files:
+    """Finds the files that a manifest names.
+
+    Args:
+        root: the manifest's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[str, dict[str, list[str]]] = {}  # folder → name without suffix → images
+
+    def find(self, name: str) -> str | None:
+        """The POSIX path of the file with a name, relative to the manifest's folder if it lies there; None if there is
+        no such file.
+
+        The name may be a path of Windows, lack its suffix, or be relative to the working directory, as in the tables
+        that `predict` writes.
+
+        Raises:
+            Refused: several images have the name, but for their suffixes.
+        """
+        for way in dict.fromkeys([name, name.replace("\\", "/")]):
+            if (self.root / way).is_file():
+                return self._below(way)
+            if not is_image(way) and (found := self._by_stem(way)):
+                return found
+        here = Path.cwd() / name
+        return self._below(str(here)) if here.is_file() and here.is_relative_to(self.root) else None
+
+    def _below(self, name: str) -> str:
+        path = Path(name)
+        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+
+    def _by_stem(self, name: str) -> str | None:
+        folder, _, stem = name.rpartition("/")
+        if folder not in self._listed:
+            by_stem: dict[str, list[str]] = {}
+            place = self.root / folder
+            for each in sorted(place.iterdir()) if place.is_dir() else []:
+                if is_image(each.name):
+                    by_stem.setdefault(each.stem, []).append(each.name)
+            self._listed[folder] = by_stem
+        there = self._listed[folder].get(stem, [])
+        if len(there) > 1:
+            raise Refused(f"{self.root / name} may be {listed(there)}: write the suffix in the manifest")
+        return self._below(f"{folder}/{there[0]}" if folder else there[0]) if there else None

@@ -65,35 +65,46 @@ def _split_groups(
 ) -> np.ndarray:
     """See `seeded_split`. Groups that share an image are one.
 
-    In the order of a hash of seed and name, a group becomes test if that brings the classes' shares nearer to `share`;
-    at least one does. A group whose known images are all in one split keeps it.
+    In the order of a hash of seed and name, a group becomes test unless that takes the classes farther from `share`, or
+    leaves one without train images. Where groups are so large that a class got none, its smallest becomes test. A group
+    whose known images are all in one split keeps it.
     """
     unit_of = units(images, groups)
-    classes: dict[str, Counter[int]] = defaultdict(Counter)
+    class_of: dict[bytes, int] = {}
     splits: dict[str, set[int]] = defaultdict(set)
     for image, label, unit in zip(images, labels.tolist(), unit_of, strict=True):
-        classes[unit][label] += label != UNLABELLED
+        if label != UNLABELLED:
+            class_of[image] = min(label, class_of.get(image, label))  # as for single images
         if image in known:
             splits[unit].add(known[image])
-    missing = Counter({label: share * count for label, count in sum(classes.values(), Counter()).items()})
-    split: dict[str, int] = {}
-    for unit, kept in splits.items():
-        if len(kept) == 1:
-            split[unit] = kept.pop()
-            if split[unit] == SPLITS["test"]:
-                missing.subtract(classes[unit])
+    classes: dict[str, Counter[int]] = {unit: Counter() for unit in unit_of}
+    for image, unit in dict(zip(images, unit_of, strict=True)).items():
+        classes[unit].update([class_of[image]] if image in class_of else [])
+    split = {unit: kept.pop() for unit, kept in splits.items() if len(kept) == 1}
+    total, have = Counter(class_of.values()), Counter[int]()
+    wanted = {label: round(share * count) or int(count > 1) for label, count in total.items()}
+    fixed = set(split)
+    for unit, place in split.items():
+        have.update(classes[unit] if place == SPLITS["test"] else {})
 
-    def gain(unit: str) -> float:
-        return sum(abs(missing[label]) - abs(missing[label] - count) for label, count in classes[unit].items())
+    def farther(unit: str) -> int:
+        missing = {label: wanted[label] - have[label] for label in classes[unit]}
+        return sum(abs(missing[label] - count) - abs(missing[label]) for label, count in classes[unit].items())
 
-    free = sorted(classes.keys() - split.keys(), key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).digest())
-    for unit in free:
-        split[unit] = SPLITS["train"]
-        if gain(unit) > 0:
+    def set_aside(unit: str) -> None:
+        if all(have[label] + count < total[label] for label, count in classes[unit].items()):
             split[unit] = SPLITS["test"]
-            missing.subtract(classes[unit])
-    if free and SPLITS["test"] not in split.values():  # two groups, for example
-        split[max(free, key=gain)] = SPLITS["test"]
+            have.update(classes[unit])
+
+    for unit in sorted(
+        classes.keys() - split.keys(), key=lambda unit: hashlib.sha256(f"{seed}:{unit}".encode()).digest()
+    ):
+        split[unit] = SPLITS["train"]
+        if classes[unit] and farther(unit) <= 0:
+            set_aside(unit)
+    for unit in sorted(classes.keys() - fixed, key=lambda unit: (classes[unit].total(), unit)):
+        if any(wanted[label] and not have[label] for label in classes[unit]):
+            set_aside(unit)
     return np.array([split[unit] for unit in unit_of], "u1")
 
 

@@ -20,6 +20,7 @@ from classify.classical.coupling import coupled, pair_temperature
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
 from classify.folds import folds, sides, source_groups
+from classify.fusion import side_by_side
 from classify.models import MODELS
 from classify.saved import load_model, save_model
 from features import Refused, open_stack
@@ -142,6 +143,9 @@ def test_groups_never_straddle_a_fold_or_the_validation_rows(tmp_path):
     for train, held_out in (*folds(opened, opened.y), sides(opened, opened.y, 0)):
         assert not set(groups[train]) & (set(groups[held_out]) - {""})
         assert len(train) + len(held_out) == 80 and set(opened.y[held_out]) == {0, 1}
+    alone = open_stack(stack(tmp_path / "alone.h5", held | {"group": [""] * 80}))
+    with pytest.raises(Refused, match=r"s\.h5 has other groups than .*alone\.h5"):
+        side_by_side([alone, opened])
 
 
 def test_views_train_but_are_never_held_out(tmp_path):

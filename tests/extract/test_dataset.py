@@ -314,6 +314,28 @@ def test_nothing_to_list(tmp_path: Path) -> None:
         scan(str(tmp_path))
 
 
+def test_linked_class_folders(tmp_path: Path) -> None:
+    """Guards links between class folders, and between splits: each is read where it stands, and a loop still ends."""
+    copies(tmp_path / "a", "x/1.png", "z/2.png")
+    (tmp_path / "a" / "y").symlink_to(tmp_path / "a" / "x")
+    (tmp_path / "a" / "x" / "loop").symlink_to(tmp_path / "a" / "x")
+    assert scan(str(tmp_path / "a")).paths == ["x/1.png", "y/1.png", "z/2.png"]
+    copies(tmp_path / "b", "train/x/1.png", "train/y/2.png", "test/x/3.png", "test/y/4.png")
+    (tmp_path / "b" / "val").symlink_to(tmp_path / "b" / "test")
+    assert scan(str(tmp_path / "b")).paths[2:4] == ["val/x/3.png", "val/y/4.png"]
+    assert len(list(image_files(tmp_path / "a"))) == 2
+
+
+def test_folders_within_class_folders(tmp_path: Path) -> None:
+    """Guards the outer folder as the class; it is said where the classes may be the inner ones."""
+    copies(tmp_path, "2023/cat/1.png", "2023/dog/2.png", "2024/cat/3.png")
+    listing = scan(str(tmp_path))
+    assert listing.label_names == ["2023", "2024"]
+    assert listing.notes == ("class folders hold folders, and the outer one is the class: 2023/cat is 2023",)
+    copies(tmp_path, "2023/4.png")
+    assert scan(str(tmp_path)).notes == ()
+
+
 def test_a_name_that_is_not_utf8(photo_folder: Path) -> None:
     """Guards against a UnicodeEncodeError in the middle of the work: HDF5 holds paths, and class names, as UTF-8."""
     (photo_folder / "class0" / "0.png").rename(os.fsdecode(os.fsencode(photo_folder) + b"/class0/caf\xe9.png"))

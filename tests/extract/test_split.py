@@ -121,6 +121,30 @@ def test_groups_keep_a_known_split() -> None:
     assert len(set(split[[i for i, g in enumerate(groups) if g == groups[8]]])) == 1
 
 
+@FEW
+@given(st.lists(st.lists(st.integers(1, 9), min_size=2, max_size=9), min_size=1, max_size=4), SEEDS)
+def test_every_class_of_two_groups_is_in_test_and_in_train(classes: list[list[int]], seed: int) -> None:
+    """Guards the share where groups are large: as near to a quarter as they allow, and rows of each class on both
+    sides."""
+    labels = [label for label, sizes in enumerate(classes) for size in sizes for _ in range(size)]
+    groups = [
+        f"{label}-{i}" for label, sizes in enumerate(classes) for i, size in enumerate(sizes) for _ in range(size)
+    ]
+    places = seeded_split(np.array(labels, "i8"), hashes(list(range(len(labels)))), seed, groups=groups)
+    for label, sizes in enumerate(classes):
+        count = int((places[np.array(labels) == label] == TEST).sum())
+        assert 0 < count < sum(sizes)
+        assert abs(count - sum(sizes) / 4) <= max(sizes)
+
+
+def test_a_class_that_lies_in_one_group_stays_in_train() -> None:
+    """Guards a rare class: its only group is not set aside, whatever that would do for the other classes."""
+    labels = np.array([0] * 20 + [1] * 20 + [2] * 3)
+    groups = [f"p{i % 8}" for i in range(40)] + ["p0"] * 3
+    for seed in range(40):
+        assert set(seeded_split(labels, hashes(list(range(43))), seed, groups=groups)[-3:].tolist()) == {0}
+
+
 def test_two_groups() -> None:
     """Guards the smallest case: one of them is the test rows."""
     split = seeded_split(np.arange(8) % 2, np.arange(256, dtype="u1").reshape(8, 32), 0, groups=["a"] * 4 + ["b"] * 4)

@@ -371,7 +371,9 @@ def test_labels_come_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     stack = open_stack(mine[1])
     X, paths = stack.X.copy(), stack.paths
     assert (stack.y == -1).all() and stack.label_names == [] and (stack.split == 0).all()
-    with pytest.raises(Refused, match="a.h5 is unlabelled. Write a manifest with the columns path,label, and add the"):
+    with pytest.raises(
+        Refused, match="a.h5 is unlabelled. Write .*labels.csv with the columns path,label .* then run: python -m"
+    ):
         fit(str(mine[1]), "logreg")
     lines = [f"{path},{'even' if i % 2 == 0 else 'odd'},{'one' if i < 4 else ''}" for i, path in enumerate(paths)]
     (data / "labels.csv").write_text("\n".join(["path,label,group", *lines]))
