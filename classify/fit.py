@@ -10,7 +10,8 @@ from classify.fitting import Settings
 from classify.models import model_named
 from classify.task import Task
 from features import Refused, Stack, open_stack
-from features.reader import POOLS, only_stack
+from features.open import only_stack
+from features.reader import POOLS
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least
 from features.schema import SPLITS

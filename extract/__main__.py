@@ -10,7 +10,7 @@ from extract.images.views import AUGMENTS
 from extract.network.engines import ENGINES, PRECISIONS
 from extract.stage import DEVICES
 from features import Failed, Refused, open_stack
-from features.reader import STACKS
+from features.open import STACKS
 from features.runtime.cli import DONE_WITH_REJECTS, add_door, run
 from features.runtime.errors import shown
 

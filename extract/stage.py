@@ -20,7 +20,7 @@ from extract.stack.make import make_stack
 from extract.stack.warnings import LEAKED, warnings_about
 from features import Failed, Refused, Stack, open_stack
 from features.check import images_of
-from features.reader import STACKS
+from features.open import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import listed
 

@@ -2,7 +2,8 @@
 
 from features.check import info, verify
 from features.compression import compress
-from features.reader import Stack, open_stack
+from features.open import open_stack
+from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 
 __all__ = ["Failed", "Refused", "Stack", "compress", "info", "open_stack", "verify"]

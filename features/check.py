@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from features.archive import open_source
-from features.reader import Stack, open_stack
+from features.open import open_stack
+from features.reader import Stack
 from features.runtime.errors import Failed, Refused, listed
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
 from features.source import Source

@@ -12,7 +12,8 @@ import numpy as np
 
 from features.check import damaged_rows
 from features.layout import ALIGNMENT, HDF5_OWN, check_space, layout_path
-from features.reader import Stack, open_stack
+from features.open import open_stack
+from features.reader import Stack
 from features.runtime.disk import publish, sync
 from features.runtime.errors import Failed, Refused, shown
 from features.runtime.lock import writer_lock

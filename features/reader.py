@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
-import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from features.layout import CHUNK_BYTES, partial_path
-from features.packed import Packed
-from features.runtime.errors import Failed, Refused
-from features.schema import SPLITS, STATES, key
-from features.validate import RESTORE, check_codes, check_fields, check_root
+from features.layout import CHUNK_BYTES
+from features.runtime.errors import Refused
+from features.schema import SPLITS, key
 
-STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
 POOLS = ("flatten", "avg", "max")
 
 
@@ -183,95 +178,3 @@ def pool_rows(rows: np.ndarray, channels: int, pool: str) -> np.ndarray:
     positions = rows.reshape(len(rows), -1, channels)
     pooled: np.ndarray = positions.mean(1) if pool == "avg" else positions.max(1)
     return pooled
-
-
-def open_stack(path: str | os.PathLike[str]) -> Stack:
-    """Open a finished stack for reading; nothing but its small fields is read yet.
-
-    Raises:
-        Refused: it is unfinished, missing, of a newer format version, or no feature stack at all.
-        Failed: it is damaged (shorter than its rows, fields that do not fit together).
-    """
-    path = Path(path)
-    if path.name.endswith(".partial") or (not path.exists() and partial_path(path).exists()):
-        partial = path if path.name.endswith(".partial") else partial_path(path)
-        raise Refused(f"{path} is unfinished. Finish it with: {recorded_command(partial)}")
-    if path.is_dir():
-        raise Refused(f"{path} is a folder, not a stack. Name the .h5 file, one in it perhaps.")
-    if not path.is_file():
-        raise Refused(f"no stack at {path}. Make one with: make features, or python -m extract DATA")
-    try:
-        with h5py.File(path, "r") as file:
-            return _open(path, file)
-    except (PermissionError, BlockingIOError) as error:  # not ours to read, or open for writing in another program
-        raise Failed(f"{path} cannot be opened: {os.strerror(error.errno or 0)}") from None
-    except OSError as error:
-        what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
-        raise Failed(f"{path} {what}. {RESTORE}") from None
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:  # whatever h5py makes of nonsense
-        reason = " ".join(str(error).split())[:200]
-        raise Failed(f"{path} is damaged: {reason}. {RESTORE}") from None
-
-
-def open_rows_so_far(path: Path) -> Stack:
-    """The finished rows of an unfinished file; views without their image are left out. Nobody may write it meanwhile.
-
-    Raises:
-        Failed: it is damaged. The rows' checksums have not been looked at.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            stack = _opened(path, file)
-            done = stack.take(file["row_state"][:] == STATES["done"])
-            return done.take(np.isin(done.paths, done.take(done.view == 0).paths))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise Failed(f"{path} cannot be opened ({error}). Remove it.") from None
-
-
-def only_stack() -> Path:
-    """The one stack in `features/stacks`, for commands that were given none.
-
-    Raises:
-        Refused: there is none, or there are several.
-    """
-    stacks = sorted(STACKS.glob("*.h5"))
-    if not stacks:
-        partials = sorted(STACKS.glob("*.h5.partial"))
-        if partials:
-            raise Refused(f"{partials[0]} is unfinished. Finish it with: {recorded_command(partials[0])}")
-        raise Refused(f"no stack in {STACKS}. Make one with: make features")
-    if len(stacks) > 1:
-        raise Refused("several stacks are there; say which with STACK=…:\n  " + "\n  ".join(map(str, stacks)))
-    return stacks[0]
-
-
-def recorded_command(path: Path) -> str:
-    """The command that made or would finish the stack at `path`."""
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs["command"])
-    except (OSError, KeyError):
-        return f"the command that began it, or remove {shlex.quote(str(path))} and start again"
-
-
-def _open(path: Path, file: h5py.File) -> Stack:
-    stack = _opened(path, file)
-    if empty := int((file["row_state"][:] != STATES["done"]).sum()):
-        command = stack.attrs["command"]
-        raise Refused(
-            f"{path} is unfinished: {empty} of its {len(stack)} rows were never written. Remove it and run: {command}"
-        )
-    return stack
-
-
-def _opened(path: Path, file: h5py.File) -> Stack:
-    """All rows of a file, finished or not."""
-    attrs = check_root(path, file)
-    shape = tuple(int(side) for side in attrs["feature_shape"])
-    count = check_fields(path, file, shape)
-    names = [str(name) for name in file["label_names"].asstr(errors="replace")[:]]
-    check_codes(path, file["labels"][:], len(names), file["split"][:], file["view"][:])
-    features = file["features"]
-    offset = features.id.get_offset()
-    values = Packed(path) if offset is None else np.memmap(path, features.dtype, "r", offset, features.shape)
-    return Stack(path, attrs, names, shape, np.arange(count), values)

@@ -54,11 +54,6 @@ def write_report(
     said = predictions[best["model"]]
     pairs = pairs_with_photos(best, predictions, test)
     top = heat_top(rows)
-    differences = [
-        (ends[0], row["difference"], ends[1]) for row in rows if (ends := row["difference_interval"]) is not None
-    ]
-    order = sorted(range(len(names)), key=lambda i: natural(names[i]))
-    ordered, in_order = [names[i] for i in order], np.ix_(order, order)
     context = {
         "rows": rows,
         "failed": failed,
@@ -74,16 +69,14 @@ def write_report(
         }.items(),
         "gained": any(row.get("views_interval") for row in rows),
         "chance_loss": np.log(len(names)),
-        "accuracy_axis": axis(
-            [(row["accuracy_interval"][0], row["accuracy"], row["accuracy_interval"][1]) for row in rows]
-        ),
-        "difference_axis": axis([(0.0, 0.0, 0.0), *differences]),
+        "accuracy_axis": axis(spans(rows, "accuracy")),
+        "difference_axis": axis([(0.0, 0.0, 0.0), *spans(rows, "difference")]),
         "pairs": pairs,
         "photos": any(pair["photos"] for pair in pairs),
         "root": test.attrs.get("dataset_root", ""),
         "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
         "heat_top": top,
-        "heat_maps": [(row, figures.heat(np.array(row["confusion"])[in_order], ordered, top)) for row in rows],
+        "heat_maps": heat_maps(rows, names, top),
         "searches": [(row, searched(row)) for row in rows if row.get("search")],
         "histories": [(row, *learning(row["history"])) for row in rows if row.get("history", {}).get("loss")],
         "reliability": [
@@ -106,6 +99,18 @@ def write_report(
     environment.globals |= FORMATS | {"THIN": THIN}
     path.write_text(environment.get_template("report.html.jinja").render(context), encoding="utf-8")
     return path
+
+
+def spans(rows: Sequence[dict[str, Any]], score: str) -> list[tuple[float, float, float]]:
+    """(low, value, high) of a score and its interval, of the rows that have them."""
+    return [(ends[0], row[score], ends[1]) for row in rows if (ends := row[f"{score}_interval"]) is not None]
+
+
+def heat_maps(rows: Sequence[dict[str, Any]], names: Sequence[str], top: float) -> list[tuple[dict[str, Any], Any]]:
+    """Each row with its confusion matrix, whose classes are in natural order."""
+    order = sorted(range(len(names)), key=lambda i: natural(names[i]))
+    in_order, ordered = np.ix_(order, order), [names[i] for i in order]
+    return [(row, figures.heat(np.array(row["confusion"])[in_order], ordered, top)) for row in rows]
 
 
 def axis(spans: Sequence[tuple[float, float, float]]) -> dict[str, Any]:

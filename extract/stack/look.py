@@ -14,7 +14,7 @@ from extract.stack.warnings import leakage_changes
 from features import Failed, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
 from features.layout import aside_path, partial_path
-from features.reader import open_rows_so_far
+from features.open import open_rows_so_far
 from features.writer import StackWriter
 
 WORTH_IT = 0.5  # share of the images whose rows another stack must have, to decide engine and batch for the rest

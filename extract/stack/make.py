@@ -24,7 +24,7 @@ from extract.stack.update import begin_update, carry_over, known_splits, set_asi
 from extract.stack.warnings import LEAKED, leaked
 from features import Refused, Stack, open_stack
 from features.layout import aside_path, lay_out, layout_path, partial_path
-from features.reader import open_rows_so_far
+from features.open import open_rows_so_far
 from features.runtime.disk import publish
 from features.runtime.errors import listed
 from features.runtime.lock import writer_lock

@@ -14,7 +14,7 @@ from extract.stack.job import Job
 from extract.stack.plan import Source
 from features import Stack
 from features.layout import aside_path, lay_out, layout_path, partial_path
-from features.reader import open_rows_so_far
+from features.open import open_rows_so_far
 from features.runtime.disk import publish
 from features.schema import STATES, UNLABELLED, row_crc32
 from features.writer import StackWriter, consecutive
