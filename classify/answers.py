@@ -10,6 +10,7 @@ from classify.rows import unit_rows
 from features.reader import pool_rows
 
 ROWS = 256  # of a block at most, and …
+FEW = 16  # of a small block
 BLOCK_BYTES = 64 << 20  # … what it may take
 
 Answers = tuple[np.ndarray, np.ndarray | None]  # labels (k,), and probabilities (k, all classes) float64 if there are
@@ -20,13 +21,15 @@ class SavedModel:
 
     BLAS rounds the last bit of a row's products one way in a block of 256 rows and another way alone. So classical
     models get their rows in blocks of one shape, padded with zeros, here and when they are scored; networks pad their
-    own batches.
+    own batches. A block of 16 costs a tenth, and mostly rounds as the large one does: where a model that was being
+    scored found that it does (`same_in_few`), up to 16 rows get one.
 
     Args:
         estimator, about: see `load_model`.
 
     Attributes:
         rows: of a block.
+        few: rows of a small block; 0 where there is none.
     """
 
     def __init__(self, estimator: Any, about: dict[str, Any]) -> None:
@@ -37,6 +40,7 @@ class SavedModel:
         self.shapes = [tuple(made["feature_shape"]) for made in about["recipes"]]
         self.weights = about.get("weights") or [1 / len(self.shapes)] * len(self.shapes)
         width = sum(int(np.prod(shape)) for shape in self.shapes)
+        self.few = about.get("small_block", 0)
         self.rows = ROWS
         while self.rows > 1 and 4 * width * self.rows > BLOCK_BYTES:
             self.rows //= 2
@@ -57,8 +61,18 @@ class SavedModel:
         labels, given = zip(*(self._block([part[piece] for part in parts]) for piece in pieces), strict=True)
         return np.concatenate(labels), None if given[0] is None else np.concatenate(given)
 
-    def _block(self, parts: Sequence[np.ndarray]) -> Answers:
+    def same_in_few(self, parts: Sequence[np.ndarray], answers: Answers) -> bool:
+        """Whether the last rows of a large block, alone in a small one, get the same answers to the last bit."""
+        last = slice(-FEW, None)
+        labels, given = self._block([part[last] for part in parts], FEW)
+        if given is None or answers[1] is None:
+            return np.array_equal(labels, answers[0][last])
+        return np.array_equal(labels, answers[0][last]) and np.array_equal(given, answers[1][last])
+
+    def _block(self, parts: Sequence[np.ndarray], size: int = 0) -> Answers:
+        """Answers to at most `size` rows, padded to that; by default to the small block's or the large one's."""
         count = len(parts[0])
+        size = size or (self.few if count <= self.few else self.rows)
         labels: np.ndarray
         given: np.ndarray | None
         if self.model.network:
@@ -67,7 +81,7 @@ class SavedModel:
             given = probabilities(self.estimator.model_, self._joined(parts))
             labels = given.argmax(axis=1)
         else:
-            whole = [np.zeros((self.rows, part.shape[1]), part.dtype) for part in parts]
+            whole = [np.zeros((size, part.shape[1]), part.dtype) for part in parts]
             for padded, part in zip(whole, parts, strict=True):
                 padded[:count] = part
             X = self._joined(whole)

@@ -1,5 +1,6 @@
 """The train and test rows of one comparison: fit a model, score it on the test rows, record it all."""
 
+import json
 import shlex
 import sys
 import time
@@ -94,7 +95,8 @@ class Task:
         Returns:
             folder.
         """
-        from classify.saved import load_model, save_model
+        from classify.answers import FEW
+        from classify.saved import load_model, save_model, write_json
 
         if model.network and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
@@ -116,7 +118,9 @@ class Task:
         save_model(fitted.estimator, folder, about, None if model.takes in ("cut base", "pixels") else self.familiarity)
         saved, _ = load_model(folder)
         began = time.perf_counter()
-        answers = self._answers(saved, model, about)
+        answers, same_in_few = self._answers(saved, model, about)
+        if same_in_few:
+            write_json(folder / "model.json", {**json.loads((folder / "model.json").read_text()), "small_block": FEW})
         clock = {"fit_seconds": seconds, "predict_seconds": time.perf_counter() - began}
         self._record(folder, about, fitted, answers, clock)
         if checkpoint and fitted.found["stopped_"] != "interrupted":
@@ -154,15 +158,15 @@ class Task:
             "params": {n: v for n, v in params.items() if isinstance(v, plain) and v == v},
         }
 
-    def _answers(self, estimator: Any, model: Model, about: dict[str, Any]) -> Answers:
-        """Labels and probabilities of the test rows, as `SavedModel` gives them."""
+    def _answers(self, estimator: Any, model: Model, about: dict[str, Any]) -> tuple[Answers, bool]:
+        """Labels and probabilities of the test rows, as `SavedModel` gives them, and `SavedModel.same_in_few`."""
         from classify.answers import SavedModel
 
         if model.network:
             given = np.zeros((len(self.test), len(self.stack.label_names)))
             given[:, self.classes] = estimator.predict_proba(self.test)
-            return given.argmax(axis=1), given
-        saved = SavedModel(estimator, about)
+            return (given.argmax(axis=1), given), False
+        saved, same_in_few = SavedModel(estimator, about), False
         labels, probabilities = [], []
         for start in range(0, len(self.test), saved.rows):
             block = np.arange(start, min(start + saved.rows, len(self.test)))
@@ -170,12 +174,14 @@ class Task:
             for part, X in zip(parts(self.test), rows, strict=True):
                 check_finite(part, start, X)
             answers = saved(rows)
+            same_in_few = same_in_few or (start == 0 and saved.same_in_few(rows, answers))
             labels.append(answers[0])
             probabilities.append(answers[1])
         if probabilities[0] is None:
             print("no probabilities: a class has a single train image, too few to calibrate on", file=sys.stderr)
-            return np.concatenate(labels), None
-        return np.concatenate(labels), np.concatenate([each for each in probabilities if each is not None])
+            return (np.concatenate(labels), None), same_in_few
+        every = np.concatenate([each for each in probabilities if each is not None])
+        return (np.concatenate(labels), every), same_in_few
 
     def _record(
         self, folder: Path, about: dict[str, Any], fitted: Fitted, answers: Answers, clock: dict[str, float]

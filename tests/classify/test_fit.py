@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits
 from tiny import contents, run, stack
 
 from classify import MODELS, fit
+from classify.answers import SavedModel
 from classify.saved import load_model, save_model
 from features import Failed, Refused, open_stack
 
@@ -156,3 +158,22 @@ def test_a_disk_too_small_for_the_support_rows_leaves_the_model_that_was_there(d
     with pytest.raises(Failed, match=r"cannot save the model in .*m: it needs 1\.\d MB and \d\.\d MB are free"):
         fit(str(digits), model="svm", out=str(folder))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["logreg", "linearsvm", "svm", "knn"])
+def test_a_row_alone_gets_the_bits_that_it_gets_among_many(tmp_path: Path, name: str) -> None:
+    """Guards one photo at a time, in a small block: any number of rows, anywhere in a large one, has the same bits."""
+    held = contents(rows=400, shape=(3, 5, 64), classes=3)
+    path = stack(tmp_path / "a.h5", held)
+    estimator, about = load_model(fit(str(path), name, out=str(tmp_path / "run")))
+    saved = SavedModel(estimator, about)
+    rows = open_stack(path).X[:256]
+    whole = saved([rows])
+    assert whole[1] is not None
+    for start, count in ((0, 1), (0, 16), (100, 1), (240, 16), (255, 1), (37, 5)):
+        labels, given = saved([rows[start : start + count]])
+        assert given is not None and np.array_equal(labels, whole[0][start : start + count])
+        assert np.array_equal(given, whole[1][start : start + count])
+    assert saved.same_in_few([rows], whole) is (about.get("small_block") == 16)
+    other = whole[0], whole[1] + np.finfo(float).eps
+    assert not saved.same_in_few([rows], other)
