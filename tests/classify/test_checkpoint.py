@@ -58,6 +58,7 @@ def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     epochs = [line for line in again.stderr.splitlines() if line.startswith("epoch")]
     assert len(result["history"]["val_loss"]) == best + len(epochs)
     assert sorted(file.name for file in (folder / RUNS).iterdir()) == [
+        "familiar.npz",
         "model.json",
         "model.keras",
         "predictions.csv",
