@@ -16,7 +16,10 @@ from extract.images.decode import decode, framed
 from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
 from extract.network.base import weights_identity
+from features import Refused
 from features.schema import SPLITS, UNLABELLED
+
+DECODES = ("full", "scaled", "full-srgb", "scaled-srgb")  # see `Recipe.decode`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +147,17 @@ class Recipe:
         return rows if split is None else rows | {"split": split[image]}
 
     def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":
-        """This recipe with the decoding that a stack on disk has fixed."""
+        """This recipe with the decoding that a stack on disk has fixed.
+
+        Raises:
+            Refused: this version does not know it.
+        """
         decode = str(attrs.get("decode", "full"))
+        if decode not in DECODES:
+            raise Refused(
+                f"its images were decoded by the rules {decode!r}, and this version knows {', '.join(DECODES)}: "
+                f"go on with the version that made it"
+            )
         return self if decode == self.decode else dataclasses.replace(self, decode=decode)
 
     def open(self, data: bytes) -> Image.Image:

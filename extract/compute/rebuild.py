@@ -74,7 +74,7 @@ class StageOne:
             photo.load()
         except Exception as error:  # see `decode`
             raise Unreadable(f"cannot be decoded: {error}") from None
-        return framed(to_rgb(photo, self.recipe.is_managed), self.recipe.resize)
+        return framed(to_rgb(photo, managed=self.recipe.is_managed), self.recipe.resize)
 
     def rows(self, images: np.ndarray) -> np.ndarray:
         """(k, width) float32 of (k, side, side, 3) uint8."""

@@ -1,82 +1,113 @@
-"""Colours and greys of any kind → 8-bit sRGB."""
+"""Pixels of any mode → 8-bit sRGB, through the profile that an image brings."""
 
 import io
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from features.source import Unreadable
 
-DEEPEST = 65535
-TOLERANCE = 0.02  # of the scale: floats a little outside of it are rounded into it
-ALIKE = 2  # levels: a profile that changes no colour by more is sRGB
-SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # a profile's colour space → Pillow's mode
+SLACK = 0.02  # share of white by which floats may lie below black or above white: a filter's ringing, a rounding
+FAINTEST = 1 / 16  # floats of 0–255 or 0–65535 whose largest is a smaller share of white are of some other scale
+# A profile's colour space → the mode that it reads, and the modes of the same colours.
+MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+KINDS = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK"} | dict.fromkeys(
+    ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA"), "RGB"
+)
+SAME = 2  # levels of 255: a profile that moves no colour further than this is sRGB itself, of which there are hundreds
+# Relative colorimetric with black point compensation, as photo editors have it by default: every colour that sRGB has
+# stays exact, and black ink becomes black (perceptual would move them too, as each profile's maker saw fit). RGB
+# profiles of cameras and phones are matrices, for which all intents are one. Without its one-pixel cache, a transform
+# may be used by several threads at once (Little CMS's manual), and decoding threads share these.
+INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
+# A PNG's transparent colour is given at the file's depth, and Pillow compares it with pixels that it has rescaled.
+TRANSPARENT = {"L;2": lambda value: 85 * value, "L;4": lambda value: 17 * value, "RGB;16B": lambda value: value >> 8}
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """An image with its embedded profile applied; as it is if there is none, or it cannot be read or does not fit.
+class Greys(NamedTuple):
+    """What a file's header says of deep greys.
 
-    Relative colorimetric with black point compensation, as photo editors do: colours that sRGB has stay what they are.
+    Attributes:
+        white: its value; None for floats, whose scale is the first of 0–1, 0–255, 0–65535 that they fit.
+        inverted: 0 is white, and that value black.
     """
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
-    if image.mode in ("P", "PA") or "transparency" in image.info:  # one colour may stand for it, and would change
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
-    colours = image.convert(image.mode[:-1]) if alpha else image
-    transform = _transform(profile, colours.mode)
-    if transform is None:
-        return image
-    converted = transform.apply(colours)
-    if alpha:
-        converted.putalpha(alpha)
-    return converted
+
+    white: int | None = None
+    inverted: bool = False
 
 
-@lru_cache(maxsize=32)
-def _transform(profile: bytes, mode: str) -> Any:
-    """From a profile to sRGB for images of a mode; None where nothing changes, or it cannot be made."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if SPACES.get(source.profile.xcolor_space.strip()) != mode:
-            return None
-        srgb = ImageCms.createProfile("sRGB")
-        # Threads share a transform, which would remember the last pixel.
-        flags = ImageCms.Flags.NOCACHE | ImageCms.Flags.BLACKPOINTCOMPENSATION
-        transform = ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):  # a profile may hold anything
-        return None
-    return None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
+def to_srgb(image: Image.Image, greys: Greys | None = None) -> Image.Image:
+    """8-bit sRGB of an image of any mode.
 
-
-def _changes_nothing(transform: Any, mode: str) -> bool:
-    """Whether a transform leaves all colours of a grid where they are, or nearly: its profile is sRGB's own."""
-    levels = np.arange(0, 256, 51, dtype="u1")
-    grid = np.stack(np.meshgrid(*[levels] * len(mode)), axis=-1)  # mode is RGB or L
-    probe = Image.fromarray(grid.reshape(1, -1, 3) if mode == "RGB" else grid.reshape(1, -1))
-    now = np.asarray(transform.apply(probe), int)
-    return bool(np.abs(now - np.asarray(probe.convert("RGB"), int)).max() <= ALIKE)
-
-
-def deep_to_bytes(values: np.ndarray, most: int = DEEPEST) -> np.ndarray:
-    """Grey values deeper than 8 bits → uint8.
+    Deep greys are rescaled, not clipped. Colours are converted through the embedded profile, unless it is unreadable or
+    not of the image's kind. Alpha goes on white.
 
     Args:
-        values: integers of 0–`most`; floats of 0–1, 0–255 or 0–65535, by the smallest of these that holds them.
-        most: the largest value that the file's depth allows.
+        image: any image that Pillow has loaded.
+        greys: what its header says; None where integers have 65535 for white.
 
     Raises:
-        Unreadable: negative numbers, numbers above the scale, or none that are finite.
+        Unreadable: its greys have no known scale.
     """
-    top, bottom = values.max(), values.min()
-    if values.dtype.kind == "f":
-        scale = next((s for s in (1.0, 255.0, float(DEEPEST)) if top <= s * (1 + TOLERANCE)), None)
-        fits = scale is not None and bottom >= -scale * TOLERANCE  # NaN is neither
-    else:
-        scale, fits = float(most), bottom >= 0 and top <= most
-    if not fits or scale is None:
-        raise Unreadable(f"grey values from {bottom} to {top} have no known scale")
-    return np.round(np.clip(values / scale, 0, 1) * 255).astype("u1")
+    profile = image.info.get("icc_profile")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _shallow(image, greys or Greys(None if image.mode == "F" else 65535))
+    mode, transform = _transform(profile) if profile else ("", None)
+    if mode != KINDS.get(image.mode):
+        transform = None
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        if transform:
+            colours = transform.apply(layer.convert(mode))
+            colours.putalpha(layer.getchannel("A"))
+            layer = colours
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return transform.apply(image.convert(mode)) if transform else image.convert("RGB")
+
+
+def rescale_transparency(image: Image.Image) -> None:
+    """Put the transparent colour of a PNG that is not loaded yet on the scale of the pixels that it will have."""
+    scale, value = TRANSPARENT.get(str(image.tile[0][3])), image.info.get("transparency")  # type: ignore[attr-defined]
+    if scale and value is not None:
+        image.info["transparency"] = tuple(map(scale, value)) if isinstance(value, tuple) else scale(value)
+
+
+def _shallow(image: Image.Image, greys: Greys) -> Image.Image:
+    """Deep greys → 8 bits; a transparent grey becomes an alpha channel."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    white, slack = greys.white, 0.0
+    if white is None:
+        white, slack = next((top for top in (1, 255) if high <= top * (1 + SLACK)), 65535), SLACK
+        if white > 1 and high < white * FAINTEST:
+            white = -1
+    if not (-slack * white <= low and high <= white * (1 + slack)):  # NaN is neither
+        raise Unreadable(f"grey values from {low} to {high} have no known scale")
+    levels = np.round(np.clip(values * (255 / white), 0, 255)).astype("u1")
+    shallow = Image.fromarray(255 - levels if greys.inverted else levels)
+    if isinstance(key := image.info.get("transparency"), int):
+        shallow.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype("u1")))
+    return shallow
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes) -> tuple[str, Any]:
+    """The mode that a profile is for, and its transform to sRGB: None if it is sRGB itself, or cannot be used."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = MODES[source.profile.xcolor_space.strip()]
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        transform = ImageCms.ImageCmsTransform(source, srgb, mode, "RGB", INTENT, flags=FLAGS)
+    except (KeyError, OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return "", None
+    if mode != "CMYK":
+        ramp = np.linspace(0, 255, 9 if mode == "RGB" else 256).astype("u1")
+        grid = np.stack(np.meshgrid(ramp, ramp, ramp), -1).reshape(27, 27, 3) if mode == "RGB" else ramp[None]
+        every = Image.fromarray(grid)
+        moved = np.asarray(transform.apply(every), "i2") - np.asarray(every.convert("RGB"))
+        if np.abs(moved).max() <= SAME:
+            return mode, None
+    return mode, transform

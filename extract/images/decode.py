@@ -3,13 +3,14 @@
 import contextlib
 import importlib
 import io
+import logging
 import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from extract.images.colour import DEEPEST, deep_to_bytes, to_srgb
-from extract.images.tiff import black_is_zero, libtiff_errors, read_header
+from extract.images import old, tiff
+from extract.images.colour import Greys, rescale_transparency, to_srgb
 from features.source import Unreadable
 
 Image.init()
@@ -17,6 +18,7 @@ with contextlib.suppress(ImportError):  # not needed; iPhones' images, where it 
     importlib.import_module("pillow_heif").register_heif_opener()
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, where the limit is our own, and of odd tags
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs of odd tags
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,6 +51,8 @@ FORMATS = (
 
 
 HEIC = "a HEIC photo: pip install pillow-heif, or convert it to JPEG"
+FLAT = "a PSD without a flat copy, which is all that is read: save it with Maximize Compatibility, or as PNG"
+MERGED = 1057  # the resource of a PSD whose fifth byte says whether its flat copy is the image, and not a white page
 TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
 
 
@@ -65,39 +69,47 @@ def decode(data: bytes, side: int | None = None, managed: bool = True) -> Image.
         side: where a square of `side` pixels is all that is wanted, both sides keep `SPARE` times that, and an image
             that is not at least twice as large again is decoded in full; None decodes every image in full.
         managed: apply embedded colour profiles, and take the scale of deep greys from the file's header. False is for
-            stacks that were begun before: profiles are ignored, and the scale is guessed from the values.
+            stacks that were begun before: their images are decoded as `extract.images.old` says.
 
     Raises:
         Unreadable: not an image, damaged, or too large.
     """
     if not data:
         raise Unreadable("the file is empty")
-    header = read_header(data)
-    if header and header.is_misread():
-        raise Unreadable(f"{header}: not supported")
-    inverted = managed and header is not None and header.is_deep() and header.white_is_zero
-    with libtiff_errors() as errors:
-        try:
-            with _opened(black_is_zero(data, header) if header and inverted else data) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
-                if side and image.format in ("JPEG", "MPO"):
-                    image.draft(None, (SPARE * side, SPARE * side))
-                image.load()
-                if fax := [error for error in errors if error.startswith("Fax")]:
-                    raise Unreadable(f"cannot be decoded: {fax[0]}")
-                most = header.most if header and header.is_deep() else DEEPEST
-                return to_rgb(image, managed, most, inverted)
-        except UnidentifiedImageError:
-            if data[4:8] == b"ftyp" and data[8:12] in HEIF:
-                raise Unreadable(HEIC) from None
-            raise Unreadable(f"{header}: not supported" if header else "not an image in any known format") from None
-        except Image.DecompressionBombError:  # Pillow's own limit, met before ours
-            raise Unreadable(f"its pixels are {TOO_MANY}") from None
-        except (Unreadable, MemoryError):
-            raise
-        except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
-            raise Unreadable(f"cannot be decoded: {errors[0] if errors else error}") from None
+    try:
+        with _opened(data) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
+            if side and image.format in ("JPEG", "MPO"):
+                image.draft(None, (SPARE * side, SPARE * side))
+            if managed:
+                return to_rgb(*_loaded(image, data))
+            image.load()
+            return to_rgb(image, managed=False)
+    except Image.DecompressionBombError:  # Pillow's own limit, met before ours
+        raise Unreadable(f"its pixels are {TOO_MANY}") from None
+    except (Unreadable, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+            raise Unreadable(HEIC) from None
+        raise Unreadable(tiff.cause(data, error) or "not an image in any known format") from None
+    except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
+        raise Unreadable(f"cannot be decoded: {tiff.cause(data, error) or error}") from None
+
+
+def _loaded(image: Image.Image, data: bytes) -> tuple[Image.Image, Greys | None]:
+    """An opened image with its pixels, and what its header says of greys."""
+    if image.format == "TIFF":
+        return tiff.load(image, data)
+    if image.format == "PNG":
+        rescale_transparency(image)
+    if image.format == "PSD" and any(
+        key == MERGED and value[4:5] == b"\0" for key, _, value in vars(image)["resources"]
+    ):
+        raise Unreadable(FLAT)
+    image.load()
+    return image, None
 
 
 def is_animated(data: bytes) -> bool:
@@ -150,53 +162,15 @@ def turned(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image, managed: bool = True, most: int = DEEPEST, inverted: bool = False) -> Image.Image:
+def to_rgb(image: Image.Image, greys: Greys | None = None, managed: bool = True) -> Image.Image:
     """8-bit RGB of a loaded image of any mode, upright, alpha on white.
 
     Args:
         image: as Pillow opened it.
+        greys: what its header says of greys deeper than 8 bits; None where integers have 65535 for white.
         managed: see `decode`.
-        most: the largest value of a grey pixel, if it is deeper than 8 bits.
-        inverted: whether 0 is white there.
 
     Raises:
         Unreadable: grey values that have no known scale.
     """
-    image = turned(image)
-    if _is_deep(image):
-        return Image.fromarray(_grey(image, most, inverted) if managed else _guessed(image)).convert("RGB")
-    if managed:
-        image = to_srgb(image)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode in ("I", "F") or image.mode.startswith("I;16")
-
-
-def _grey(image: Image.Image, most: int, inverted: bool) -> np.ndarray:
-    """(height, width) uint8 of a deep grey image; the one value that may stand for transparent is white."""
-    values = np.asarray(image)
-    grey = deep_to_bytes(values, most)
-    if inverted:
-        grey = 255 - grey
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey[values == clear] = 255
-    return grey
-
-
-def _guessed(image: Image.Image) -> np.ndarray:
-    """As `_grey`, for old stacks: the smallest of 0–1 (float), 0–255 and 0–65535 that holds the values is the scale."""
-    values = np.asarray(image)
-    top = values.max()
-    if values.min() < 0 or not np.isfinite(top) or top > DEEPEST:
-        raise Unreadable(f"grey values from {values.min()} to {top} have no known scale")
-    if values.dtype.kind == "f":
-        scale = 255 if top <= 1 else 1 if top <= 255 else 255 / DEEPEST
-    else:
-        scale = 255 / DEEPEST if values.dtype.itemsize == 2 or top > 255 else 1
-    return np.round(values * scale).astype("u1")
+    return to_srgb(turned(image), greys) if managed else old.to_rgb(turned(image))

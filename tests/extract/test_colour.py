@@ -1,98 +1,299 @@
-"""Embedded colour profiles, made byte by byte: the colours that the profile means come out as sRGB."""
+"""Colours and greys of every kind, against the numbers that they were made from."""
 
+import io
 import struct
-from typing import Any
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from tiny import encoded
+from tiny import NOISE, PHOTO, encoded
 
+from benchmarks.profiles import ADOBE_RGB, D50, DISPLAY_P3, SRGB, Space, icc, rgb_profile, tone_curve
+from extract.backbones import backbone_named
+from extract.compute.rebuild import NOWHERE
 from extract.images.decode import decode
+from extract.images.folders import is_image
+from extract.recipe import Recipe
+from features import Refused
+from features.source import Unreadable
 
-# Colorants adapted to D50 (columns red, green, blue), as published in the profiles themselves.
-SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
-DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
-ADOBE = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
-GAMMA = 563 / 256  # Adobe's
-GREYS = np.linspace(0, 255, 256).astype("u1")
-
-
-def profile(colorants: np.ndarray | None, gamma: float = GAMMA) -> bytes:
-    """A version 2 ICC profile: three colorants and a power, or None for grey."""
-
-    def xyz(values: Any) -> bytes:
-        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in values))
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    white = xyz((0.9642, 1.0, 0.8249))
-    name = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79)
-    tags = {b"desc": name, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": white}
-    if colorants is None:
-        tags[b"kTRC"] = curve
-    else:
-        tags |= {letter + b"XYZ": xyz(colorants[:, i]) for i, letter in enumerate((b"r", b"g", b"b"))}
-        tags |= {letter + b"TRC": curve for letter in (b"r", b"g", b"b")}
-    table, body = struct.pack(">I", len(tags)), b""
-    for tag, data in tags.items():
-        table += tag + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(body), len(data))
-        body += data
-    space = b"GRAY" if colorants is None else b"RGB "
-    head = struct.pack(">I4sI4s4s4s", 128 + len(table) + len(body), b"none", 0x02400000, b"mntr", space, b"XYZ ")
-    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + white[8:]
-    return head.ljust(128, b"\0") + table + body
+PROFILES = {space: rgb_profile(space) for space in (SRGB, DISPLAY_P3, ADOBE_RGB)}
 
 
-def to_srgb(levels: np.ndarray, colorants: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
-    """(…, 3) levels as a profile means them → sRGB levels, by the definition; colours outside of sRGB are clipped."""
-    linear = (levels / 255) ** gamma @ (np.linalg.inv(SRGB) @ colorants).T
-    linear = linear.clip(0, 1)
-    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(decode(data), "i2")
 
 
-@pytest.mark.parametrize("colorants", [DISPLAY_P3, ADOBE])
+def linear(values: np.ndarray, gamma: float | None) -> np.ndarray:
+    """Light of tones in 0–1."""
+    curve = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return curve if gamma is None else values**gamma
+
+
+def srgb_of(light: np.ndarray) -> np.ndarray:
+    """(…, 3) XYZ of D50 → levels of 0–255."""
+    values = np.clip(light @ np.linalg.inv(np.array(SRGB[0])), 0, 1)
+    return 255 * np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
+
+
+def converted(levels: np.ndarray, space: Space) -> np.ndarray:
+    """(…, 3) levels of a space → levels of sRGB."""
+    return srgb_of(linear(levels / 255, space[1]) @ np.array(space[0]))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_colours_are_those_that_the_profile_means(colorants: np.ndarray, kind: str) -> None:
-    """Guards phones' Display P3 and cameras' Adobe RGB: within two levels of the definition."""
-    levels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), "u1")
+@pytest.mark.parametrize("space", [DISPLAY_P3, ADOBE_RGB], ids=["P3", "Adobe"])
+def test_colours_are_those_that_the_profile_means(kind: str, space: Space) -> None:
+    """Guards colours: converted as the profile's own numbers say, 40 levels from where they would be without."""
     how = {"lossless": True} if kind == "WEBP" else {}
-    data = encoded(Image.fromarray(levels), kind, icc_profile=profile(colorants), **how)
-    got = np.asarray(decode(data), int)
-    assert np.abs(got - to_srgb(levels, colorants)).max() <= 2.5
-    assert np.abs(got - levels).max() > 20
-    assert np.array_equal(np.asarray(decode(data, managed=False)), levels)  # as old stacks have it
+    got = pixels(encoded(PHOTO, kind, icc_profile=PROFILES[space], **how))
+    assert np.abs(got - converted(NOISE, space)).max() < 2
+    assert np.abs(got - NOISE.astype("i2")).max() > 40
 
 
-def test_a_large_jpeg_is_decoded_small_first() -> None:
-    """Guards the draft mode: profile and scale go together."""
-    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4, 3), "u1")).resize((2000, 2000))
-    data = encoded(smooth, "JPEG", quality=95, icc_profile=profile(ADOBE))
+def test_a_phones_jpeg_with_scaled_decoding() -> None:
+    """Guards JPEGs, turned and decoded at a part of their size: the profile comes along."""
+    large = Image.fromarray(np.full((800, 1200, 3), (200, 60, 40), "u1"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(large, "JPEG", quality=95, icc_profile=PROFILES[DISPLAY_P3], exif=exif)
     image = decode(data, 100)
-    assert image.size == (250, 250)
-    expected = to_srgb(np.asarray(smooth.resize((250, 250))), ADOBE)
-    assert np.abs(np.asarray(image, float) - expected).mean() < 3
+    assert image.size == (200, 300)
+    assert np.abs(np.asarray(image)[9, 9] - converted(np.array([200, 60, 40]), DISPLAY_P3)).max() < 3
 
 
-def test_alpha_palette_and_grey() -> None:
-    """Guards the other modes: alpha stays, a palette becomes colours, a grey profile is for greys."""
-    levels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), "u1")
-    alpha = np.full((8, 8, 1), 255, "u1")
-    alpha[:4] = 0
-    got = np.asarray(decode(encoded(Image.fromarray(np.dstack([levels, alpha])), icc_profile=profile(ADOBE))), int)
-    assert (got[:4] == 255).all() and np.abs(got[4:] - to_srgb(levels[4:], ADOBE)).max() <= 2.5
-    paletted = Image.fromarray(levels).quantize(16)
-    got = np.asarray(decode(encoded(paletted, icc_profile=profile(ADOBE))), int)
-    assert np.abs(got - to_srgb(np.asarray(paletted.convert("RGB")), ADOBE)).max() <= 2.5
-    got = np.asarray(decode(encoded(Image.fromarray(GREYS[None]), icc_profile=profile(None, 1.4))), int)[..., 0]
-    assert np.abs(got - to_srgb(np.repeat(GREYS[None, :, None], 3, 2), SRGB, 1.4)[..., 0]).max() <= 2.5
+def test_srgb_stays_bit_for_bit() -> None:
+    """Guards ordinary photos: a profile that is sRGB, by whatever maker, changes nothing."""
+    for profile in (PROFILES[SRGB], ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()):
+        data = encoded(PHOTO, "JPEG", quality=90, icc_profile=profile)
+        assert np.array_equal(pixels(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_profiles_that_change_nothing_or_fit_nothing() -> None:
-    """Guards ordinary photos, whose pixels stay what they were, and odd profiles, which are ignored."""
-    levels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), "u1")
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for data in (srgb, b"no profile", profile(ADOBE)[:200], profile(None)):
-        assert np.array_equal(np.asarray(decode(encoded(Image.fromarray(levels), icc_profile=data))), levels)
-    cmyk = encoded(Image.fromarray(levels).convert("CMYK"), "JPEG", quality=100, icc_profile=profile(ADOBE))
-    plain = encoded(Image.fromarray(levels).convert("CMYK"), "JPEG", quality=100)
-    assert np.array_equal(np.asarray(decode(cmyk)), np.asarray(decode(plain)))
+def test_alpha_and_palette_with_a_profile() -> None:
+    """Guards the order: colours first, then alpha on white; a palette's colours as any others."""
+    clear = np.dstack([NOISE, np.where(np.arange(90) < 45, 0, 255) * np.ones((60, 1))]).astype("u1")
+    got = pixels(encoded(Image.fromarray(clear), icc_profile=PROFILES[ADOBE_RGB]))
+    assert (got[:, :45] == 255).all()
+    assert np.abs(got[:, 45:] - converted(NOISE[:, 45:], ADOBE_RGB)).max() < 2
+    flat = PHOTO.quantize(16)
+    got = pixels(encoded(flat, icc_profile=PROFILES[ADOBE_RGB]))
+    assert np.abs(got - converted(np.asarray(flat.convert("RGB")), ADOBE_RGB)).max() < 2
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_grey_profile(deep: bool) -> None:
+    """Guards grey photos with a gamma of their own, of 8 and of 16 bits."""
+    ramp = np.arange(256).reshape(16, 16)
+    image = Image.fromarray((ramp * 257).astype("u2") if deep else ramp.astype("u1"))
+    profile = icc(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": tone_curve(1.8)})
+    want = srgb_of(linear(ramp[..., None] / 255, 1.8) * np.array(SRGB[0]).sum(0))
+    assert np.abs(pixels(encoded(image, icc_profile=profile)) - want).max() < 2
+    assert np.abs(want[..., 0] - ramp).max() > 10
+
+
+LAB = {
+    "white": (100, 0, 0),
+    "cyan": (56, -36, -48),
+    "magenta": (48, 74, -4),
+    "yellow": (90, -4, 90),
+    "black": (16, 0, 0),
+}
+
+
+def table(inside: int, outside: int, grid: bytes) -> bytes:
+    """The tag of a table with two points along each of its inputs, in bytes."""
+    same = bytes(range(256))
+    unit = struct.pack(">9i", *(round(65536 * x) for x in np.eye(3).ravel()))
+    return b"mft1" + struct.pack(">IBBBB", 0, inside, outside, 2, 0) + unit + inside * same + grid + outside * same
+
+
+def cmyk_profile() -> bytes:
+    """Of a press with these inks, and all else black."""
+    inks = {(0, 0, 0, 0): "white", (1, 0, 0, 0): "cyan", (0, 1, 0, 0): "magenta", (0, 0, 1, 0): "yellow"}
+    grid = b""
+    for corner in np.ndindex(2, 2, 2, 2):
+        light, a, b = LAB[inks.get(corner, "black")]
+        grid += bytes([round(light * 2.55), a + 128, b + 128])
+    back = table(3, 4, b"\xff" * 16 + bytes(16))  # dark: every ink; light: none
+    there = table(4, 3, grid)
+    return icc(b"prtr", b"CMYK", b"Lab ", {b"A2B0": there, b"A2B1": there, b"B2A0": back, b"B2A1": back})
+
+
+def light_of(ink: str) -> np.ndarray:
+    """XYZ of an ink, as shares of white's."""
+    lightness, a, b = LAB[ink]
+    y = (lightness + 16) / 116
+    f = np.array([y + a / 500, y, y - b / 200])
+    return np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
+
+
+def printed(ink: str) -> np.ndarray:
+    """Levels of an ink on a screen whose black is the press's black."""
+    black = light_of("black")
+    return srgb_of((light_of(ink) - black) / (1 - black) * D50)
+
+
+@pytest.mark.parametrize(
+    ("ink", "levels"), [("cyan", (255, 0, 0, 0)), ("magenta", (0, 255, 0, 0)), ("yellow", (0, 0, 255, 0))]
+)
+def test_a_press_profile(ink: str, levels: tuple[int, ...]) -> None:
+    """Guards CMYK JPEGs, inverted as Adobe writes them, and TIFFs: the inks of the profile, not ideal ones."""
+    image = Image.new("CMYK", (16, 16), levels)
+    for kind in ("JPEG", "TIFF"):
+        got = pixels(encoded(image, kind, icc_profile=cmyk_profile()))[8, 8]
+        assert np.abs(got - printed(ink)).max() < 4
+        assert np.abs(got - pixels(encoded(image, kind))[8, 8]).max() > 25
+
+
+def test_black_ink_is_black() -> None:
+    """Guards black point compensation: the darkest that a press prints is no dark grey on a screen."""
+    image = Image.new("CMYK", (16, 16), (255, 255, 255, 255))
+    assert pixels(encoded(image, "TIFF", icc_profile=cmyk_profile())).max() <= 3
+    assert srgb_of(light_of("black") * D50).min() > 35
+
+
+@pytest.mark.parametrize(
+    "profile", [b"no profile", PROFILES[DISPLAY_P3][:200], cmyk_profile()], ids=["junk", "cut", "CMYK"]
+)
+def test_a_profile_that_cannot_be_used(profile: bytes) -> None:
+    """Guards photos with a broken profile, or one of another kind of image: their pixels as they are."""
+    assert np.array_equal(pixels(encoded(PHOTO, icc_profile=profile)), NOISE)
+
+
+def test_a_profile_in_many_threads() -> None:
+    """Guards the shared transforms: the same pixels from eight threads at once."""
+    files = [encoded(Image.fromarray(np.roll(NOISE, i)), icc_profile=PROFILES[DISPLAY_P3]) for i in range(8)]
+    alone = [pixels(file) for file in files]
+    with ThreadPoolExecutor(8) as threads:
+        for got, want in zip(threads.map(pixels, files * 8), alone * 8, strict=True):
+            assert np.array_equal(got, want)
+
+
+def test_old_stacks_keep_their_rules() -> None:
+    """Guards rows of one stack against two kinds of pixels: without `decode` and with `scaled`, all as it was."""
+    recipe = Recipe(NOWHERE, backbone_named("scattering"), "formula", "", 32, 0)
+    assert recipe.attrs()["decode"] == "scaled-srgb"
+    phone = encoded(PHOTO, icc_profile=PROFILES[DISPLAY_P3])
+    dark = b"P5 16 16 65535\n" + np.arange(256).astype(">u2").tobytes()
+    large = encoded(Image.fromarray(np.tile(NOISE, (10, 10, 1))), "JPEG")
+    for attrs, size in (({}, (900, 600)), ({"decode": "scaled"}, (113, 75)), ({"decode": "scaled-srgb"}, (113, 75))):
+        begun = recipe.as_begun(attrs)
+        is_new = attrs.get("decode") == "scaled-srgb"
+        assert np.array_equal(np.asarray(begun.open(phone)), NOISE) != is_new
+        assert np.asarray(begun.open(dark)).max() == (1 if is_new else 255)
+        assert begun.open(large).size == size
+    with pytest.raises(
+        Refused,
+        match="decoded by the rules 'linear', and this version knows full, scaled, full-srgb, scaled-srgb: go on",
+    ):
+        recipe.as_begun({"decode": "linear"})
+
+
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_a_float_a_little_outside_of_its_scale(white: int) -> None:
+    """Guards floats whose filter rang: one pixel 1 % too bright or dark is clipped, and does not choose the scale."""
+    ramp = np.linspace(0, white, 256, dtype="f4").reshape(16, 16)
+    want = np.arange(256).reshape(16, 16)
+    for value, level in ((white * 1.01, 255), (-0.001 * white, 0)):
+        odd = ramp.copy()
+        odd[3, 3] = value
+        got = pixels(encoded(Image.fromarray(odd), "TIFF"))[..., 0]
+        assert got[3, 3] == level
+        odd[3, 3], got[3, 3] = ramp[3, 3], want[3, 3]
+        assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1.5), (0, 12), (0, 300), (0, 4000), (0, 70000), (-0.1, 1), (0, np.inf)])
+def test_floats_of_no_known_scale(low: float, high: float) -> None:
+    """Guards against a black image: values that lie between two scales are rejected, not darkened."""
+    ramp = np.linspace(0, 1, 64, dtype="f4").reshape(8, 8)
+    ramp[0, 0], ramp[7, 7] = low, high
+    with pytest.raises(Unreadable, match="^grey values from .* have no known scale$"):
+        decode(encoded(Image.fromarray(ramp), "TIFF"))
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_the_scale_is_the_headers(top: int) -> None:
+    """Guards dark images of 16 and 32 bits: the same array is the same image in every format, however dark."""
+    values = np.round(np.linspace(0, top, 256)).reshape(16, 16)
+    want = np.round(values * (255 / 65535))
+    deep = Image.fromarray(values.astype("u2"))
+    plain = b"P2 16 16 65535\n" + " ".join(str(int(value)) for value in values.ravel()).encode()
+    for data in (encoded(deep, "PPM"), plain, encoded(deep, "PNG"), encoded(deep, "TIFF"), encoded(deep, "JPEG2000")):
+        assert np.array_equal(pixels(data)[..., 0], want)
+    assert np.array_equal(pixels(encoded(Image.fromarray(values.astype("i4")), "TIFF"))[..., 0], want)
+    tenth = b"P5 16 16 1023\n" + np.minimum(values, 1023).astype(">u2").tobytes()
+    assert np.abs(pixels(tenth)[..., 0] - np.minimum(values, 1023) * 255 / 1023).max() <= 0.51
+
+
+def png(depth: int, colour: int, row: bytes, transparent: bytes) -> bytes:
+    """A PNG of eight pixels in one row."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", 8, 1, depth, colour, 0, 0, 0)
+    parts = (chunk(b"IHDR", head), chunk(b"tRNS", transparent), chunk(b"IDAT", zlib.compress(b"\0" + row)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "clear", "rest"), [(1, 0, 1), (2, 1, 2), (4, 5, 9), (8, 77, 140), (16, 20000, 30000)]
+)
+def test_a_transparent_grey_of_any_depth(depth: int, clear: int, rest: int) -> None:
+    """Guards PNGs with one transparent grey: white there, whatever the depth."""
+    row = int("".join(f"{value:0{depth}b}" for value in [clear] * 4 + [rest] * 4), 2).to_bytes(depth, "big")
+    got = pixels(png(depth, 0, row, struct.pack(">H", clear)))[0, :, 0]
+    assert got.tolist() == [255] * 4 + [round(rest * 255 / (2**depth - 1))] * 4
+
+
+def test_a_transparent_colour_of_16_bits() -> None:
+    """Guards the same in RGB."""
+    clear, rest = (1000, 2000, 30000), (20000, 60000, 1000)
+    got = pixels(png(16, 2, struct.pack(">24H", *clear * 4, *rest * 4), struct.pack(">3H", *clear)))[0]
+    assert got[:4].min() == 255
+    assert np.abs(got[4:] - np.array(rest) / 257).max() <= 1
+
+
+SQUARE = PHOTO.resize((64, 64))
+# Suffix → how Pillow writes such a file.
+WRITTEN = {
+    ".jp2": ("JPEG2000", {}), ".j2k": ("JPEG2000", {"no_jp2": True}), ".mpo": ("MPO", {}), ".dib": ("DIB", {}),
+    ".pnm": ("PPM", {}), ".apng": ("PNG", {"save_all": True, "append_images": [SQUARE]}), ".dds": ("DDS", {}),
+    ".ico": ("ICO", {"sizes": [(64, 64)]}), ".avif": ("AVIF", {"quality": 100}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_every_format_that_is_listed(suffix: str) -> None:
+    """Guards the decoder against the list of suffixes: each is read, with the pixels that were written."""
+    kind, how = WRITTEN[suffix]
+    grey = np.add.outer(np.arange(64), 2 * np.arange(64)).astype("u1")
+    smooth = np.dstack([grey, grey.T, 255 - grey])
+    got = pixels(encoded(Image.fromarray(smooth), kind, **how))
+    assert is_image("a" + suffix)
+    assert np.abs(got - smooth).mean() < (3 if kind in ("MPO", "AVIF") else 0.01)
+
+
+def test_a_portable_float_map() -> None:
+    """Guards `.pfm`: floats of 0–1, bottom row first."""
+    ramp = np.linspace(0, 1, 256, dtype="f4").reshape(16, 16)
+    data = b"Pf\n16 16\n-1.0\n" + ramp[::-1].astype("<f4").tobytes()
+    assert is_image("a.pfm")
+    assert np.array_equal(pixels(data)[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_a_psd_without_a_flat_copy() -> None:
+    """Guards drawings with layers: a white page in place of the picture is none."""
+
+    def psd(has_copy: bool) -> bytes:
+        resource = b"8BIM" + struct.pack(">HHI", 1057, 0, 6) + struct.pack(">I?x", 1, has_copy)
+        head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 60, 90, 8, 3) + struct.pack(">II", 0, len(resource))
+        return head + resource + struct.pack(">IH", 0, 0) + NOISE.transpose(2, 0, 1).tobytes()
+
+    assert is_image("a.psd")
+    assert np.array_equal(pixels(psd(has_copy=True)), NOISE)
+    with pytest.raises(Unreadable, match="^a PSD without a flat copy, which is all that is read: save it with"):
+        decode(psd(has_copy=False))
