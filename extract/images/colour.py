@@ -65,7 +65,9 @@ def to_srgb(image: Image.Image, greys: Greys | None = None) -> Image.Image:
             colours.putalpha(layer.getchannel("A"))
             layer = colours
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return transform.apply(image.convert(mode)) if transform else image.convert("RGB")
+    if transform:
+        return transform.apply(image if image.mode == mode else image.convert(mode))
+    return image.convert("RGB")
 
 
 def rescale_transparency(image: Image.Image) -> None:
@@ -86,7 +88,11 @@ def _shallow(image: Image.Image, greys: Greys) -> Image.Image:
             white = -1
     if not (-slack * white <= low and high <= white * (1 + slack)):  # NaN is neither
         raise Unreadable(f"grey values from {low} to {high} have no known scale")
-    levels = np.round(np.clip(values * (255 / white), 0, 255)).astype("u1")
+    if greys.white is None:
+        scaled = values * np.float32(255 / white)
+        levels = np.round(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype("u1")
+    else:
+        levels = np.round(np.arange(white + 1) * (255 / white)).astype("u1")[values]
     shallow = Image.fromarray(255 - levels if greys.inverted else levels)
     if isinstance(key := image.info.get("transparency"), int):
         shallow.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype("u1")))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from tiny import REPO, begin, contents, environment, put, stack
 
+from benchmarks.profiles import ADOBE_RGB, rgb_profile
 from features.writer import StackWriter
 
 # One line a file. What is opened may take half a gigabyte beside what the imports took, an image the 640 MB that the
@@ -123,7 +124,10 @@ def images() -> list[bytes]:
         *((image, "TIFF", {}) for image in (deep, clear, rgb.convert("F"), rgb.convert("LAB"))),
         *((image, "BMP", {}) for image in (rgb, rgb.convert("P"), rgb.convert("1"))),
         *((image, "PPM", {}) for image in (rgb, deep, rgb.convert("1"))),
-        *((rgb, name, moving if name == "MPO" else {}) for name in ("MPO", "AVIF", "DIB") if name in Image.SAVE),
+        *((rgb.convert("1"), "TIFF", {"compression": how}) for how in ("group3", "group4")),
+        *((rgb, name, {"icc_profile": rgb_profile(ADOBE_RGB)}) for name in ("JPEG", "PNG")),
+        *((rgb, name, {}) for name in ("JPEG2000", "DDS", "DIB")),
+        *((rgb, name, moving if name == "MPO" else {}) for name in ("MPO", "AVIF") if name in Image.SAVE),
     ]
     files = []
     for image, kind, how in made:
