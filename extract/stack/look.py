@@ -68,6 +68,8 @@ def _compared(
     recipe, attrs, recorded = job.recipe, there.attrs, Recorded.of(there)
     images = image_changes(recorded, recipe.listing)
     changes = recipe_changes(attrs, wanted | {"decode": (like or there).attrs.get("decode")})
+    if recorded.label_names and not recipe.listing.label_names:  # labels that came later are not to be lost
+        changes.append(f"labels: {len(recorded.label_names)} classes in the stack, none asked for; give its manifest")
     splits_by_seed = recipe.listing.split is None and not recipe.views
     again = splits_by_seed and attrs.get("seed") != recipe.seed
     return Existing(

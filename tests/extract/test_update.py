@@ -386,6 +386,8 @@ def test_labels_come_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert verify(str(mine[1]))["images"] == 12
     folder = fit(str(mine[1]), "logreg", out=str(tmp_path / "run"))
     assert (folder / "result.json").is_file()
+    with pytest.raises(Refused, match="labels: 2 classes in the stack, none asked for; give its manifest"):
+        again(mine)  # the folder alone would take the labels away
     (data / "0.png").write_bytes(b"damaged")
     assert open_stack(again((data / "labels.csv", mine[1]), max_bad=20)).groups == ["one"] * 3 + [""] * 8
     packed = open_stack(compress(str(mine[1]), out=str(tmp_path / "packed.h5")))
