@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.compute.local import Compute
+from extract.images.dataset import Listing
 from extract.stack.changes import Recorded, image_changes, recipe_changes
 from extract.stack.job import Job
 from extract.stack.plan import Existing, check_same, plan
@@ -43,8 +44,8 @@ def look(job: Job) -> Found:
     if job.stack.exists():
         like = open_stack(job.stack)
         finished = _compared(job, like, job.stack, wanted)
-        leakage = leakage_changes(like, job.no_leakage)
-        finished = dataclasses.replace(finished, settings=(*finished.settings, *leakage))
+        lost = _lost_labels(like, job.recipe.listing) + leakage_changes(like, job.no_leakage)
+        finished = dataclasses.replace(finished, settings=(*finished.settings, *lost))
         check_same(finished)
         if not has_its_identities(like):
             verify(str(like.path))  # raises, and says what to do: rows of unknown images cannot be computed again
@@ -61,6 +62,12 @@ def look(job: Job) -> Found:
     return Found(finished, begun, aside, _elsewhere(job, wanted) if job.takes_rows and not finished else None)
 
 
+def _lost_labels(stack: Stack, listing: Listing) -> list[str]:
+    """A line if a stack has labels and the dataset has none: those that came later are not to be lost."""
+    lost = stack.label_names and not listing.label_names
+    return [f"labels: {len(stack.label_names)} classes in the stack, none asked for; give its manifest"] if lost else []
+
+
 def _compared(
     job: Job, there: Stack | StackWriter, path: Path, wanted: dict[str, Any], like: Stack | None = None
 ) -> Existing:
@@ -68,8 +75,6 @@ def _compared(
     recipe, attrs, recorded = job.recipe, there.attrs, Recorded.of(there)
     images = image_changes(recorded, recipe.listing)
     changes = recipe_changes(attrs, wanted | {"decode": (like or there).attrs.get("decode")})
-    if recorded.label_names and not recipe.listing.label_names:  # labels that came later are not to be lost
-        changes.append(f"labels: {len(recorded.label_names)} classes in the stack, none asked for; give its manifest")
     splits_by_seed = recipe.listing.split is None and not recipe.views
     again = splits_by_seed and attrs.get("seed") != recipe.seed
     return Existing(
