@@ -281,3 +281,9 @@ def test_the_width_of_the_terminal_is_no_option() -> None:
     make = partial(subprocess.run, cwd=REPO, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert "--columns" not in make(["make", "--dry-run", "features"]).stdout
     assert '--columns "path=photo"' in make(["make", "--dry-run", "features", "FIELDS=path=photo"]).stdout
+
+
+def test_the_license_is_there() -> None:
+    """Guards the file beside the name of the licence in the package's metadata."""
+    named = re.search(r'^license = \{ text = "(\w+)" \}', (REPO / "pyproject.toml").read_text(), re.M)
+    assert named and (REPO / "LICENSE").read_text().startswith(f"{named[1]} License\n")
