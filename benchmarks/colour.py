@@ -1,18 +1,22 @@
-"""What it costs to ignore colour profiles: photos whose levels mean Display P3 or Adobe RGB, read as if they were sRGB.
+"""What colour profiles change: photos that mean Display P3 or Adobe RGB, read as if they were sRGB, and converted.
 
     python -m benchmarks.colour PHOTOS WEIGHTS
 
 PHOTOS and WEIGHTS as for `python -m benchmarks`. A logistic regression on MobileNetV2's rows is fitted to the train
-photos as they are, and predicts the test photos in either colour space.
+photos as they are, and predicts the test photos in either colour space. Then the time that a profile takes.
 """
 
+import io
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from benchmarks.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, Space, rgb_profile
 from benchmarks.results import row
 from classify.comparison.statistics import difference_interval
 from extract import extract
@@ -22,30 +26,60 @@ from extract.network.base import load_base
 from extract.network.forward import choose_device, compile_forward
 from features import Stack, open_stack
 
-# Colorants adapted to D50 (columns red, green, blue), and the power of the curve.
-SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
-SPACES = {
-    "Display P3": np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]]),
-    "Adobe RGB": np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]]),
-}
-GAMMA = 2.2
+SPACES = {"Display P3": DISPLAY_P3, "Adobe RGB": ADOBE_RGB}
 BATCH = 50
+LARGE = 4000, 3000  # pixels
+TIMES = 20
 
 
-def levels_in(space: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """(…, 3) uint8 sRGB → the levels with which a colour space says the same colours; sRGB's curve as a power."""
-    linear = (images / 255) ** GAMMA @ (np.linalg.inv(space) @ SRGB).T
-    return np.round(255 * linear.clip(0, 1) ** (1 / GAMMA)).astype("u1")
+def levels_in(space: Space, images: np.ndarray) -> np.ndarray:
+    """(…, 3) uint8 sRGB → the levels with which a colour space says the same colours."""
+    primaries, gamma = space
+    values = images / 255
+    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    light = np.clip(light @ np.array(SRGB[0]) @ np.linalg.inv(np.array(primaries)), 0, 1)
+    if gamma is None:
+        return np.round(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype(
+            "u1"
+        )
+    return np.round(255 * light ** (1 / gamma)).astype("u1")
 
 
-def rows_in(space: np.ndarray, test: Stack, weights: str) -> np.ndarray:
-    """(n, width) rows of a stack's images, had a camera saved them in another colour space and nobody looked."""
+def rows_in(space: Space, test: Stack, weights: str, profile: bytes | None) -> np.ndarray:
+    """(n, width) rows of a stack's images, had a camera saved them in another colour space, with a profile or none."""
     backbone, root = backbone_named("mobilenetv2"), Path(test.attrs["dataset_root"])
     base, _ = load_base(backbone, weights, backbone.size, seed=0)
     forward = compile_forward(base, backbone, BATCH, choose_device("auto"))
-    images = np.stack([squash(decode((root / path).read_bytes(), backbone.size), backbone.size) for path in test.paths])
-    pieces = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-    return np.concatenate([forward(levels_in(space, piece)) for piece in pieces])
+
+    def read(path: str) -> np.ndarray:
+        photo = np.asarray(decode((root / path).read_bytes(), backbone.size))
+        return squash(decode(saved(Image.fromarray(levels_in(space, photo)), "PNG", profile)), backbone.size)
+
+    images = np.stack([read(path) for path in test.paths])
+    return np.concatenate([forward(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+
+
+def saved(image: Image.Image, kind: str, profile: bytes | None) -> bytes:
+    """An image file."""
+    file = io.BytesIO()
+    image.save(file, kind, icc_profile=profile, **({"compress_level": 1} if kind == "PNG" else {"quality": 92}))
+    return file.getvalue()
+
+
+def durations(photo: Path) -> None:
+    """A row on the milliseconds that decoding takes with a profile, without one, and with that of sRGB."""
+    large = Image.open(photo).convert("RGB").resize(LARGE)
+    for side in (224, None):
+        files = {"none": saved(large, "JPEG", None)}
+        files |= {name: saved(large, "JPEG", rgb_profile(space)) for name, space in (SPACES | {"sRGB": SRGB}).items()}
+        spent: dict[str, list[float]] = {name: [] for name in files}
+        for _ in range(TIMES):
+            for name, data in files.items():
+                start = time.perf_counter()
+                decode(data, side)
+                spent[name].append(1000 * (time.perf_counter() - start))
+        figure = ", ".join(f"{name} {np.median(each):.1f} ms" for name, each in spent.items())
+        row(f"a 12-megapixel JPEG {f'for {side} px' if side else 'in full'}, by profile", figure)
 
 
 def main(data: str, weights: str) -> None:
@@ -59,13 +93,14 @@ def main(data: str, weights: str) -> None:
         model = LogisticRegression(C=30, max_iter=2000).fit(pool(train.X), train.y)
         right = model.predict(pool(test.X)) == test.y
         for name, space in SPACES.items():
-            rows = rows_in(space, test, weights)
-            drift = np.median(np.linalg.norm(rows - test.X, axis=1) / np.linalg.norm(test.X, axis=1))
-            now = model.predict(pool(rows)) == test.y
-            change, (low, high) = now.mean() - right.mean(), difference_interval(now, right)
-            points = f"{100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-            figure = f"rows {drift:.1%} of their length away; logreg {points}"
-            row(f"{name} read as sRGB, mobilenetv2", figure)
+            for how, profile in (("read as sRGB", None), ("converted", rgb_profile(space))):
+                rows = rows_in(space, test, weights, profile)
+                drift = np.median(np.linalg.norm(rows - test.X, axis=1) / np.linalg.norm(test.X, axis=1))
+                now = model.predict(pool(rows)) == test.y
+                change, (low, high) = now.mean() - right.mean(), difference_interval(now, right)
+                points = f"{100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+                row(f"{name} {how}, mobilenetv2", f"rows {drift:.1%} of their length away; logreg {points}")
+        durations(Path(test.attrs["dataset_root"]) / test.paths[0])
 
 
 if __name__ == "__main__":
