@@ -63,7 +63,7 @@ def beside_baseline(result: dict[str, Any], folder: Path) -> list[dict[str, Any]
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text("utf-8"))
 
 
 run(main, "predict starts from the beginning again" if sys.argv[1:2] == ["predict"] else KEPT)

@@ -128,7 +128,7 @@ def _reason(model: Model, error: Exception) -> str:
 def _run(task: Task, model: Model, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
     """Fit one model. If a network was interrupted, raise KeyboardInterrupt once its result is saved."""
     task.run(model, model.pool, options, folder, about)
-    if json.loads((folder / "result.json").read_text())["params"].get("stopped_") == "interrupted":
+    if json.loads((folder / "result.json").read_text("utf-8"))["params"].get("stopped_") == "interrupted":
         raise KeyboardInterrupt
 
 
@@ -146,7 +146,7 @@ class FittedSoFar:
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
         self.path, self.run = path, run
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             kept = {}
         self.done: list[str] = kept["done"] if kept.get("run") == run else []

@@ -55,7 +55,7 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Famili
 def write_json(path: Path, value: Any) -> None:
     """Write a file as a whole or not at all: on a full disk, half a file would look like damage."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(path)
 
 
@@ -74,7 +74,7 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
     if not (folder / "model.json").is_file():
         raise Refused(f"no model in {folder} (no model.json). Make one with: make classify MODEL=svm")
     try:
-        about = json.loads((folder / "model.json").read_text())
+        about = json.loads((folder / "model.json").read_text("utf-8"))
         _check_files(folder, about)
         if stack is not None:
             _check_recipes(folder, about, stack)
@@ -245,6 +245,6 @@ def _strange_parts(file: Path) -> list[str]:
 
 def _command(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "model.json").read_text())["command"])
+        return str(json.loads((folder / "model.json").read_text("utf-8"))["command"])
     except (ValueError, KeyError, TypeError):
         return "make classify"

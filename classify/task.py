@@ -120,7 +120,8 @@ class Task:
         began = time.perf_counter()
         answers, same_in_few = self._answers(saved, model, about)
         if same_in_few:
-            write_json(folder / "model.json", {**json.loads((folder / "model.json").read_text()), "small_block": FEW})
+            described = json.loads((folder / "model.json").read_text("utf-8"))
+            write_json(folder / "model.json", {**described, "small_block": FEW})
         clock = {"fit_seconds": seconds, "predict_seconds": time.perf_counter() - began}
         self._record(folder, about, fitted, answers, clock)
         if checkpoint and fitted.found["stopped_"] != "interrupted":

@@ -46,7 +46,7 @@ class Source:
         """Size and time of an image."""
         try:
             status = os.stat(self.root / path)
-        except OSError:
+        except (OSError, UnicodeEncodeError):
             return NOWHERE
         return status.st_size, status.st_mtime_ns
 
@@ -84,6 +84,8 @@ def read_file(path: Path) -> File:
             data, after = file.read(status.st_size + 1), os.fstat(file.fileno())
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
+    except UnicodeEncodeError as error:
+        raise Unreadable(f"its name has characters that this system's {error.encoding} lacks") from None
     if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
         raise Unreadable(CHANGING)
     return File(data, np.frombuffer(hashlib.sha256(data).digest(), "u1"), len(data), status.st_mtime_ns)
@@ -94,7 +96,7 @@ def file_sha256(path: Path) -> bytes | None:
     try:
         with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, UnicodeEncodeError):
         return None
 
 

@@ -28,7 +28,7 @@ def judge(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, 
     Raises:
         Failed: a model answered other rows than the first.
     """
-    results = {name: json.loads((folder / "result.json").read_text()) for name, folder in folders.items()}
+    results = {name: json.loads((folder / "result.json").read_text("utf-8")) for name, folder in folders.items()}
     said = {
         name: read_predictions(folders[name] / "predictions.csv", result["label_names"])
         for name, result in results.items()
@@ -82,7 +82,7 @@ def paired_difference(one: Path, other: Path) -> tuple[float, tuple[float, float
     Args:
         one, other: the models' folders.
     """
-    names = json.loads((one / "result.json").read_text())["label_names"]
+    names = json.loads((one / "result.json").read_text("utf-8"))["label_names"]
     said = [read_predictions(folder / "predictions.csv", names) for folder in (one, other)]
     a, b = (p.right for p in said)
     return float(a.mean() - b.mean()), difference_interval(a, b)

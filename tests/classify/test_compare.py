@@ -285,3 +285,14 @@ def test_another_split_of_the_same_stack(tmp_path, monkeypatch, capsys):
     assert np.array_equal(open_stack(path).split, held["split"])
     twice = fit([str(path), str(shutil.copy(path, tmp_path / "b.h5"))], "logreg", split_seed=1)
     assert json.loads((twice / "result.json").read_text())["n_test"] == results[1]["n_test"]
+
+
+def test_class_names_in_the_c_locale(tmp_path):
+    """Guards files from the locale: they are UTF-8, whatever the terminal can show."""
+    held = contents(rows=60, shape=(8,), classes=2) | {"label_names": ["café", "naïve"]}
+    path = stack(tmp_path / "a.h5", held)
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run("classify", "compare", path, "--models", "logreg", cwd=tmp_path, **plain)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "classify/runs/a/compare.json").read_text("utf-8"))
+    assert results[0]["label_names"] == ["café", "naïve"]
