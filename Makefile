@@ -21,10 +21,10 @@ PYTEST = $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-rest
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict demo backbones test quick soak mutants lint bench clean
+.PHONY: help setup features classify compare predict demo backbones test quick soak mutants lint bench gpu-kit clean
 
 help:  ## list the targets, each with its variables
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
 	@echo "docs/commands.md says what each variable means."
 
 setup: $(VENV)/.ready  ## build .venv; the other targets do it when needed
@@ -78,6 +78,10 @@ bench: $(VENV)/.ready-dev  ## run all benchmarks: DATA=folder of images, WEIGHTS
 ## DATA WEIGHTS
 	@test -d "$(DATA)" -a -f "$(WEIGHTS)" || { echo "make bench wants DATA=folder of photos and WEIGHTS=file of MobileNetV2's weights" >&2; exit 2; }
 	@$(RUN) -m benchmarks "$(DATA)" "$(WEIGHTS)"
+
+gpu-kit: setup  ## gather what `python3 -m benchmarks.gpu` needs on a machine with a GPU and no network: build/gpu-kit
+## WEIGHTS
+	@$(RUN) -m benchmarks.gpu_kit $(if $(WEIGHTS),"$(WEIGHTS)")
 
 clean:  ## remove .venv and caches; keep stacks, runs and data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.network.backends import Run, compile_keras
 from extract.network.base import import_keras
 from features import Refused
 from features.runtime.machine import cores
@@ -18,8 +19,6 @@ from features.runtime.versions import installed
 PRECISIONS = {"f32": ("float32", "f32"), "bf16": ("mixed_bfloat16", "bf16"), "f16": ("mixed_float16", "f16")}
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
 STREAMS = 4  # batches in flight at most: each holds its own activations, 0.8 GB in VGG16 at 32 images
-
-Run = Callable[[np.ndarray], Any]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32, as any array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,18 +81,10 @@ def changed_versions(then: Mapping[str, str]) -> list[str]:
 
 
 def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:
-    """Use `predict_on_batch`: `Model.predict` in a loop concatenates, retraces the ragged batch and leaks."""
     keras = import_keras()
     for layer in _layers(model):
         layer.dtype_policy = keras.DTypePolicy(PRECISIONS[precision][0])  # the weights themselves stay float32
-    # XLA on the CPU makes depthwise networks ten times slower; JAX cannot do without it.
-    model.compile(jit_compile=device == "gpu" or keras.backend.backend() == "jax")
-
-    def run(images: np.ndarray) -> Any:
-        with keras.device(f"{device}:0"):
-            return model.predict_on_batch(images)
-
-    return run, 1
+    return compile_keras(model, batch, device)
 
 
 def _layers(model: Any) -> Iterator[Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from extract.backbones import Backbone
+from extract.network.backends import Run, sees_gpu
 from extract.network.base import import_keras
-from extract.network.engines import ENGINES, Run
+from extract.network.engines import ENGINES
 from features import Failed, Refused
 
 TRIED = 0.5  # seconds that a batch size is tried for
@@ -57,17 +58,13 @@ def choose_device(device: str) -> str:
     Raises:
         Refused: a GPU was asked for and the Keras backend sees none.
     """
-    keras = import_keras()
-    try:
-        gpus = keras.distribution.list_devices("gpu")
-    except RuntimeError:  # JAX raises where TensorFlow gives an empty list
-        gpus = []
-    if device == "gpu" and not gpus:
+    there = sees_gpu()
+    if device == "gpu" and not there:
         raise Refused(
-            f"--device gpu: Keras on {keras.backend.backend()} sees no GPU. "
+            f"--device gpu: Keras on {import_keras().backend.backend()} sees no GPU. "
             f"Install the gpu extra (pip install -e '.[gpu]') and its driver, or use --device auto or cpu."
         )
-    return device if device != "auto" else "gpu" if gpus else "cpu"
+    return device if device != "auto" else "gpu" if there else "cpu"
 
 
 def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, precision: str) -> Forward:

@@ -1,0 +1,96 @@
+"""A Keras model compiled on each of Keras's backends, for one batch size: uint8 pixels → float32 rows."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from extract.network.base import import_keras
+
+Run = Callable[[np.ndarray], np.ndarray]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32
+IN_FLIGHT = 2  # batches on a GPU: one is copied to it, or from it, while the other is computed
+
+
+def compile_keras(model: Any, batch: int, device: str) -> tuple[Run, int]:
+    """Compile a model on the backend that Keras runs on.
+
+    Args:
+        model: (batch, side, side, 3) uint8 → (batch, h, w, c).
+        batch: images a call.
+        device: `cpu` or `gpu`.
+
+    Returns:
+        the function, and how many calls of it may run at once.
+    """
+    on = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
+    return on[import_keras().backend.backend()](model, batch, device)
+
+
+def sees_gpu() -> bool:
+    """Whether the backend that Keras runs on has a GPU to compute on."""
+    keras = import_keras()
+    if keras.backend.backend() == "torch":  # Keras lists no devices of it
+        return bool(importlib.import_module("torch").cuda.is_available())
+    try:
+        return bool(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX raises where TensorFlow gives an empty list
+        return False
+
+
+def _on_tensorflow(model: Any, batch: int, device: str) -> tuple[Run, int]:
+    """Use `predict_on_batch`: `Model.predict` in a loop concatenates, retraces the ragged batch and leaks."""
+    keras = import_keras()
+    model.compile(jit_compile=device == "gpu")  # XLA on the CPU makes depthwise networks ten times slower
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with keras.device(f"{device}:0"):
+            return np.asarray(model.predict_on_batch(images), "<f4")
+
+    return run, 1
+
+
+def _on_jax(model: Any, batch: int, device: str) -> tuple[Run, int]:
+    """Compile ahead of time, with the weights on the device: a call moves nothing but bytes there and rows back."""
+    jax: Any = importlib.import_module("jax")
+    place = jax.devices(device)[0]
+    there = jax.sharding.SingleDeviceSharding(place)
+    kinds = (model.trainable_variables, model.non_trainable_variables)
+    weights = jax.device_put([[variable.value for variable in kind] for kind in kinds], there)
+    pixels = jax.ShapeDtypeStruct((batch, *model.input_shape[1:]), np.uint8, sharding=there)
+
+    def forward(weights: Any, pixels: Any) -> Any:
+        rows, _ = model.stateless_call(*weights, pixels, training=False)
+        return rows.astype(np.float32)
+
+    compiled = jax.jit(forward).lower(weights, pixels).compile()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.asarray(compiled(weights, jax.device_put(images, there)))
+
+    return run, IN_FLIGHT if device == "gpu" else 1
+
+
+def _on_torch(model: Any, batch: int, device: str) -> tuple[Run, int]:
+    """Compute each call in a stream of its own, from and to pinned memory, so that copies wait for no other call."""
+    torch: Any = importlib.import_module("torch")
+    keras = import_keras()
+    place = torch.device("cuda" if device == "gpu" else "cpu")
+    model.to(place)
+
+    def rows(pixels: Any) -> Any:
+        with torch.inference_mode(), keras.device(f"{device}:0"):
+            return model(pixels, training=False).float()
+
+    def on_cpu(images: np.ndarray) -> np.ndarray:
+        return rows(torch.from_numpy(images)).numpy()
+
+    def on_gpu(images: np.ndarray) -> np.ndarray:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            made = rows(torch.from_numpy(images).pin_memory().to(place, non_blocking=True))
+            back = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
+            back.copy_(made, non_blocking=True)
+            torch.cuda.current_stream().synchronize()
+        return back.numpy()
+
+    return (on_gpu, IN_FLIGHT) if device == "gpu" else (on_cpu, 1)
