@@ -20,6 +20,20 @@ CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JO
 PYTEST = $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
+# A variable on make's command line that the target does not take would be ignored in silence: a typing error, mostly.
+GOALS := $(or $(MAKECMDGOALS),help)
+TAKEN := $(shell awk -F : -v goals=" $(GOALS) setup " '/^[a-z-]+:.*## / { here = index(goals, " " $$1 " ") } here && sub(/^## /, "")' $(firstword $(MAKEFILE_LIST)))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+STRANGE := $(firstword $(filter-out $(TAKEN),$(GIVEN)))
+ifneq ($(STRANGE),)
+MEANT := $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))' $(STRANGE) $(TAKEN))
+$(error make $(GOALS) takes no $(STRANGE)$(if $(MEANT),; did you mean $(MEANT)?,.) It takes: $(TAKEN))
+endif
+
+# Paths of a variable as a command's words "$$@": all of it is one path if that is there; else blanks part it, but for
+# those between '…', and * is expanded.
+paths = if [ -e "$($(1))" ]; then set -- "$($(1))"; else set -- $($(1)); fi
+
 .DEFAULT_GOAL := help
 .PHONY: help setup features classify compare predict demo backbones test quick soak mutants lint bench gpu-kit clean
 
@@ -28,26 +42,30 @@ help:  ## list the targets, each with its variables
 	@echo "docs/commands.md says what each variable means."
 
 setup: $(VENV)/.ready  ## build .venv; the other targets do it when needed
-## PYTHON
+## PYTHON EXTRA
 
-features: setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
+.PHONY: .data-is-there
+.data-is-there:  # found out before anything is installed
+	@data="$(DATA)"; [ -e "$${data%%::*}" ] || case "$$data" in digits|food101) ;; *) echo "error: no dataset at $$data: no such folder or file" >&2; exit 2;; esac
+
+features: .data-is-there setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
 ## DATA FIELDS GROUP BACKBONE WEIGHTS LAYER CLASSES SIZE DEVICE ENGINE PRECISION BATCH
 ## VIEWS AUGMENT RESIZE FILTER SEED NOLEAKAGE MAXBAD DASK OUT
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
 classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
 ## STACK MODEL SEARCH BALANCE POOL VIEWS EPOCHS LAYERS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
-	@$(RUN) -m classify fit $(if $(STACK),"$(STACK)") $(call option,MODEL,model) $(call option,POOL,pool) \
+	@$(call paths,STACK); $(RUN) -m classify fit "$$@" $(call option,MODEL,model) $(call option,POOL,pool) \
 		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
 
 compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
 ## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
-	@$(RUN) -m classify compare $(if $(STACK),"$(STACK)") $(if $(MODELS),--models $(MODELS)) \
+	@$(call paths,STACK); $(RUN) -m classify compare "$$@" $(if $(MODELS),--models $(MODELS)) \
 		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
 
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
 ## MODEL PHOTOS WEIGHTS OUT
-	@$(RUN) -m classify predict "$(MODEL)" $(PHOTOS) $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
+	@$(call paths,PHOTOS); $(RUN) -m classify predict "$(MODEL)" "$$@" $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
 
 backbones: setup  ## list the backbones, and how fast stacks were made here
 	@$(RUN) -m extract --list
@@ -56,7 +74,7 @@ demo: setup  ## the whole path on handwritten digits, offline: features, five cl
 	@$(RUN) -m extract digits --backbone scattering --size 32 >/dev/null
 	@$(RUN) -m classify compare features/stacks/digits-scattering-scale3-32px.h5 --models dense logreg linearsvm svm xgboost
 	@echo "Open that page in a browser. Now your own photos, one folder a class:"
-	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm STACK=features/stacks/photos-vgg16.h5"
+	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
 	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 
 test: $(VENV)/.ready-dev  ## run all tests but the long ones, on up to four cores

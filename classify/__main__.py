@@ -13,6 +13,7 @@ from classify.models import BASELINE
 from features.reader import POOLS
 from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, as_json, interrupted, run
 from features.runtime.errors import shown
+from features.runtime.log import log
 
 
 def main() -> int | None:
@@ -42,9 +43,9 @@ def main() -> int | None:
 def tell_rejects(rejects: list[tuple[str, str]]) -> int:
     """List the first images that could not be read on stderr; returns the exit code."""
     for path, reason in rejects[:10]:
-        print(f"rejected {shown(path)}: {reason}", file=sys.stderr)
+        log.info(f"rejected {shown(path)}: {reason}")
     if rejects:
-        print(f"{len(rejects)} photos could not be read; the table lists them all", file=sys.stderr)
+        log.info(f"{len(rejects)} photos could not be read; the table lists them all")
     return DONE_WITH_REJECTS if rejects else 0
 
 
@@ -58,7 +59,7 @@ def beside_baseline(result: dict[str, Any], folder: Path) -> list[dict[str, Any]
         return [result, baseline]
     again = f" --split-seed {result['split_seed']}" if "split_seed" in result else ""
     words = f"python -m classify fit {shlex.quote(result['stack'])} --model {BASELINE}{again}"
-    print(f"to compare: {words}", file=sys.stderr)
+    log.info(f"to compare: {words}")
     return [result]
 
 

@@ -1,7 +1,6 @@
 """Several classifiers on the very same rows: one table, as JSON and as a report."""
 
 import json
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from classify.models import MODELS, Model, model_named, model_versions
 from classify.saved import write_json
 from classify.task import Task
 from features import Failed
+from features.open import newest_stack
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least
+from features.runtime.log import log
 
 
 def compare(
@@ -39,7 +40,7 @@ def compare(
     measure what they bring.
 
     Args:
-        stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
+        stack: the feature stack, or several of the same rows, to be fused; by default the newest in features/stacks.
         models: the classifiers; by default all.
         epochs: maximum number of epochs for networks.
         views: number of augmented views of each train image to train on; by default all that the stack has.
@@ -64,6 +65,7 @@ def compare(
     """
     from classify.comparison.report import write_report
 
+    stack = stack or str(newest_stack())
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
     at_least(0, seed=seed, split_seed=split_seed)
     at_least(1, epochs=epochs, jobs=jobs)
@@ -82,15 +84,15 @@ def compare(
             plain[name] = folder / name / "without-views"
         kept = [folder / name, *([plain[name]] if name in plain else [])]
         if name in fitted.done and all((each / "result.json").is_file() for each in kept):
-            print(f"{model.title} was fitted before the interruption", file=sys.stderr)
+            log.info(f"{model.title} was fitted before the interruption")
             continue
-        print(f"fitting {model.title} to {len(task.train)} rows …", file=sys.stderr)
+        log.info(f"fitting {model.title} to {len(task.train)} rows …")
         about = {"model": name, "title": model.title, **by}
         options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
         try:
             _run(task, model, options, folder / name, about)
             if without and name in plain:
-                print(f"fitting {model.title} to {len(without.train)} rows, without views …", file=sys.stderr)
+                log.info(f"fitting {model.title} to {len(without.train)} rows, without views …")
                 _run(without, model, options, plain[name], about)
             fitted.add(name)
         except Exception as error:  # of each library its own, where memory runs out for example
@@ -119,9 +121,9 @@ def _add_views_gain(rows: list[dict[str, Any]], folder: Path, plain: dict[str, P
 def _reason(model: Model, error: Exception) -> str:
     """The reason that a model failed. It goes to stderr too, with the traceback of an unexpected error."""
     if not isinstance(error, Failed):
-        traceback.print_exc()
+        log.error(traceback.format_exc().rstrip())
     reason = str(error) or type(error).__name__
-    print(f"{model.title} failed: {reason}", file=sys.stderr)
+    log.error(f"{model.title} failed: {reason}")
     return reason
 
 

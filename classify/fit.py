@@ -1,7 +1,6 @@
 """Stage two: rows of a stack → one classifier, its predictions on the test rows, and its scores."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ from classify.fitting import Settings
 from classify.models import model_named
 from classify.task import Task
 from features import Refused, Stack, open_stack
-from features.open import only_stack
+from features.open import newest_stack
 from features.reader import POOLS
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least
+from features.runtime.log import log
 from features.schema import SPLITS
 
 RUNS = Path("classify/runs")  # where results go unless told otherwise: <stack>/<model>/
@@ -41,7 +41,7 @@ def fit(
     The dataset's own validation rows count as train.
 
     Args:
-        stack: the feature stack, or several of the same rows, to be fused; by default the only one in features/stacks.
+        stack: the feature stack, or several of the same rows, to be fused; by default the newest in features/stacks.
         model: the classifier.
         pool: flatten, avg or max over positions; by default what suits the classifier.
         epochs: networks only: maximum number of epochs.
@@ -63,6 +63,7 @@ def fit(
     Raises:
         Refused: an argument is unknown, or the stack has too few classes or views or no test rows.
     """
+    stack = stack or str(newest_stack())
     command = command_line(["python", "-m", "classify", "fit"], fit, dict(locals()), positional=("stack",))
     at_least(0, seed=seed, split_seed=split_seed)
     at_least(1, epochs=epochs, layers=layers, jobs=jobs)
@@ -86,8 +87,8 @@ def fit(
     )
 
 
-def open_stacks(names: list[str] | str | None, data: str | None = None, weights: str | None = None) -> Stack:
-    """One stack, by default the only one there is, or several of the same rows side by side.
+def open_stacks(names: list[str] | str, data: str | None = None, weights: str | None = None) -> Stack:
+    """One stack, or several of the same rows side by side.
 
     Args:
         names: the files.
@@ -99,7 +100,7 @@ def open_stacks(names: list[str] | str | None, data: str | None = None, weights:
     """
     from classify.fusion import side_by_side
 
-    several = [names] if isinstance(names, str) else names or [str(only_stack())]
+    several = [names] if isinstance(names, str) else names
     stacks = [open_stack(name) for name in several]
     stack = stacks[0] if len(stacks) == 1 else side_by_side(stacks)
     now = {}
@@ -127,7 +128,7 @@ def split_again(stack: Stack, seed: int | None) -> Stack:
     split = seeded_split(stack.y[images], sha256[images], seed, groups=groups)
     of = {image.tobytes(): code for image, code in zip(sha256[images], split.tolist(), strict=True)}
     test = int((split == SPLITS["test"]).sum())
-    print(f"split again with seed {seed}: {len(split) - test} train and {test} test images", file=sys.stderr)
+    log.info(f"split again with seed {seed}: {len(split) - test} train and {test} test images")
     return stack.with_split(np.array([of[image.tobytes()] for image in sha256], "u1"))
 
 

@@ -1,7 +1,6 @@
 """Fit a classical model to the train rows by the method that memory allows, with or without a search."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from classify.fusion import SideBySide, combined, parts
 from classify.models import Model
 from classify.rows import shape
 from features import Refused, Stack
+from features.runtime.log import log
 from features.runtime.machine import cores, free_memory
 
 ALONE = "--search needs at least two train images of every class, to hold one out"
@@ -100,7 +100,7 @@ def choose_method(model: Model, train: Stack, pool: str) -> str | None:
         memory.check_trees(len(train), width, free_memory())
         return None
     method = memory.choose_method(len(train), width, model.takes == "products", free_memory(), len(stacks))
-    print(f"{len(train):,} rows of {width:,} columns, {METHODS[method]}", file=sys.stderr)
+    log.info(f"{len(train):,} rows of {width:,} columns, {METHODS[method]}")
     return method
 
 
@@ -175,7 +175,7 @@ def converged(solver: Any) -> dict[str, bool]:
     steps, most = int(np.max(solver.n_iter_)), solver.max_iter
     sound = not getattr(solver, "fit_status_", 0) and (most < 0 or steps < most)
     if not sound:
-        print(f"warning: not converged after {steps} iterations; `converged` in result.json is false", file=sys.stderr)
+        log.warning(f"not converged after {steps} iterations; `converged` in result.json is false")
     return {"converged": sound}
 
 

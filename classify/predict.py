@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from classify.classifier import Classifier, Prediction
 from classify.familiarity import LEAST
@@ -16,6 +16,7 @@ from extract.images.folders import image_files
 from features import Failed, Refused
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
+from features.runtime.log import log
 
 Write = Callable[[Prediction], object]
 
@@ -85,10 +86,10 @@ def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: 
                 strange.append(str(each.photo))
     file.flush()
     seconds = time.perf_counter() - began
-    print(f"{count} photos in {seconds:.1f} s ({60 * count / seconds:.0f} images/minute)", file=sys.stderr)
+    log.info(f"{count} photos in {seconds:.1f} s ({60 * count / seconds:.0f} images/minute)")
     if strange:
         told = "are unlike the train photos, so their labels and probabilities may mean nothing"
-        print(f"warning: {len(strange)} photos {told}: {listed(strange)}", file=sys.stderr)
+        log.warning(f"{len(strange)} photos {told}: {listed(strange)}")
     if len(rejects) == count:
         raise Failed(f"not one of {count} photos could be read, the first because: {rejects[0][1]}")
     return rejects

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from classify.rows import check_finite, pooled
 from features import Refused, Stack
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
+from features.runtime.log import log
 from features.schema import SPLITS, UNLABELLED
 
 Answers = tuple[np.ndarray, np.ndarray | None]  # labels (n,), and probabilities (n, classes) where there are any
@@ -61,7 +61,7 @@ class Task:
             raise Refused(f"{stack.path} has no labelled test rows to score on")
         if strange := [stack.label_names[label] for label in np.setdiff1d(self.test.y, self.classes)]:
             known = "no model can be right about these test rows"
-            print(f"warning: classes without train rows, {known}: {listed(strange)}", file=sys.stderr)
+            log.warning(f"classes without train rows, {known}: {listed(strange)}")
         self.name = "+".join(part.path.stem for part in parts(stack))
         self._products: list[np.ndarray] | None = None
         self._products_seconds = 0.0
@@ -179,7 +179,7 @@ class Task:
             labels.append(answers[0])
             probabilities.append(answers[1])
         if probabilities[0] is None:
-            print("no probabilities: a class has a single train image, too few to calibrate on", file=sys.stderr)
+            log.info("no probabilities: a class has a single train image, too few to calibrate on")
             return (np.concatenate(labels), None), same_in_few
         every = np.concatenate([each for each in probabilities if each is not None])
         return (np.concatenate(labels), every), same_in_few

@@ -13,6 +13,7 @@ from features import Failed, Refused, open_stack
 from features.open import STACKS
 from features.runtime.cli import DONE_WITH_REJECTS, add_door, run
 from features.runtime.errors import shown
+from features.runtime.log import log
 
 
 def main() -> int:
@@ -35,9 +36,9 @@ def main() -> int:
     print(stack)
     rejects = open_stack(stack).rejects
     for path, reason, *_ in rejects[:10]:
-        print(f"rejected {shown(path)}: {reason}", file=sys.stderr)
+        log.info(f"rejected {shown(path)}: {reason}")
     if rejects:
-        print(f"{len(rejects)} images were rejected; the stack lists them all in `rejects`", file=sys.stderr)
+        log.info(f"{len(rejects)} images were rejected; the stack lists them all in `rejects`")
     return DONE_WITH_REJECTS if rejects else 0
 
 

@@ -1,6 +1,5 @@
 """Stage one: a dataset of images → one feature stack."""
 
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from features.check import images_of
 from features.open import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import listed
+from features.runtime.log import log
 
 DEVICES = ("auto", "cpu", "gpu")
 CHOICES: dict[str, tuple[str, Collection[str]]] = {  # option → what its values are called, and all of them
@@ -108,7 +108,7 @@ def extract(
     row = backbone_named(backbone)
     listing = scan(data, classes, columns, group)
     for line in listing.notes:
-        print(f"note: {line}", file=sys.stderr)
+        log.info(f"note: {line}")
     recipe = Recipe(
         listing,
         row,
@@ -127,7 +127,7 @@ def extract(
     stack = make_stack(Job(place, recipe, compute, command, no_leakage, takes_rows=not out))
     made = open_stack(stack)
     for line in warnings_about(Recorded.of(made)):
-        print(f"warning: {line}", file=sys.stderr)
+        log.warning(f"{line}")
     bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not reason.startswith(LEAKED)]
     if len(bad) > max_bad / 100 * len(listing.paths):
         raise Failed(

@@ -1,6 +1,5 @@
 """Rewrite a stack to take less room: `features` in checked, compressed chunks that any HDF5 library unpacks."""
 
-import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from features.reader import Stack
 from features.runtime.disk import publish, sync
 from features.runtime.errors import Failed, Refused, shown
 from features.runtime.lock import writer_lock
+from features.runtime.log import log
 from features.runtime.machine import cores
 from features.schema import row_crc32, row_fields
 from features.validate import FEW
@@ -66,10 +66,9 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
         finally:
             fresh.unlink(missing_ok=True)
     after = target.stat().st_size
-    print(
+    log.info(
         f"{len(source)} rows in {time.perf_counter() - began:.1f} s, "
         f"{before / 1e6:,.1f} MB became {after / 1e6:,.1f} MB ({after / before:.0%})",
-        file=sys.stderr,
     )
     return target
 
@@ -111,7 +110,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
         new["row_crc32"][:] = crc
         if float16:
             new.attrs["rounding_error"] = worst
-            print(f"rounded to float16: rows are up to {worst:.1e} of their length away", file=sys.stderr)
+            log.info(f"rounded to float16: rows are up to {worst:.1e} of their length away")
         new.flush()
     with open(target, "rb") as file:
         sync(file.fileno())

@@ -11,6 +11,7 @@ from features.layout import partial_path
 from features.packed import Packed
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused
+from features.runtime.log import log
 from features.schema import STATES
 from features.validate import RESTORE, check_codes, check_fields, check_root
 
@@ -60,21 +61,32 @@ def open_rows_so_far(path: Path) -> Stack:
         raise Failed(f"{path} cannot be opened ({error}). Remove it.") from None
 
 
-def only_stack() -> Path:
-    """The one stack in `features/stacks`, for commands that were given none.
+def newest_stack() -> Path:
+    """The stack in `features/stacks` that was written last, for commands that were given none.
+
+    A stack of the digits that come with the project is taken only if there is no other.
 
     Raises:
-        Refused: there is none, or there are several.
+        Refused: there is none.
     """
-    stacks = sorted(STACKS.glob("*.h5"))
+    stacks = sorted(STACKS.glob("*.h5"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if not stacks:
         partials = sorted(STACKS.glob("*.h5.partial"))
         if partials:
             raise Refused(f"{partials[0]} is unfinished. Finish it with: {recorded_command(partials[0])}")
         raise Refused(f"no stack in {STACKS}. Make one with: make features")
+    taken = next((path for path in stacks if not _is_of_bundled_digits(path)), stacks[0])
     if len(stacks) > 1:
-        raise Refused("several stacks are there; say which with STACK=…:\n  " + "\n  ".join(map(str, stacks)))
-    return stacks[0]
+        log.info(f"stack: {taken}, the newest of {len(stacks)} in {STACKS} (STACK= takes another)")
+    return taken
+
+
+def _is_of_bundled_digits(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return Path(str(file.attrs.get("dataset_root"))).parts[-2:] == ("data", "digits")
+    except OSError:  # it says why when it is opened
+        return False
 
 
 def recorded_command(path: Path) -> str:

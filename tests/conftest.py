@@ -11,9 +11,11 @@ import pytest
 from tiny import NO_KERAS, REPO, photos
 
 import classify  # noqa: F401  (before scikit-learn: it says how OpenMP's threads wait)
+from features.runtime.log import show
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+show()  # as on the command line, so that a test reads on stderr what a function said
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -224,8 +224,9 @@ CONSTANTS = set(re.findall(r"^([A-Z]+) :?= ", MAKEFILE, re.M))  # those of `?=` 
 
 def variables_of(target: str) -> set[str]:
     """The variables that a target's recipe uses; `setup` has that of the file it stands for."""
-    rule = "$(VENV)/.ready" if target == "setup" else target
-    recipe = re.search(rf"^{re.escape(rule)}:.*\n((?:##.*\n|\t.*\n)*)", MAKEFILE, re.M)[1]
+    if target == "setup":
+        return {"PYTHON", "EXTRA"}
+    recipe = re.search(rf"^{target}:.*\n((?:##.*\n|\t.*\n)*)", MAKEFILE, re.M)[1]
     for name, text in MACROS.items():
         recipe = recipe.replace(f"$({name})", text)
     return {a or b for a, b in re.findall(r"\$\(call option,([A-Z]+),|\$\(([A-Z]+)\)", recipe)} - CONSTANTS
@@ -234,7 +235,7 @@ def variables_of(target: str) -> set[str]:
 def test_make_help() -> None:
     """Guards `make help`: every target is in it, and below it exactly the variables that its recipe uses."""
     told = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True).stdout
-    shown = re.findall(r"^  make ([a-z]+) .*\n((?: {18}.*\n)*)", told, re.M)
+    shown = re.findall(r"^  make ([a-z-]+) .*\n((?: {18}.*\n)*)", told, re.M)
     assert {target for target, _ in shown} == TARGETS
     for target, variables in shown:
         assert sorted(variables.split()) == sorted(variables_of(target)), target
@@ -243,7 +244,7 @@ def test_make_help() -> None:
 
 def test_make_targets_and_variables() -> None:
     """Guards the docs: docs/commands.md has every target and variable of the Makefile, and no page has any other."""
-    rows = re.findall(r"^\| `make ([a-z]+)` \|", DOORS, re.M)
+    rows = re.findall(r"^\| `make ([a-z-]+)` \|", DOORS, re.M)
     assert sorted({*rows}) == sorted(TARGETS)
     variables = set().union(*map(variables_of, TARGETS))
     assert set(re.findall(r"`([A-Z]{3,})=", DOORS)) == variables
@@ -252,7 +253,7 @@ def test_make_targets_and_variables() -> None:
         assert re.search(rf"^\| `--{option}\b.*` \| `{variable}=.*` \|", DOORS, re.M), variable
     pages = [README, *(page.read_text() for page in [REPO / "CONTRIBUTING.md", *(REPO / "docs").glob("*.md")])]
     code = "\n".join(found for page in pages for found in re.findall(r"`+[^`]+`+", page))
-    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= TARGETS
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= TARGETS
     assert set(re.findall(r"(?<![\w-])([A-Z]{3,})=", code)) <= variables
 
 
@@ -281,6 +282,60 @@ def test_the_width_of_the_terminal_is_no_option() -> None:
     make = partial(subprocess.run, cwd=REPO, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert "--columns" not in make(["make", "--dry-run", "features"]).stdout
     assert '--columns "path=photo"' in make(["make", "--dry-run", "features", "FIELDS=path=photo"]).stdout
+
+
+def test_make_refuses_what_it_would_ignore(tmp_path: Path) -> None:
+    """Guards typing errors on make's command line: the nearest variable is named, and nothing is installed first."""
+    shutil.copy(REPO / "Makefile", tmp_path)
+    make = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True)
+    for words, told in {
+        "make features BACKBON=scattering": "make features takes no BACKBON; did you mean BACKBONE? It takes: PYTHON ",
+        "make classify MODLE=svm": "make classify takes no MODLE; did you mean MODEL?",
+        "make compare BACKBONE=vgg16": "make compare takes no BACKBONE",
+        "make demo data=x": "make demo takes no data. It takes: PYTHON EXTRA.",
+        "make features DATA=typo": "error: no dataset at typo: no such folder or file",
+        "make features DATA=typo.h5::images": "error: no dataset at typo.h5::images: ",
+    }.items():
+        done = make(words.split())
+        assert done.returncode == 2 and told in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "constraints.txt").touch()
+    assert make(["make", "--dry-run", "features", "classify", "BACKBONE=vgg16", "MODEL=svm"]).returncode == 0
+    assert make(["make", "--dry-run", "features", "DATA=food101"]).returncode == 0
+
+
+def test_make_takes_paths_with_blanks(tmp_path: Path) -> None:
+    """Guards every variable that holds paths, by a Python that prints its arguments."""
+    shutil.copy(REPO / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    python.chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv/.ready").touch()
+    for path in ("new photos/b 1.jpg", "old/1.jpg", "my stack.h5", "a.h5", "b.h5"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+
+    def words(*given: str) -> list[str]:
+        done = subprocess.run(["make", *given], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert words("features", "DATA=new photos", "WEIGHTS=w 1.h5", "OUT=o 1.h5")[2:] == [
+        *["new photos", "--weights", "w 1.h5", "--out", "o 1.h5"]
+    ]
+    for target in ("fit", "compare"):
+        goal = "classify" if target == "fit" else target
+        assert words(goal, "STACK=my stack.h5", "DATA=new photos")[2:] == [
+            *[target, "my stack.h5", "--data", "new photos"]
+        ]
+        assert words(goal, "STACK=a.h5 b.h5")[3:] == ["a.h5", "b.h5"]
+        assert words(goal)[3:] == []
+    assert words("predict", "MODEL=runs/a b", "PHOTOS=new photos")[2:] == ["predict", "runs/a b", "new photos"]
+    assert words("predict", "MODEL=m", "PHOTOS='new photos' old/*.jpg")[3:] == ["m", "new photos", "old/1.jpg"]
 
 
 def test_the_license_is_there() -> None:

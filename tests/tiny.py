@@ -113,7 +113,8 @@ def flip(path: Path, offset: int, mask: int = 1) -> None:
 
 def environment(**changes: str) -> dict[str, str]:
     """What a process that a test starts has in its environment."""
-    env = os.environ | {"PYTHONPATH": str(REPO), "TF_CPP_MIN_LOG_LEVEL": "3"} | changes
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
+    env = os.environ | {"PYTHONPATH": str(REPO), "TF_CPP_MIN_LOG_LEVEL": "3", "PATH": path} | changes
     if "QUICK" in os.environ:
         env["PYTHONPATH"] = f"{NO_KERAS}:{env['PYTHONPATH']}"
     return env

@@ -1,6 +1,5 @@
 """Search a classifier's settings by cross-validation inside the train rows, on one matrix of inner products."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -13,6 +12,7 @@ from classify.classical.crossfit import HeldOut, cross_fit
 from classify.classical.span import unit_products
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
+from features.runtime.log import log
 
 # Candidates that score the same: the simplest wins, which stands first in its list, then even weights.
 
@@ -117,7 +117,7 @@ class SearchBar:
         self.candidates, self.folds = candidates, folds
 
     def __enter__(self) -> "SearchBar":
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._bar = tqdm(total=self.candidates * self.folds, unit="fits", disable=None, dynamic_ncols=True)
         self._began = time.perf_counter()
@@ -137,8 +137,7 @@ class SearchBar:
         if kind is None:
             seconds = time.perf_counter() - self._began
             fits = self.candidates * self.folds
-            print(
+            log.info(
                 f"{self.candidates} candidates × {self.folds} folds in {seconds:.1f} s ({fits / seconds:.1f} fits/s); "
                 f"best inside train: {self._found}",
-                file=sys.stderr,
             )

@@ -1,6 +1,5 @@
 """XGBoost: how many trees, which settings, on which device."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from classify.classical.crossfit import over
 from classify.classical.search import settings
 from classify.folds import Splits
+from features.runtime.log import log
 
 MOST_TREES = 1000
 PATIENCE = 20  # trees without a lower loss before boosting stops
@@ -39,7 +39,7 @@ def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, c
         told: dict[str, Any] = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
         probe.fit(X[train], y[train], sample_weight=weights[train], verbose=False, **told)
         estimator.set_params(n_estimators=probe.best_iteration + 1)
-        print(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside", file=sys.stderr)
+        log.info(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside")
     return estimator.fit(X, y, sample_weight=weights)
 
 
@@ -93,10 +93,9 @@ def search_trees(
         for i, params in enumerate(results["params"])
     ]
     best = {name: value for name, value in halving.best_params_.items() if name in grid}
-    print(
+    log.info(
         f"{halving.n_candidates_[0]} candidates, halved to {halving.n_candidates_[-1]}, × {len(splits)} folds in "
         f"{time.perf_counter() - began:.1f} s; best inside train: {settings(halving.best_score_, best)}",
-        file=sys.stderr,
     )
     return best, table
 

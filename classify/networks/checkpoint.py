@@ -1,7 +1,6 @@
 """Keep the best weights of a training on disk, so that not even a kill loses them."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from features.runtime.disk import publish, sync
 from features.runtime.errors import listed
+from features.runtime.log import log
 
 WRITING_SHARE = 0.05  # of the time; 400 MB are a second, so a small head is written each epoch, a large one less often
 
@@ -66,19 +66,19 @@ class Checkpoint:
             run = dict(about.pop("run"))
             trained = Trained(**about)
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # damaged, or not ours
-            print(f"{self.path} is damaged, so training begins anew ({error})", file=sys.stderr)
+            log.info(f"{self.path} is damaged, so training begins anew ({error})")
             return None
         differ = sorted(name for name in {*run, *self.run} if run.get(name) != self.run.get(name))
         if not differ and [array.shape for array in arrays] != [array.shape for array in weights]:
             differ = ["shapes of the weights"]
         if differ:
-            print(f"{self.path} is of another training (other {listed(differ)}); this one begins anew", file=sys.stderr)
+            log.info(f"{self.path} is of another training (other {listed(differ)}); this one begins anew")
             return None
         anew = f"to begin anew, remove {self.path}"
         if trained.stopped != "interrupted":
-            print(f"an interrupted run had trained this to its end, so that is not done again; {anew}", file=sys.stderr)
+            log.info(f"an interrupted run had trained this to its end, so that is not done again; {anew}")
             return trained, arrays
-        print(f"going on after epoch {trained.best}, the best of a run that was interrupted; {anew}", file=sys.stderr)
+        log.info(f"going on after epoch {trained.best}, the best of a run that was interrupted; {anew}")
         until_best = {name: values[: trained.best] for name, values in trained.history.items()}
         return trained._replace(history=until_best), arrays
 

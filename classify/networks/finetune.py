@@ -1,6 +1,5 @@
 """The fine-tuned network: the top of the backbone and the head, trained from a stack cut below them."""
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from extract.network.tail import cut_below, default_layers, tail_of
 from extract.stack.changes import recipe_changes
 from extract.stage import extract_layer
 from features import Failed, Refused, Stack, open_stack
+from features.runtime.log import log
 from features.schema import made_by, recipe_attrs
 
 
@@ -89,7 +89,7 @@ class Finetune(Network):
         base = cut(base, attrs["layer"])
         layers = self.layers or row.trained or default_layers(base)
         layer = cut_below(base, layers)
-        print(f"training the last {layers} layers of {row.name}, from rows cut at {layer}", file=sys.stderr)
+        log.info(f"training the last {layers} layers of {row.name}, from rows cut at {layer}")
         began = time.perf_counter()
         rows = cut_rows(X, layer)
         self.cut_seconds_ = time.perf_counter() - began

@@ -1,6 +1,5 @@
 """The sources' convolutional network, trained from nothing on the images themselves."""
 
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -15,6 +14,7 @@ from extract.images.views import rotate_and_darken
 from extract.network.base import import_keras
 from features import Failed, Refused, Stack
 from features.check import images_of
+from features.runtime.log import log
 from features.runtime.machine import cores
 from features.source import Unreadable
 
@@ -109,7 +109,7 @@ def read_pixels(stack: Stack) -> np.ndarray:
         except Unreadable as error:
             raise Failed(f"{source.root / stack.paths[row]}, a row of {stack.path}, cannot be read: {error}") from None
 
-    print(f"reading {len(stack)} photos from {source.root} …", file=sys.stderr)
+    log.info(f"reading {len(stack)} photos from {source.root} …")
     with ThreadPoolExecutor(cores()) as readers:
         list(readers.map(read, range(len(stack))))
     return pixels

@@ -1,6 +1,5 @@
 """What the networks share: the training loop, and the contract of a scikit-learn estimator."""
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
@@ -13,6 +12,7 @@ from classify.networks.adam import adam
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.rows import BATCH, batches, in_memory, taken
 from extract.network.base import import_keras
+from features.runtime.log import log
 
 PATIENCE = 5  # epochs without a lower validation loss before training stops
 
@@ -143,7 +143,7 @@ def train(
                 if checkpoint:
                     checkpoint.keep(Trained(history, best, lowest, "interrupted"), weights)
             facts = ", ".join(f"{name} {values[-1]:.4f}" for name, values in history.items() if values)
-            print(f"epoch {epoch} of {epochs}: {facts}; {time.perf_counter() - began:.0f} s", file=sys.stderr)
+            log.info(f"epoch {epoch} of {epochs}: {facts}; {time.perf_counter() - began:.0f} s")
             if epoch - best >= PATIENCE:
                 stopped = "patience"
                 break
@@ -158,7 +158,7 @@ def train(
     # SGD has no state; Adam's, twice the size of the network, would be saved with it.
     model.compile("sgd", jit_compile=_needs_xla())
     resumable = "; the same command goes on from there" if checkpoint and stopped == "interrupted" else ""
-    print(f"{STOPPED[stopped]}; kept are the weights of epoch {best}{resumable}", file=sys.stderr)
+    log.info(f"{STOPPED[stopped]}; kept are the weights of epoch {best}{resumable}")
     return trained
 
 

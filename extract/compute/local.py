@@ -1,7 +1,6 @@
 """Rows computed by this process, and how: the device, engine and batch that hold for all rows of a stack."""
 
 import dataclasses
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from extract.network.engines import choose_engine
 from extract.network.forward import Forward, choose_device, compile_forward, fastest_forward
 from extract.recipe import Recipe
 from features.runtime.errors import listed
+from features.runtime.log import log
 from features.writer import StackWriter
 
 
@@ -80,4 +80,4 @@ class Local:
     def report_changing(self, paths: list[str]) -> None:
         """Warn of images that changed again after being re-read."""
         changing = f"{len(paths)} images are still changing; run this again once they stop"
-        print(f"warning: {changing}: {listed(paths)}", file=sys.stderr)
+        log.warning(f"{changing}: {listed(paths)}")

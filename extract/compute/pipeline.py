@@ -1,6 +1,5 @@
 """Decode, forward and write at the same time, with a bounded number of blocks in between."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ import numpy as np
 from extract.images.decode import is_animated
 from extract.recipe import Recipe
 from features.runtime.errors import listed
+from features.runtime.log import log
 from features.runtime.machine import cores
 from features.source import Unreadable
 from features.writer import StackWriter, consecutive
@@ -105,7 +105,7 @@ def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]],
         for rows in ahead(writers, write, computed, depth=2):
             done(rows)
     if animated:
-        print(f"{len(animated)} animated images, read by their first frame only: {listed(animated)}", file=sys.stderr)
+        log.info(f"{len(animated)} animated images, read by their first frame only: {listed(animated)}")
     return rejected
 
 

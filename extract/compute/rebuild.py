@@ -1,7 +1,6 @@
 """Rebuild stage one as a stack records it, so that a model sees new images as it saw its own."""
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,6 +20,7 @@ from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
 from features import Refused
+from features.runtime.log import log
 from features.runtime.machine import cores
 from features.source import CHANGING, Unreadable
 
@@ -133,7 +133,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
     if differs and exactly:
         raise Refused(f"its rows would differ in their last bits: {'; '.join(differs)}")
     if differs:
-        print(f"warning: the last digits of probabilities may differ: {'; '.join(differs)}", file=sys.stderr)
+        log.warning(f"the last digits of probabilities may differ: {'; '.join(differs)}")
     return StageOne(recipe, forward, forward.batch, forward.lanes)
 
 

@@ -14,7 +14,7 @@ from extract.images.colour import Greys, rescale_transparency, to_srgb
 from features.source import Unreadable
 
 Image.init()
-with contextlib.suppress(ImportError):  # not needed; iPhones' images, where it is installed
+with contextlib.suppress(ImportError):  # where it cannot be had, iPhones' images are rejected
     importlib.import_module("pillow_heif").register_heif_opener()
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, where the limit is our own, and of odd tags
@@ -92,7 +92,7 @@ def decode(data: bytes, side: int | None = None, managed: bool = True) -> Image.
         raise
     except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp" and data[8:12] in HEIF:
-            raise Unreadable(HEIC) from None
+            raise Unreadable("a HEIC photo that cannot be decoded" if "HEIF" in Image.OPEN else HEIC) from None
         raise Unreadable(tiff.cause(data, error) or "not an image in any known format") from None
     except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, ZeroDivisionError …
         raise Unreadable(f"cannot be decoded: {tiff.cause(data, error) or error}") from None

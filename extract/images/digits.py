@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from features.runtime.lock import writer_lock
+from features.runtime.log import log
 
 SIDE = 32  # pixels; the scans themselves are 8×8
 
@@ -42,4 +42,4 @@ def _render(folder: Path) -> None:
         Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
     os.sync()
     os.replace(unfinished, folder)
-    print(f"rendered scikit-learn's {len(digits.target)} handwritten digits to {folder}", file=sys.stderr)
+    log.info(f"rendered scikit-learn's {len(digits.target)} handwritten digits to {folder}")

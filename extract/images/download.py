@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import sys
 import tarfile
 import time
 import zlib
@@ -17,11 +16,12 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from features import Failed
 from features.runtime.errors import shown
 from features.runtime.lock import writer_lock
+from features.runtime.log import log
 
 PIECE = 1 << 20
 UNPACKED = 1.1  # times the archive's size: images are compressed already
@@ -95,7 +95,7 @@ def _download(archive: Archive, partial: Path, file: Path) -> None:
     """Fill `partial` to the archive's size. Ask again as long as each request brings more bytes."""
     began, at_first = time.perf_counter(), _size(partial)
     if at_first:
-        print(f"going on with {partial} at {_gigabytes(at_first)}", file=sys.stderr)
+        log.info(f"going on with {partial} at {_gigabytes(at_first)}")
     with tqdm(total=archive.size, initial=at_first, unit="B", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
         while (there := _size(partial)) < archive.size:
             try:
@@ -107,7 +107,7 @@ def _download(archive: Archive, partial: Path, file: Path) -> None:
             if _size(partial) <= there:
                 raise Failed(_unavailable(archive, file, why))
     seconds = time.perf_counter() - began
-    print(f"downloaded {_gigabytes(archive.size - at_first)} in {seconds:.0f} s", file=sys.stderr)
+    log.info(f"downloaded {_gigabytes(archive.size - at_first)} in {seconds:.0f} s")
 
 
 def _ask(archive: Archive, partial: Path, there: int, bar: Any) -> str:
@@ -155,7 +155,7 @@ def _unpack(archive: Archive, file: Path, folder: Path) -> None:
         raise Failed(f"{file} cannot be unpacked: {error}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    print(f"unpacked {count:,} files to {folder}; {file} ({_gigabytes(_size(file))}) may go", file=sys.stderr)
+    log.info(f"unpacked {count:,} files to {folder}; {file} ({_gigabytes(_size(file))}) may go")
 
 
 def _check(file: Path, member: tarfile.TarInfo) -> None:

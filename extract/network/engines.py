@@ -17,7 +17,10 @@ from features.runtime.versions import installed
 
 # --precision → (Keras's policy, OpenVINO's hint); the stored rows are float32 whatever the arithmetic was.
 PRECISIONS = {"f32": ("float32", "f32"), "bf16": ("mixed_bfloat16", "bf16"), "f16": ("mixed_float16", "f16")}
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "numpy", "h5py", "pillow")
+PACKAGES = (
+    *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino"),
+    *("numpy", "h5py", "pillow", "pillow-heif"),
+)
 STREAMS = 4  # batches in flight at most: each holds its own activations, 0.8 GB in VGG16 at 32 images
 
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from extract.compute.cluster import Cluster, open_compute
 from extract.compute.local import Compiled, Local
@@ -28,6 +27,7 @@ from features.open import open_rows_so_far
 from features.runtime.disk import publish
 from features.runtime.errors import listed
 from features.runtime.lock import writer_lock
+from features.runtime.log import log
 from features.writer import StackWriter
 
 ALIKE = ("weights_sha256", "engine", "device", "batch")  # … are two files that can share rows
@@ -75,7 +75,7 @@ def _carry_out(decided: Plan, job: Job) -> None:
             alike = {name: writer.attrs[name] for name in ALIKE}
             for source, stack in sources:
                 if not recipe_changes(stack.attrs, alike):
-                    print(f"{carry_over(writer, stack, source)} rows were carried over", file=sys.stderr)
+                    log.info(f"{carry_over(writer, stack, source)} rows were carried over")
             if sources and writer.done.all():  # nothing is left to compute: the network isn't needed
                 _finish(job, writer, {}, known)
                 return
@@ -99,7 +99,7 @@ def _resumed(decided: Plan, job: Job, writer: StackWriter) -> Job:
 
 def _warn_of_other_versions(attrs: Mapping[str, Any]) -> None:
     if newer := changed_versions(json.loads(attrs.get("versions", "{}"))):
-        print(f"warning: the other rows may differ in their last bits: {'; '.join(newer)}", file=sys.stderr)
+        log.warning(f"the other rows may differ in their last bits: {'; '.join(newer)}")
 
 
 def _compute_rest(decided: Plan, job: Job, known: Mapping[bytes, int]) -> None:
@@ -115,7 +115,7 @@ def _compute_rest(decided: Plan, job: Job, known: Mapping[bytes, int]) -> None:
                 raise
             raise Refused(f"{error}\n{begun_with} was made with just that. {way_on(begun_with)}") from None
         if job.compute.engine == "auto":
-            print(f"engine: {compiled.engine} ({compiled.why}), {compiled.batch} images a batch", file=sys.stderr)
+            log.info(f"engine: {compiled.engine} ({compiled.why}), {compiled.batch} images a batch")
         if decided.action == "begin":
             attrs = job.attributes() | _made_with(recipe, compiled)
             lay_out(layout_path(job.stack), recipe.rows({}), recipe.listing.label_names, compiled.feature_shape, attrs)
@@ -137,13 +137,13 @@ def _compute(writer: StackWriter, recipe: Recipe, at: Local | Cluster, batch: in
     good = writer.done
     missing = np.flatnonzero(~good)
     if len(missing) < len(good):
-        print(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done", file=sys.stderr)
+        log.info(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done")
     began = time.perf_counter()
     with tqdm(total=len(good), initial=int(good.sum()), unit="images", disable=None, dynamic_ncols=True) as bar:
         reasons = at.fill(writer, recipe, missing, batch, bar.update)
         if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
             paths = listed(changed)
-            print(f"{len(changed)} images changed during the run and are read again: {paths}", file=sys.stderr)
+            log.info(f"{len(changed)} images changed during the run and are read again: {paths}")
             writer.forget(changed)
             again = np.flatnonzero(np.isin(writer.paths, changed))
             reasons = {row: why for row, why in reasons.items() if row not in again}
@@ -152,10 +152,9 @@ def _compute(writer: StackWriter, recipe: Recipe, at: Local | Cluster, batch: in
                 at.report_changing(still)
     seconds = time.perf_counter() - began
     read, rejected = ({writer.paths[row] for row in rows} for rows in (missing, reasons))
-    print(
+    log.info(
         f"{len(read)} images read, {len(missing) - len(reasons)} rows written, {len(rejected)} images rejected, "
         f"in {seconds:.1f} s ({len(read) / seconds:.1f} images/s)",
-        file=sys.stderr,
     )
     return reasons
 
@@ -191,4 +190,4 @@ def _made_with(recipe: Recipe, compiled: Compiled) -> dict[str, Any]:
 
 def _tell(decided: Plan) -> None:
     for line in decided.told:
-        print(line, file=sys.stderr)
+        log.info(line)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from features.runtime.errors import Failed
+from features.runtime.log import show, typed_here
 
 DONE_WITH_REJECTS = 3
 # The signs that our own texts use, for terminals that cannot show them: the C locale's, for example.
@@ -99,6 +100,7 @@ def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
     global _asked_by
     _asked_by = signal.SIGINT
     signal.signal(signal.SIGTERM, _terminate)
+    show()
     codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -106,7 +108,7 @@ def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
     try:
         code = main() or 0
     except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {typed_here(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print(f"\ninterrupted; {kept}", file=sys.stderr)

@@ -4,12 +4,12 @@ import fcntl
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from features.runtime.errors import Failed, Refused
+from features.runtime.log import log
 
 
 @contextmanager
@@ -40,10 +40,7 @@ def writer_lock(stack: Path) -> Iterator[None]:
                         f"{stack} is being written by {_holder(text)}, as {path} says, and this file system has no "
                         f"locks to be sure by. Wait for it, or, if it has ended, remove {path}."
                     ) from None
-                print(
-                    f"warning: no locks in {path.parent} ({error.strerror}): start one writer at a time",
-                    file=sys.stderr,
-                )
+                log.warning(f"no locks in {path.parent} ({error.strerror}): start one writer at a time")
             # The holder before us removes the file as it leaves: what we locked may have lost its name meanwhile.
             if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
                 continue

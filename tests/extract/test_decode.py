@@ -51,6 +51,22 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     assert np.array_equal(decoded(data, 32), np.asarray(PHOTO.resize((32, 32), BILINEAR)))
 
 
+@pytest.mark.skipif("HEIF" not in Image.OPEN, reason="pillow-heif is not installed")
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_heic(orientation: int) -> None:
+    """Guards iPhones' photos: the pixels of Pillow's own JPEG path but for the codec's loss, and upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    PHOTO.save(file, "HEIF", quality=-1, chroma=444, exif=exif.tobytes())
+    upright = np.asarray(PHOTO if orientation == 1 else PHOTO.transpose(Image.Transpose.ROTATE_270), int)
+    found = np.asarray(decode(file.getvalue()), int)
+    assert found.shape == upright.shape
+    assert np.abs(found - upright).max() <= 3
+    with pytest.raises(Unreadable, match="HEIC photo that cannot be decoded|cannot be decoded"):
+        decode(file.getvalue()[:-500])
+
+
 def test_alpha_goes_on_white() -> None:
     """Guards transparent images: white behind them, not the black that `convert` leaves."""
     half = np.dstack([NOISE, np.full((60, 90), 128, "u1")])

@@ -148,18 +148,30 @@ def test_usage(tmp_path: Path) -> None:
         assert "usage: " in done.stderr
 
 
-def test_a_stage_two_with_several_stacks(tmp_path: Path) -> None:
-    """Guards the choice: several stacks are listed and none is taken."""
-    for name in ("a.h5", "b.h5"):
-        (tmp_path / "features" / "stacks").mkdir(parents=True, exist_ok=True)
-        stack(tmp_path / "features" / "stacks" / name, contents())
-    done = run("classify", "fit", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "error: several stacks are there; say which with STACK=…:",
-        "  features/stacks/a.h5",
-        "  features/stacks/b.h5",
-    ]
+def test_stage_two_takes_the_newest_stack(tmp_path: Path) -> None:
+    """Guards the choice where none is named: the stack written last, but the demo's only if it is alone; it is said."""
+    folder = tmp_path / "features" / "stacks"
+    folder.mkdir(parents=True)
+
+    def taken() -> str:
+        done = run("classify", "fit", "--model", "logreg", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        made = done.stdout.splitlines()[-1]
+        again = json.loads((tmp_path / made / "result.json").read_text())["command"]
+        assert f"features/stacks/{Path(made).parent.name}.h5 " in again  # and not: whatever is the newest then
+        return done.stderr.splitlines()[0]
+
+    for age, (name, root) in enumerate([("digits", "/home/me/data/digits"), ("old", "/a"), ("new", "/a")]):
+        stack(folder / f"{name}.h5", contents(rows=40), dataset_root=root)
+        os.utime(folder / f"{name}.h5", (age, age))
+    assert taken() == "stack: features/stacks/new.h5, the newest of 3 in features/stacks (STACK= takes another)"
+    os.utime(folder / "old.h5", (9, 9))
+    assert taken().startswith("stack: features/stacks/old.h5, the newest of 3")
+    os.utime(folder / "digits.h5", (10, 10))
+    assert taken().startswith("stack: features/stacks/old.h5, the newest of 3")
+    (folder / "old.h5").unlink()
+    (folder / "new.h5").unlink()
+    assert not taken().startswith("stack: ")
 
 
 def test_recorded_command() -> None:
