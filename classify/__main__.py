@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from classify import MODELS, compare, fit, predict
+import numpy as np
+
+from classify import MODELS, compare, fit, history, predict
+from classify.comparison.judge import judge
+from classify.comparison.predictions import Predictions
 from classify.comparison.table import table
 from classify.models import BASELINE
 from features.reader import POOLS
@@ -23,7 +27,7 @@ def main() -> int | None:
     add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     several = doors.add_parser("compare", help="several classifiers on the same rows")
-    add_door(several, compare, positional=("stack",), choices={"models": list(MODELS)})
+    add_door(several, compare, positional=("stack",), choices={})
     add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
     given = vars(parser.parse_args())
     door = given.pop("door")
@@ -36,7 +40,7 @@ def main() -> int | None:
     wants_json = given.pop("json")
     folder = fit(**given)
     result = read(folder / "result.json")
-    print(as_json(result) if wants_json else f"{table(beside_baseline(result, folder))}\n{folder}")
+    print(as_json(result) if wants_json else told(result, folder))
     return interrupted() if result["params"].get("stopped_") == "interrupted" else 0
 
 
@@ -49,18 +53,35 @@ def tell_rejects(rejects: list[tuple[str, str]]) -> int:
     return DONE_WITH_REJECTS if rejects else 0
 
 
-def beside_baseline(result: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """A result and the baseline's on the same rows, if there is one; else stderr says how to make it."""
-    if result["model"] == BASELINE:
-        return [result]
-    path = folder.parent / BASELINE / "result.json"
-    baseline = read(path) if path.is_file() else {}
-    if baseline.get("stack_key") == result["stack_key"]:
-        return [result, baseline]
+def told(result: dict[str, Any], folder: Path) -> str:
+    """A fitted model's scores beside the baseline's, its most confident errors, what changed, and where it lies."""
+    folders, name = {result["model"]: folder}, result["model"]
+    baseline = folder.parent / BASELINE
+    here = read(baseline / "result.json") if (baseline / "result.json").is_file() else {}
     again = f" --split-seed {result['split_seed']}" if "split_seed" in result else ""
-    words = f"python -m classify fit {shlex.quote(result['stack'])} --model {BASELINE}{again}"
-    log.info(f"to compare: {words}")
-    return [result]
+    whole = Path(result["stack"]).exists()  # else it is several
+    stack = shlex.quote(result["stack"]) if whole else result["stack"]
+    if name != BASELINE and here.get("stack_key") == result["stack_key"]:
+        folders[BASELINE] = baseline
+    elif name != BASELINE:
+        log.info(f"to compare: python -m classify fit {stack} --model {BASELINE}{again}")
+    log.info(f"a page about it: python -m classify compare {stack} --models {name}{again}")
+    rows, predictions = judge(folders)
+    lines = [table(rows)]
+    lines += [f"sure and wrong: {line}" for line in surest_errors(predictions[name], result["label_names"])]
+    lines += [history.said(result["since"])] if result.get("since") else []
+    return "\n".join([*lines, str(folder)])
+
+
+def surest_errors(said: Predictions, names: list[str]) -> list[str]:
+    """The three errors that a model is most confident of, by name: whoever looks may find a wrong label."""
+    wrong = np.flatnonzero(~said.right)
+    if said.proba is None or not len(wrong):
+        return []
+    sure = said.proba[wrong, said.predicted[wrong]]
+    first = np.argsort(-sure, kind="stable")[:3]
+    rows = [(shown(said.paths[i]), names[said.y[i]], names[said.predicted[i]]) for i in wrong[first]]
+    return [f"{path}, {y} taken for {guess} ({p:.0%})" for (path, y, guess), p in zip(rows, sure[first], strict=True)]
 
 
 def read(path: Path) -> Any:

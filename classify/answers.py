@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.models import MODELS
+from classify.models import MODELS, Model
 from classify.rows import unit_rows
 from features.reader import pool_rows
 
@@ -26,14 +26,15 @@ class SavedModel:
 
     Args:
         estimator, about: see `load_model`.
+        model: its row, if it is not one of `MODELS`.
 
     Attributes:
         rows: of a block.
         few: rows of a small block; 0 where there is none.
     """
 
-    def __init__(self, estimator: Any, about: dict[str, Any]) -> None:
-        self.estimator, self.model = estimator, MODELS[about["model"]]
+    def __init__(self, estimator: Any, about: dict[str, Any], model: Model | None = None) -> None:
+        self.estimator, self.model = estimator, model or MODELS[about["model"]]
         self.classes, self.count = np.array(about["classes"]), len(about["label_names"])
         own_pooling = self.model.takes in ("cut base", "pixels")
         self.pool = "flatten" if own_pooling else about["pool"]
@@ -86,7 +87,9 @@ class SavedModel:
                 padded[:count] = part
             X = self._joined(whole)
             if self.model.takes == "rows":
-                labels, given = self.estimator.predict(X), np.asarray(self.estimator.predict_proba(X), np.float64)
+                labels = np.asarray(self.estimator.predict(X))
+                tells = hasattr(self.estimator, "predict_proba")
+                given = np.asarray(self.estimator.predict_proba(X), np.float64) if tells else None
             else:
                 labels, given = self.estimator.answer(X)
             labels, given = labels[:count], None if given is None else given[:count]

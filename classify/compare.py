@@ -2,25 +2,30 @@
 
 import json
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from classify.comparison.judge import judge, paired_difference
+from classify.comparison.table import table
 from classify.fit import open_stacks, recorded, runs_of, split_again
 from classify.fitting import Settings
-from classify.models import MODELS, Model, model_named, model_versions
+from classify.models import MODELS, Model, model_versions
+from classify.own import Classifier, models_named
 from classify.saved import write_json
 from classify.task import Task
 from features import Failed
 from features.open import newest_stack
 from features.runtime.cli import command_line
-from features.runtime.errors import at_least
+from features.runtime.errors import at_least, listed
 from features.runtime.log import log
+
+NOT_YET = "it is not fitted yet; the same command goes on with it"
 
 
 def compare(
     stack: list[str] | str | None = None,
-    models: list[str] | None = None,
+    models: list[str | Classifier] | None = None,
     epochs: int | None = None,
     views: int | None = None,
     search: bool = False,
@@ -35,13 +40,16 @@ def compare(
 ) -> Path:
     """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
 
-    A model that fails is listed with its reason and costs the others nothing. A comparison that was interrupted goes on
-    with the model it was at. Where train images have augmented views, each model is also fitted without them, to
-    measure what they bring.
+    The table and the report are written after each model. A model that fails is listed with its reason and costs the
+    others nothing. A comparison that was interrupted goes on with the model it was at. Models that were fitted to the
+    same rows before stay in the table. Where train images have augmented views, each model is also fitted without them,
+    to measure what they bring.
 
     Args:
         stack: the feature stack, or several of the same rows, to be fused; by default the newest in features/stacks.
-        models: the classifiers; by default all.
+        models: the classifiers: logreg, linearsvm, svm, knn, xgboost, dense, finetune, scratch; by default all but
+            scratch, which takes hours on a CPU. module:factory, a function that gives a scikit-learn classifier, or
+            from Python the classifier itself: it takes part on average-pooled rows, and is not saved.
         epochs: maximum number of epochs for networks.
         views: number of augmented views of each train image to train on; by default all that the stack has.
         search: choose the classical models' settings by cross-validation inside the train rows.
@@ -63,13 +71,14 @@ def compare(
         Failed: not one of the models could be fitted.
         KeyboardInterrupt: interrupted; a network that was being trained has the result of its best weights.
     """
-    from classify.comparison.report import write_report
-
     stack = stack or str(newest_stack())
     command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
     at_least(0, seed=seed, split_seed=split_seed)
     at_least(1, epochs=epochs, jobs=jobs)
-    chosen = {name: model_named(name) for name in models or MODELS}
+    chosen = models_named(models)
+    if models is None:
+        left_out = [name for name in MODELS if name not in chosen]
+        log.info(f"{listed(left_out)} is left out unless it is named: it takes hours on a CPU")
     opened = split_again(open_stacks(stack, data, weights), split_seed)
     settings = Settings(search, balance, jobs or 0, dask, seed)
     task = Task(opened, views, settings)
@@ -77,45 +86,109 @@ def compare(
     folder = Path(out) if out else runs_of(task.name, split_seed)
     by = {"command": command, "versions": model_versions(), **recorded(split_seed)}
     fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": opened.key})
-    plain: dict[str, Path] = {}
-    failed: dict[str, str] = {}
-    for name, model in chosen.items():
-        if without and model.takes != "pixels":  # which it changes anew each epoch by itself
-            plain[name] = folder / name / "without-views"
-        kept = [folder / name, *([plain[name]] if name in plain else [])]
-        if name in fitted.done and all((each / "result.json").is_file() for each in kept):
-            log.info(f"{model.title} was fitted before the interruption")
-            continue
-        log.info(f"fitting {model.title} to {len(task.train)} rows …")
-        about = {"model": name, "title": model.title, **by}
-        options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
-        try:
-            _run(task, model, options, folder / name, about)
-            if without and name in plain:
-                log.info(f"fitting {model.title} to {len(without.train)} rows, without views …")
-                _run(without, model, options, plain[name], about)
-            fitted.add(name)
-        except Exception as error:  # of each library its own, where memory runs out for example
-            failed[name] = _reason(model, error)
-    if len(failed) == len(chosen):
-        raise Failed("no model could be fitted:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
-    rows, predictions = judge({name: folder / name for name in chosen if name not in failed})
-    _add_views_gain(rows, folder, plain)
-    missing = [
-        {"model": name, "title": chosen[name].title, "accuracy": None, "failed": why} for name, why in failed.items()
-    ]
-    write_json(folder / "compare.json", rows + missing)
-    report = write_report(folder / "report.html", rows, missing, predictions, task.test, seed)
+    page = Comparison(folder, task, chosen, without is not None)
+    try:
+        for name, model in chosen.items():
+            if name in fitted.done and page.has(name):
+                log.info(f"{model.title} was fitted before the interruption")
+                page.done.append(name)
+                continue
+            about = {"model": name, "title": model.title, **by}
+            options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
+            try:
+                log.info(f"fitting {model.title} to {len(task.train)} rows …")
+                _run(task, model, options, folder / name, about)
+                if without and name in page.plain:
+                    log.info(f"fitting {model.title} to {len(without.train)} rows, without views …")
+                    _run(without, model, options, page.plain[name], about)
+            except Exception as error:  # of each library its own, where memory runs out for example
+                page.failed[name] = _reason(model, error)
+            else:
+                fitted.add(name)
+                page.done.append(name)
+                page.write()
+    except KeyboardInterrupt:
+        if page.done:
+            rows, report = page.write()
+            log.info(f"{table(rows)}\n{report}")
+        raise
+    if not page.done:
+        raise Failed("\n  ".join(["no model could be fitted:", *(f"{n}: {why}" for n, why in page.failed.items())]))
+    _, report = page.write(whole=True)
     fitted.remove()
     return report
 
 
-def _add_views_gain(rows: list[dict[str, Any]], folder: Path, plain: dict[str, Path]) -> None:
-    """Say in each row how much better its model is than the same one fitted without views, where there is one."""
-    for row in rows:
-        if row["model"] in plain:
-            gained, ends = paired_difference(folder / row["model"], plain[row["model"]])
-            row |= {"views_difference": gained, "views_interval": ends}
+class Comparison:
+    """The table and the page of the models that are fitted so far, and of those that an earlier run left.
+
+    Args:
+        folder: where they go, one folder of a model beside the other.
+        task: what the models are fitted to.
+        chosen: name → row, of all models that are to be fitted.
+        views: whether each is also fitted without the stack's augmented views.
+
+    Attributes:
+        done: models that are fitted.
+        failed: model → why it could not be.
+        plain: model → the folder of the same model without views.
+    """
+
+    def __init__(self, folder: Path, task: Task, chosen: Mapping[str, Model], views: bool) -> None:
+        self.folder, self.task, self.chosen = folder, task, chosen
+        self.done: list[str] = []
+        self.failed: dict[str, str] = {}
+        # The from-scratch network changes its pixels anew each epoch, and takes no views.
+        plain = [name for name, model in chosen.items() if views and model.takes != "pixels"]
+        self.plain = {name: folder / name / "without-views" for name in plain}
+
+    def has(self, name: str) -> bool:
+        """Whether all results of a model of the table are on disk."""
+        kept = [self.folder / name, *([self.plain[name]] if name in self.plain else [])]
+        return bool(self.chosen[name].saved_as) and all((each / "result.json").is_file() for each in kept)
+
+    def write(self, whole: bool = False) -> tuple[list[dict[str, Any]], Path]:
+        """Write `compare.json` and `report.html`.
+
+        Args:
+            whole: whether nothing more will come: then the page gets the map of the test rows, which takes seconds.
+
+        Returns:
+            the table's rows, best first, and the page.
+        """
+        from classify.comparison.report import write_report
+
+        earlier = self._earlier()
+        rows, predictions = judge({name: self.folder / name for name in [*self.done, *earlier]})
+        for row in rows:
+            row["earlier"] = row["model"] in earlier
+            if (plain := self.plain.get(row["model"])) and row["model"] in self.done:
+                gained, ends = paired_difference(self.folder / row["model"], plain)
+                row |= {"views_difference": gained, "views_interval": ends}
+        pending = [] if whole else [name for name in self.chosen if name not in self.done]
+        missing = [
+            {
+                "model": name,
+                "title": self.chosen[name].title,
+                "accuracy": None,
+                "failed": why,
+                "pending": why == NOT_YET,
+            }
+            for name, why in {**dict.fromkeys(pending, NOT_YET), **self.failed}.items()
+        ]
+        write_json(self.folder / "compare.json", rows + missing)
+        seed = self.task.settings.seed
+        page = self.folder / "report.html"
+        return rows + missing, write_report(page, rows, missing, predictions, self.task.test, seed, whole)
+
+    def _earlier(self) -> list[str]:
+        """Models that earlier commands fitted to the very same rows, the oldest first."""
+        found = []
+        for path in self.folder.glob("*/result.json"):
+            result = json.loads(path.read_text("utf-8"))
+            if result.get("stack_key") == self.task.stack.key and result.get("model") not in self.chosen:
+                found.append((result.get("date", ""), path.parent.name))
+        return [name for _, name in sorted(found)]
 
 
 def _reason(model: Model, error: Exception) -> str:

@@ -82,9 +82,8 @@ def fit(
     opened = split_again(open_stacks(stack, data, weights), split_seed)
     task = Task(opened, views, Settings(search, balance, jobs or 0, dask, seed))
     folder = Path(out) if out else runs_of(task.name, split_seed) / model
-    return task.run(
-        row, pool or row.pool, options, folder, {"model": model, "command": command, **recorded(split_seed)}
-    )
+    about = {"model": model, "title": row.title, "command": command, **recorded(split_seed)}
+    return task.run(row, pool or row.pool, options, folder, about)
 
 
 def open_stacks(names: list[str] | str, data: str | None = None, weights: str | None = None) -> Stack:

@@ -122,6 +122,8 @@ def fit_classical(model: Model, method: str | None, train: TrainRows, settings: 
     build = model.beyond_memory if method == "out of core" and model.beyond_memory else model.build
     estimator = build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
     with threadpool_limits(settings.threads, "blas"):
+        if not model.saved_as:
+            return _fit_own(estimator, train, splits)
         if model.takes == "rows":
             return _fit_trees(model, estimator, train, splits, settings)
         if method == "out of core":
@@ -162,6 +164,13 @@ def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, s
         facts = {"search": table, "best": best}
     split = sides(train.stack, train.y, settings.seed)
     return Fitted(fit_trees(estimator, train.X, train.y, *split, settings.balance), None, facts, {})
+
+
+def _fit_own(estimator: Any, train: TrainRows, splits: Splits) -> Fitted:
+    """A user's classifier. A search among its settings gets our folds, which keep groups and copies together."""
+    if "cv" in estimator.get_params(deep=False) and estimator.get_params()["cv"] is None and splits:
+        estimator.set_params(cv=list(splits))
+    return Fitted(estimator.fit(np.asarray(train.X), train.y), None, {}, {})
 
 
 def converged(solver: Any) -> dict[str, bool]:

@@ -34,7 +34,7 @@ class Model:
             where they are wide. `rows`: rows, pooled. `cut base`: rows cut below the backbone's last layers, which it
             trains too. `pixels`: the images themselves.
         pool: how rows are pooled for it unless told otherwise: `flatten`, `avg` or `max`; empty where it takes none.
-        saved_as: the kind of its file, a name in `FORMATS` of `classify.saved`.
+        saved_as: the kind of its file, a name in `FORMATS` of `classify.saved`; empty for a user's own, which is not saved.
         build: seed → unfitted scikit-learn estimator. The linear and kernel models' defaults were chosen by
             cross-validation inside the train rows of food101-10 on MobileNetV2, where all are flat around their best;
             the networks' on 15 % of them held out; XGBoost's are set for speed.
@@ -42,6 +42,7 @@ class Model:
         grid: settings → values that `--search` tries, the simplest model's first; empty where there is no search.
         balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
         beyond_memory: builds what stands in for it where the rows do not fit into memory; None where nothing can.
+        only_if_named: whether a comparison of all models leaves it out, because it takes hours.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Model:
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     balanced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     beyond_memory: Callable[[int], Any] | None = None
+    only_if_named: bool = False
 
     @property
     def network(self) -> bool:
@@ -176,7 +178,7 @@ MODELS = {
     "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),
     "dense": Model("dense head", "rows", "avg", "keras", _dense, ("epochs",)),
     "finetune": Model("fine-tuned network", "cut base", "avg", "keras", _finetune, ("epochs", "layers")),
-    "scratch": Model("CNN from scratch", "pixels", "", "keras", _scratch, ("epochs",)),
+    "scratch": Model("CNN from scratch", "pixels", "", "keras", _scratch, ("epochs",), only_if_named=True),
 }
 # fmt: on
 BASELINE = "dense"  # the model that the others are tested against, where it is compared

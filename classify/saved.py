@@ -13,6 +13,7 @@ import numpy as np
 
 from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.fusion import parts
+from classify.history import KEPT, keep_earlier
 from classify.models import MODELS, import_xgboost
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
@@ -22,7 +23,6 @@ from features.schema import made_by, recipe_attrs
 from features.source import file_sha256
 
 VERSION = 1  # of `model.json`
-SCORES = ("result.json", "predictions.csv")  # what `fit` writes of a model once it is saved
 # Parts of Keras that run code which a model file brings along. Its safe mode refuses some of them.
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 
@@ -43,7 +43,8 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Famili
     kind = FORMATS[MODELS[about["model"]].saved_as]
     if more := kind.more_bytes(estimator):
         _check_room(folder, more)
-    for name in ("model.json", *SCORES, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
+    keep_earlier(folder)
+    for name in ("model.json", *KEPT, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
         (folder / name).unlink(missing_ok=True)
     about = {"format_version": VERSION, **about, **kind.save(estimator, folder)}
     if like:

@@ -15,6 +15,7 @@ from classify.comparison.scores import scores
 from classify.familiarity import Familiarity
 from classify.fitting import Fitted, Settings, TrainRows, choose_method, fit_classical
 from classify.fusion import SideBySide, parts
+from classify.history import DATE, keep_earlier, settle, write_rows
 from classify.models import Model
 from classify.networks.checkpoint import Checkpoint
 from classify.rows import check_finite, pooled
@@ -115,8 +116,13 @@ class Task:
         # stack of its own that a fine-tuned network finds there or not.
         seconds = time.perf_counter() - began - fitted.cut_seconds + (0.0 if shared is None else self._products_seconds)
         about = self._described(model, pool, fitted, about)
-        save_model(fitted.estimator, folder, about, None if model.takes in ("cut base", "pixels") else self.familiarity)
-        saved, _ = load_model(folder)
+        saved = fitted.estimator
+        if not model.saved_as:
+            keep_earlier(folder)
+        else:
+            like = None if model.takes in ("cut base", "pixels") else self.familiarity
+            save_model(fitted.estimator, folder, about, like)
+            saved, _ = load_model(folder)
         began = time.perf_counter()
         answers, same_in_few = self._answers(saved, model, about)
         if same_in_few:
@@ -141,7 +147,7 @@ class Task:
         """The contents of `model.json`: which rows of which stacks, and the settings that JSON can hold."""
         from classify.saved import made_by_parts
 
-        plain = (str, int, float, bool, tuple, dict)
+        plain = (str, int, float, bool, tuple, dict) if model.saved_as else (str, int, float, bool)
         params = {**fitted.estimator.get_params(), **fitted.found}
         return {
             **about,
@@ -167,7 +173,7 @@ class Task:
             given = np.zeros((len(self.test), len(self.stack.label_names)))
             given[:, self.classes] = estimator.predict_proba(self.test)
             return (given.argmax(axis=1), given), False
-        saved, same_in_few = SavedModel(estimator, about), False
+        saved, same_in_few = SavedModel(estimator, about, model), False
         labels, probabilities = [], []
         for start in range(0, len(self.test), saved.rows):
             block = np.arange(start, min(start + saved.rows, len(self.test)))
@@ -175,11 +181,13 @@ class Task:
             for part, X in zip(parts(self.test), rows, strict=True):
                 check_finite(part, start, X)
             answers = saved(rows)
-            same_in_few = same_in_few or (start == 0 and saved.same_in_few(rows, answers))
+            same_in_few = same_in_few or (start == 0 and bool(model.saved_as) and saved.same_in_few(rows, answers))
             labels.append(answers[0])
             probabilities.append(answers[1])
         if probabilities[0] is None:
-            log.info("no probabilities: a class has a single train image, too few to calibrate on")
+            few = "a class has a single train image, too few to calibrate on"
+            why = few if model.saved_as else "it has no predict_proba"
+            log.info(f"no probabilities: {why}")
             return (np.concatenate(labels), None), same_in_few
         every = np.concatenate([each for each in probabilities if each is not None])
         return (np.concatenate(labels), every), same_in_few
@@ -194,6 +202,7 @@ class Task:
         predicted, probabilities = answers
         result = {
             **about,
+            "date": time.strftime(DATE),
             **fitted.facts,
             **scores(self.test.y, predicted, len(self.stack.label_names)),
             "leads_by": leading_score(self.y_train),
@@ -201,10 +210,13 @@ class Task:
             "n_test": len(self.test),
             "extract_seconds": self.stack.extract_seconds + fitted.extract_seconds,
             **clock,
-            "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES),
+            "model_bytes": sum(file.stat().st_size for file in folder.glob("*") if file.name in MODEL_FILES) or None,
         }
         write_predictions(folder / "predictions.csv", self.test, predicted, probabilities)
+        write_rows(self.stack, folder)
         write_json(folder / "result.json", result)
+        if since := settle(folder):
+            write_json(folder / "result.json", {**result, "since": since})
 
 
 def how_to_label(stack: Stack) -> str:

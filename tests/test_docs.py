@@ -229,7 +229,7 @@ def variables_of(target: str) -> set[str]:
     recipe = re.search(rf"^{target}:.*\n((?:##.*\n|\t.*\n)*)", MAKEFILE, re.M)[1]
     for name, text in MACROS.items():
         recipe = recipe.replace(f"$({name})", text)
-    return {a or b for a, b in re.findall(r"\$\(call option,([A-Z]+),|\$\(([A-Z]+)\)", recipe)} - CONSTANTS
+    return {a or b for a, b in re.findall(r"\$\(call (?:option|paths),([A-Z]+)|\$\(([A-Z]+)\)", recipe)} - CONSTANTS
 
 
 def test_make_help() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from classify.comparison.predictions import Predictions, read_predictions
 from classify.comparison.scores import scores
 from classify.comparison.statistics import difference_interval, holm, mcnemar, separation, share_interval
+from classify.comparison.wording import ALPHA
 from classify.models import BASELINE
 from features import Failed
 
@@ -65,8 +66,19 @@ def judge(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, 
                 **(against if i != base else dict.fromkeys(against)),
             }
         )
-    rows.sort(key=lambda row: (-row[lead], -row["macro_f1"]))
-    return rows, said
+    order = sorted(range(len(rows)), key=lambda i: (-rows[i][lead], -rows[i]["macro_f1"]))
+    return _ties([rows[i] for i in order], right[:, order]), said
+
+
+def _ties(rows: list[dict[str, Any]], right: np.ndarray) -> list[dict[str, Any]]:
+    """Say of each, the best first, whether it is tied with that: by McNemar's test, Holm-corrected, no different.
+
+    Args:
+        rows: the models' results.
+        right: (n, models) bool.
+    """
+    adjusted = holm([mcnemar(right[:, i], right[:, 0]) for i in range(1, len(rows))])
+    return [row | {"tied": bool(p >= ALPHA)} for row, p in zip(rows, [1.0, *adjusted], strict=True)]
 
 
 def _separation(right: np.ndarray, proba: np.ndarray | None) -> dict[str, Any]:

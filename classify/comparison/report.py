@@ -15,6 +15,7 @@ from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs, reliability
 from classify.comparison.wording import FORMATS, THIN, natural, verdict
 from classify.fusion import parts
+from classify.history import EARLIER, said
 from classify.rows import unit_rows
 from extract.images.decode import decode, framed
 from features import Stack
@@ -35,6 +36,7 @@ def write_report(
     predictions: Mapping[str, Predictions],
     test: Stack,
     seed: int,
+    whole: bool = True,
 ) -> Path:
     """Write the report of a comparison.
 
@@ -45,24 +47,24 @@ def write_report(
         predictions: model → what it said of the test rows.
         test: the test rows.
         seed: of the map, and printed.
+        whole: whether the map of the test rows is drawn, which takes seconds.
 
     Returns:
         path.
     """
     names = test.label_names
     best = rows[0]
-    said = predictions[best["model"]]
-    pairs = pairs_with_photos(best, predictions, test)
-    top = heat_top(rows)
+    best_said = predictions[best["model"]]
+    pairs, top = pairs_with_photos(best, predictions, test), heat_top(rows)
     context = {
         "rows": rows,
         "failed": failed,
         "verdict": verdict(rows),
+        "since": [(row, said(row["since"])) for row in rows if row.get("since")],
         "names": names,
         "parts": parts(test),
         "recipe_attrs": recipe_attrs,
-        "key": test.key,
-        "seed": seed,
+        **{"key": test.key, "seed": seed},
         "versions": {
             "Versions, features": json.loads(test.attrs.get("versions", "{}")),
             "Versions, models": best.get("versions", {}),
@@ -84,9 +86,8 @@ def write_report(
             for row in rows
             if (p := predictions[row["model"]]).proba is not None
         ],
-        "map": placed(test, said, seed),
-        "levels": figures.LEVELS,
-        "named": figures.NAMED,
+        "map": placed(test, best_said, seed) if whole else None,
+        **{"levels": figures.LEVELS, "named": figures.NAMED, "EARLIER": EARLIER},
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -24,10 +24,16 @@ def table(rows: list[dict[str, Any]]) -> str:
         "  ".join(f"{cell:>{w}}" if i else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
         for line in cells
     ]
-    lines += [f"{row['model']} failed: {row['failed']}" for row in rows if "failed" in row]
+    lines += [
+        f"{row['model']}{': ' if row.get('pending') else ' failed: '}{row['failed']}" for row in rows if "failed" in row
+    ]
     lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
-    if baseline := there[0].get("baseline"):
+    if (baseline := there[0].get("baseline")) and len(there) > 1:
         lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
+    if earlier := [row["model"] for row in there if row.get("earlier")]:
+        lines.append(f"fitted to the same rows by an earlier command: {joined(earlier)}")
+    if unsaved := [row["model"] for row in there if row["model_bytes"] is None]:
+        lines.append(f"not saved, so that predict cannot use it: {joined(unsaved)}")
     unsure = [row["model"] for row in there if row.get("separation") is not None and not row["separates"]]
     if unsure:
         lines.append(f"the confidence of {joined(unsure)} does not separate right answers from wrong ones")

@@ -1,7 +1,7 @@
 """The report's words: the verdict, and the format of numbers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ALPHA = 0.05
@@ -20,7 +20,14 @@ def verdict(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     of = f"{best['n_test']:,} test images" if lead == "accuracy" else "a class’s test images, averaged over classes"
     what = f"right on {percent(best[lead])} of {of}"
     around = f"95{THIN}% interval {percent(low)} to {percent(high)}"
-    return f"{capital(best['title'])} is {what}", around, " ".join(_against_baseline(rows))
+    text = " ".join(_against_baseline(rows))
+    tied = [row["title"] for i, row in enumerate(rows) if not i or row.get("tied")]
+    if len(tied) == 1:
+        return f"{capital(best['title'])} is {what}", around, text
+    around = f"The best, {best['title']}, is {what}, {around}"
+    if len(tied) == len(rows):
+        return "Tied: nothing here differs significantly from the best", around, text
+    return f"{capital(joined(tied))} are tied in the lead", around, text
 
 
 def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -115,6 +122,10 @@ def interval(ends: Sequence[float]) -> str:
     return f"{100 * ends[0]:.1f}–{percent(ends[1])}"
 
 
+def points_interval(ends: Sequence[float]) -> str:
+    return f"{points(ends[0])} to {points(ends[1])}"
+
+
 def three(value: float) -> str:
     return f"{value:.3f}"
 
@@ -127,9 +138,32 @@ def points_tick(difference: float) -> str:
     return f"{100 * difference:+.3g}".replace("-", "−") if difference else "0"
 
 
+def settings(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of a model's settings; of one that fitting turned into another value, both."""
+    params = row["params"]
+    named: list[tuple[str, str]] = [("rows", row["pool"])] if row["pool"] else []
+    for name, value in params.items():
+        if name.endswith("_") and name[:-1] in params:
+            continue
+        shown = _shown(value)
+        if (found := params.get(f"{name}_", value)) != value:
+            shown += f", fitted: {_shown(found)}"
+        named.append((name.rstrip("_").replace("_", " "), shown))
+    return named
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 FORMATS = {
     form.__name__: form
     for form in (
+        settings,
         separation,
         capital,
         percent,
@@ -138,6 +172,7 @@ FORMATS = {
         seconds,
         megabytes,
         interval,
+        points_interval,
         three,
         percent_tick,
         points_tick,

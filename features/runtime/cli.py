@@ -153,11 +153,11 @@ def _terminate(signum: int, frame: types.FrameType | None) -> typing.NoReturn:
 
 
 def _kind(hint: Any) -> tuple[Any, bool]:
-    """(type of one value, whether there are several) of an annotation: `int`, `str | None`, `list[str] | None`."""
+    """(type of one value, whether there are several) of an annotation: `int`, `str | None`, `list[str | Other]`."""
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     many = typing.get_origin(hint) is list
-    return (typing.get_args(hint)[0] if many else hint), many
+    return (_kind(typing.get_args(hint)[0])[0] if many else hint), many
 
 
 def _helps(door: Callable[..., Any]) -> dict[str, str]:

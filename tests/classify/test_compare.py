@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from sklearn.datasets import load_digits
 from tiny import contents, environment, run, stack
 
 from classify import compare, fit
+from classify.comparison import report
 from classify.comparison.judge import judge, leading_score
 from classify.comparison.predictions import read_predictions
 from classify.comparison.table import table
+from classify.models import MODELS, Model
+from classify.own import models_named
+from classify.task import Task
 from extract.images.split import seeded_split
 from features import Failed, Refused, open_stack
 from features.schema import SPLITS
@@ -80,8 +85,12 @@ def test_what_was_removed_after_an_interruption_is_fitted_again(
 ) -> None:
     """A model counts as fitted only where its scores are: the report never stands without them."""
 
-    def interrupted(*words: object) -> None:
-        raise KeyboardInterrupt
+    whole = report.write_report
+
+    def interrupted(*words: Any) -> Path:
+        if words[-1]:  # at the last: all models are fitted
+            raise KeyboardInterrupt
+        return whole(*words)
 
     words = (str(digits(tmp_path / "digits.h5", (64,))), ["linearsvm", "logreg"])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -92,6 +101,45 @@ def test_what_was_removed_after_an_interruption_is_fitted_again(
     assert compare(*words, out=str(tmp_path / "out")).is_file()
     told = capsys.readouterr().err
     assert "linear SVM was fitted before" in told and "fitting logistic regression" in told
+
+
+def test_table_and_page_are_there_after_each_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interruption in the second model: the first stands in the table, on the page and on stderr."""
+    fitted = Task.run
+
+    def interrupted(self: Task, model: Model, *words: Any) -> Path:
+        if model.title == "logistic regression":
+            raise KeyboardInterrupt
+        return fitted(self, model, *words)
+
+    monkeypatch.setattr(Task, "run", interrupted)
+    path = digits(tmp_path / "digits.h5", (64,))
+    with pytest.raises(KeyboardInterrupt):
+        compare(str(path), ["linearsvm", "logreg"], out=str(tmp_path / "out"))
+    rows = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [(row["model"], row.get("pending")) for row in rows] == [("linearsvm", None), ("logreg", True)]
+    assert (
+        "Logistic regression is not in the comparison: it is not fitted yet"
+        in (tmp_path / "out" / "report.html").read_text()
+    )
+    told = capsys.readouterr().err
+    assert "linearsvm " in told and "logreg: it is not fitted yet" in told and "report.html" in told
+
+
+def test_what_takes_hours_is_left_out_unless_named() -> None:
+    """All models but the network that learns from nothing, which is there by its name."""
+    assert set(MODELS) - set(models_named(None)) == {"scratch"}
+    assert list(models_named(["scratch", "svm"])) == ["scratch", "svm"]
+
+
+def test_ties_with_the_best(compared: Path) -> None:
+    """Of models that McNemar's test does not tell apart none is called the winner."""
+    rows = json.loads((compared / "compare.json").read_text())
+    assert [row["tied"] for row in rows if "failed" not in row] == [True, True]
+    page = (compared / "report.html").read_text()
+    assert "<h1>Tied: nothing here differs significantly from the best" in page
 
 
 def test_the_baseline_is_the_first_model_asked_for_without_a_dense_head(compared):
