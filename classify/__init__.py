@@ -5,5 +5,6 @@ from classify.compare import compare
 from classify.fit import fit
 from classify.models import MODELS
 from classify.predict import predict
+from features import __version__
 
-__all__ = ["MODELS", "Classifier", "compare", "fit", "predict"]
+__all__ = ["MODELS", "Classifier", "__version__", "compare", "fit", "predict"]

@@ -15,7 +15,7 @@ from classify.comparison.predictions import Predictions
 from classify.comparison.table import table
 from classify.models import BASELINE
 from features.reader import POOLS
-from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, as_json, interrupted, run
+from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, add_version, as_json, interrupted, run
 from features.runtime.errors import shown
 from features.runtime.log import log
 
@@ -27,15 +27,18 @@ def main() -> int | None:
     add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     several = doors.add_parser("compare", help="several classifiers on the same rows")
-    add_door(several, compare, positional=("stack",), choices={})
+    add_door(several, compare, positional=("stack",))
+    several.add_argument("--json", action="store_true", help="print report and results as one JSON object")
+    add_version(parser)
     add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
     given = vars(parser.parse_args())
     door = given.pop("door")
     if door == "predict":
         return tell_rejects(predict(**given))
     if door == "compare":
-        report = compare(**given)
-        print(f"{table(read(report.with_name('compare.json')))}\n{report}")
+        wants_json, report = given.pop("json"), compare(**given)
+        rows = read(report.with_name("compare.json"))
+        print(as_json({"report": str(report), "models": rows}) if wants_json else f"{table(rows)}\n{report}")
         return None
     wants_json = given.pop("json")
     folder = fit(**given)

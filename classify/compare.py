@@ -12,11 +12,12 @@ from classify.fit import open_stacks, recorded, runs_of, split_again
 from classify.fitting import Settings
 from classify.models import MODELS, Model, model_versions
 from classify.own import Classifier, models_named
-from classify.saved import write_json
+from classify.result import Report
 from classify.task import Task
 from features import Failed
 from features.open import newest_stack
 from features.runtime.cli import command_line
+from features.runtime.disk import write_json
 from features.runtime.errors import at_least, listed
 from features.runtime.log import log
 
@@ -37,7 +38,7 @@ def compare(
     data: str | None = None,
     weights: str | None = None,
     split_seed: int | None = None,
-) -> Path:
+) -> Report:
     """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
 
     The table and the report are written after each model. A model that fails is listed with its reason and costs the
@@ -64,7 +65,7 @@ def compare(
 
     Returns:
         the report, `report.html`. Beside it lie `compare.json`, the list of the models' results, best first, and each
-        model's own folder.
+        model's own folder. Its `table()` has a row for each model.
 
     Raises:
         Refused: a model is unknown, or the stack has too few classes or views or no test rows.
@@ -76,8 +77,7 @@ def compare(
     at_least(0, seed=seed, split_seed=split_seed)
     at_least(1, epochs=epochs, jobs=jobs)
     chosen = models_named(models)
-    if models is None:
-        left_out = [name for name in MODELS if name not in chosen]
+    if left_out := [name for name in MODELS if models is None and name not in chosen]:
         log.info(f"{listed(left_out)} is left out unless it is named: it takes hours on a CPU")
     opened = split_again(open_stacks(stack, data, weights), split_seed)
     settings = Settings(search, balance, jobs or 0, dask, seed)
@@ -147,7 +147,7 @@ class Comparison:
         kept = [self.folder / name, *([self.plain[name]] if name in self.plain else [])]
         return bool(self.chosen[name].saved_as) and all((each / "result.json").is_file() for each in kept)
 
-    def write(self, whole: bool = False) -> tuple[list[dict[str, Any]], Path]:
+    def write(self, whole: bool = False) -> tuple[list[dict[str, Any]], Report]:
         """Write `compare.json` and `report.html`.
 
         Args:
@@ -179,7 +179,8 @@ class Comparison:
         write_json(self.folder / "compare.json", rows + missing)
         seed = self.task.settings.seed
         page = self.folder / "report.html"
-        return rows + missing, write_report(page, rows, missing, predictions, self.task.test, seed, whole)
+        write_report(page, rows, missing, predictions, self.task.test, seed, whole)
+        return rows + missing, Report(page)
 
     def _earlier(self) -> list[str]:
         """Models that earlier commands fitted to the very same rows, the oldest first."""

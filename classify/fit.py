@@ -7,6 +7,7 @@ import numpy as np
 
 from classify.fitting import Settings
 from classify.models import model_named
+from classify.result import Fit
 from classify.task import Task
 from features import Refused, Stack, open_stack
 from features.open import newest_stack
@@ -35,7 +36,7 @@ def fit(
     data: str | None = None,
     weights: str | None = None,
     split_seed: int | None = None,
-) -> Path:
+) -> Fit:
     """Fit one classifier to a stack's train rows, and score it once on its test rows.
 
     The dataset's own validation rows count as train.
@@ -58,7 +59,7 @@ def fit(
         split_seed: split the images again by this seed, a quarter of each class to test on; the stack stays as it is.
 
     Returns:
-        the folder, with the model, `result.json` and `predictions.csv` in it.
+        the folder, with the model, `result.json` and `predictions.csv` in it; its `table()` has the scores.
 
     Raises:
         Refused: an argument is unknown, or the stack has too few classes or views or no test rows.
@@ -83,7 +84,7 @@ def fit(
     task = Task(opened, views, Settings(search, balance, jobs or 0, dask, seed))
     folder = Path(out) if out else runs_of(task.name, split_seed) / model
     about = {"model": model, "title": row.title, "command": command, **recorded(split_seed)}
-    return task.run(row, pool or row.pool, options, folder, about)
+    return Fit(task.run(row, pool or row.pool, options, folder, about))
 
 
 def open_stacks(names: list[str] | str, data: str | None = None, weights: str | None = None) -> Stack:

@@ -18,6 +18,7 @@ from classify.models import MODELS, import_xgboost
 from classify.rows import row_chunks, shape
 from features import Failed, Refused, Stack
 from features.layout import HDF5_OWN, check_space
+from features.runtime.disk import write_json
 from features.runtime.errors import listed
 from features.schema import made_by, recipe_attrs
 from features.source import file_sha256
@@ -51,13 +52,6 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Famili
         like.save(folder)
     files = {name: _sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
     write_json(folder / "model.json", {**about, "files": files})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file as a whole or not at all: on a full disk, half a file would look like damage."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
 
 
 def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dict[str, Any]]:

@@ -20,6 +20,7 @@ from classify.models import Model
 from classify.networks.checkpoint import Checkpoint
 from classify.rows import check_finite, pooled
 from features import Refused, Stack
+from features.runtime.disk import write_json
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 from features.runtime.log import log
@@ -97,7 +98,7 @@ class Task:
             folder.
         """
         from classify.answers import FEW
-        from classify.saved import load_model, save_model, write_json
+        from classify.saved import load_model, save_model
 
         if model.network and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
@@ -197,7 +198,7 @@ class Task:
     ) -> None:
         """Write `predictions.csv` and `result.json`."""
         from classify.comparison.judge import leading_score
-        from classify.saved import MODEL_FILES, write_json
+        from classify.saved import MODEL_FILES
 
         predicted, probabilities = answers
         result = {

@@ -2,5 +2,6 @@
 
 from extract.backbones import BACKBONES
 from extract.stage import extract
+from features import __version__
 
-__all__ = ["BACKBONES", "extract"]
+__all__ = ["BACKBONES", "__version__", "extract"]

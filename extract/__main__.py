@@ -9,9 +9,9 @@ from extract.images.decode import FILTERS, RESIZES
 from extract.images.views import AUGMENTS
 from extract.network.engines import ENGINES, PRECISIONS
 from extract.stage import DEVICES
-from features import Failed, Refused, open_stack
+from features import Failed, Refused, info, open_stack
 from features.open import STACKS
-from features.runtime.cli import DONE_WITH_REJECTS, add_door, run
+from features.runtime.cli import DONE_WITH_REJECTS, add_door, add_version, as_json, run
 from features.runtime.errors import shown
 from features.runtime.log import log
 
@@ -27,14 +27,19 @@ def main() -> int:
         "filter": list(FILTERS),
     }
     add_door(parser, extract, positional=("data",), choices=choices)
+    add_version(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print what `features info` says of the stack, as one object"
+    )
     parser.add_argument("--list", action="store_true", help="list the backbones and stop")
     given = vars(parser.parse_args())
     if given.pop("list"):
         print_backbones()
         return 0
+    wants_json = given.pop("json")
     stack = extract(**given)
-    print(stack)
     rejects = open_stack(stack).rejects
+    print(as_json(info(str(stack)) | {"rejected": {path: why for path, why, *_ in rejects}}) if wants_json else stack)
     for path, reason, *_ in rejects[:10]:
         log.info(f"rejected {shown(path)}: {reason}")
     if rejects:

@@ -13,6 +13,7 @@ from extract.images.views import AUGMENTS
 from extract.network.base import weights_identity
 from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
+from extract.result import Made
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
 from extract.stack.job import Job
 from extract.stack.make import make_stack
@@ -56,7 +57,7 @@ def extract(
     max_bad: float = 1.0,
     dask: str | None = None,
     out: str | None = None,
-) -> Path:
+) -> Made:
     """Pass every image through a frozen conv base once and write the flattened features to an HDF5 stack.
 
     A run that was killed goes on where it stopped. A stack that is up to date is left alone. Images that were added or
@@ -92,7 +93,7 @@ def extract(
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
 
     Returns:
-        the stack's path.
+        the stack's path; its `table()` counts the images of each class, and a notebook shows that.
 
     Raises:
         Refused: an argument is unknown, or the stack that is there belongs to something else.
@@ -134,7 +135,7 @@ def extract(
             f"{len(bad)} of {len(listing.paths)} images could not be read, more than --max-bad {max_bad:g} %: "
             f"{listed(bad)}. {stack} is finished without them and lists them all in `rejects`."
         )
-    return stack
+    return Made(stack)
 
 
 def _check_names(**given: str) -> None:

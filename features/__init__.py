@@ -6,4 +6,5 @@ from features.open import open_stack
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 
+__version__ = "0.1.0"
 __all__ = ["Failed", "Refused", "Stack", "compress", "info", "open_stack", "verify"]

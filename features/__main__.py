@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from features import compress, info, verify
-from features.runtime.cli import add_door, as_json, run
+from features.runtime.cli import add_door, add_version, as_json, run
 
 DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress}
 
@@ -15,6 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m features", description="Look at a feature stack, check it, or make it smaller."
     )
+    add_version(parser)
     doors = parser.add_subparsers(required=True, dest="door", metavar="|".join(DOORS))
     for name, door in DOORS.items():
         add_door(doors.add_parser(name, help=(door.__doc__ or "").split("\n")[0]), door)

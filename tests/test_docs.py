@@ -192,7 +192,9 @@ def test_every_door_has_its_section() -> None:
     there = ["extract"]
     for package in ("features", "classify"):
         told = run(package, "--help", cwd=REPO, COLUMNS="200").stdout
-        there += [f"{package} {name}" for name in re.search(rf"{package} \[-h\] ([a-z|]+)", told)[1].split("|")]
+        there += [
+            f"{package} {name}" for name in re.search(rf"{package} \[-h\] \[--version\] ([a-z|]+)", told)[1].split("|")
+        ]
     assert sorted(there) == sorted(COMMANDS)
     assert len(re.findall(r"^## `python -m ", DOORS, re.M)) == len(COMMANDS)
 

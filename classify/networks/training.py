@@ -1,6 +1,5 @@
 """What the networks share: the training loop, and the contract of a scikit-learn estimator."""
 
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -10,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.networks.adam import adam
 from classify.networks.checkpoint import Checkpoint, Trained
+from classify.networks.progress import Epochs
 from classify.rows import BATCH, batches, in_memory, taken
 from extract.network.base import import_keras
 from features.runtime.log import log
@@ -116,7 +116,6 @@ def train(
     """
     train_rows, val_rows = sides
     val_X, val_y = taken(X, val_rows), y[val_rows]
-    began = time.perf_counter()
     begun = checkpoint.load(model.get_weights()) if checkpoint else None
     if begun is None:
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -127,6 +126,7 @@ def train(
     rng = np.random.default_rng(seed + best)
     left = range(best + 1, epochs + 1) if stopped == "interrupted" else ()
     stopped = "epochs" if stopped == "interrupted" else stopped
+    progress = Epochs(epochs, best)
     try:
         for epoch in left:
             result = _epoch(model, batches(X, y, train_rows, rng), augment, rng)
@@ -142,8 +142,7 @@ def train(
                 weights, lowest, best = model.get_weights(), watched, epoch
                 if checkpoint:
                     checkpoint.keep(Trained(history, best, lowest, "interrupted"), weights)
-            facts = ", ".join(f"{name} {values[-1]:.4f}" for name, values in history.items() if values)
-            log.info(f"epoch {epoch} of {epochs}: {facts}; {time.perf_counter() - began:.0f} s")
+            progress.tell(epoch, history)
             if epoch - best >= PATIENCE:
                 stopped = "patience"
                 break
@@ -151,6 +150,8 @@ def train(
         if not history["loss"]:
             raise
         stopped = "interrupted"
+    finally:
+        progress.close()
     trained = Trained(history, best, lowest, stopped)
     if checkpoint:
         checkpoint.keep(trained, weights, at_once=True)

@@ -68,6 +68,13 @@ def add_door(
             parser.add_argument(f"--{name.replace('_', '-')}", nargs="+" if many else None, **how)
 
 
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Give a command `--version`."""
+    from features import __version__
+
+    parser.add_argument("--version", action="version", version=f"feature-stacks {__version__}")
+
+
 def as_json(value: Any, indent: int | None = None) -> str:
     """JSON for stdout, with letters as they are if stdout can show all of them, else escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)

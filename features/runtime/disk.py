@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import json
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,3 +73,10 @@ def pread_all(fd: int, count: int, offset: int) -> bytearray:
             raise Failed(f"the stack's file ends {len(view)} bytes early")
         view, offset = view[got:], offset + got
     return buffer
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file as a whole or not at all: on a full disk, half a file would look like damage."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(path)
