@@ -77,7 +77,7 @@ def test_version(package, tmp_path: Path) -> None:
 
 
 def test_messages_go_through_one_logger(tmp_path: Path) -> None:
-    """Guards use from Python: nothing but warnings is on stderr, and the standard logging shows or silences the rest."""
+    """Guards use from Python: only warnings are on stderr, and standard logging shows the rest."""
     path = stack(tmp_path / "a.h5", contents(rows=60))
     code = f"from classify import fit; fit({str(path)!r}, 'logreg', split_seed=1, out={str(tmp_path / 'm')!r})"
     for first, said in (("", False), ("import logging; logging.basicConfig(level='INFO')\n", True)):
