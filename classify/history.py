@@ -40,8 +40,8 @@ def write_rows(stack: Stack, folder: Path) -> None:
     """Record which images a run was of: (n,) uint64 of their SHA-256, int32 label, uint8 split."""
     images = stack.take(stack.view == 0)
     start = np.ascontiguousarray(images.field("sha256")[:, :8]).view("<u8")[:, 0]
-    # An addition makes plain dtypes of HDF5's, whose metadata NumPy cannot save.
-    np.savez(folder / ROWS_FILE, image=start, label=images.y + np.int32(0), split=images.split + np.uint8(0))
+    split = images.split.view(np.uint8)  # HDF5's type has metadata, which NumPy's files cannot hold
+    np.savez(folder / ROWS_FILE, image=start, label=images.y, split=split)
 
 
 def settle(folder: Path) -> dict[str, Any] | None:
