@@ -55,7 +55,7 @@ def settle(folder: Path) -> dict[str, Any] | None:
         then and now), `accuracy` (then, now), and on the `common` test images `difference` and `difference_interval`.
         None if there was none.
     """
-    earlier = sorted((folder / EARLIER).glob("*/result.json"))
+    earlier = sorted((folder / EARLIER).glob("*/result.json"), key=lambda path: path.stat().st_mtime_ns)
     if not earlier:
         return None
     before = earlier[-1].parent
