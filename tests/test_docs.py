@@ -322,7 +322,7 @@ def test_make_takes_paths_with_blanks(tmp_path: Path) -> None:
         (tmp_path / path).touch()
 
     def words(*given: str) -> list[str]:
-        done = subprocess.run(["make", *given], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(["make", "--no-print-directory", *given], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 

