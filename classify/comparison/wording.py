@@ -21,13 +21,13 @@ def verdict(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     what = f"right on {percent(best[lead])} of {of}"
     around = f"95{THIN}% interval {percent(low)} to {percent(high)}"
     text = " ".join(_against_baseline(rows))
-    tied = [row["title"] for i, row in enumerate(rows) if not i or row.get("tied")]
+    tied = [row["model"] for i, row in enumerate(rows) if not i or row.get("tied")]
     if len(tied) == 1:
         return f"{capital(best['title'])} is {what}", around, text
     around = f"The best, {best['title']}, is {what}, {around}"
     if len(tied) == len(rows):
         return "Tied: nothing here differs significantly from the best", around, text
-    return f"{capital(joined(tied))} are tied in the lead", around, text
+    return f"Tied in the lead: {joined(tied)}", around, text
 
 
 def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
