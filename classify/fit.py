@@ -10,6 +10,7 @@ from classify.models import model_named
 from classify.result import Fit
 from classify.task import Task
 from features import Refused, Stack, open_stack
+from features.archive import IN_ARRAY
 from features.open import newest_stack
 from features.reader import POOLS
 from features.runtime.cli import command_line
@@ -105,7 +106,7 @@ def open_stacks(names: list[str] | str, data: str | None = None, weights: str | 
     stack = stacks[0] if len(stacks) == 1 else side_by_side(stacks)
     now = {}
     for option, place, attribute in (("data", data, "dataset_root"), ("weights", weights, "weights_file")):
-        if place and not Path(place).exists():
+        if place and not Path(place.partition(IN_ARRAY)[0]).exists():
             raise Refused(f"--{option} {place}: there is no such place")
         if place:
             now[attribute] = place

@@ -71,22 +71,25 @@ class Archive(Source):
 
 
 class Tar(Archive):
-    """An uncompressed .tar file; members are read where they lie."""
+    """An uncompressed .tar file; members are read where they lie, links where their target lies in the same file."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, root)
         try:
             with tarfile.open(root, "r:") as members:
-                files = [member for member in members if member.isreg()]
+                entries = members.getmembers()
         except (tarfile.TarError, EOFError) as error:
             raise Failed(f"{root} cannot be read as a .tar file: {error}") from None
+        files = [member for member in entries if member.isreg()]
         self._members = {_safe(root, member.name): (member.offset_data, member.size) for member in files}
+        self._links = {_safe(root, link.name): _target(link) for link in entries if link.islnk() or link.issym()}
+        self._members |= {name: self._members[at] for name, at in self._links.items() if at in self._members}
         self._fd = os.open(root, os.O_RDONLY)
         if any(offset + size > os.fstat(self._fd).st_size for offset, size in self._members.values()):
             raise Failed(f"{root} is truncated: its last file does not lie inside it")
 
     def paths(self) -> Iterable[str]:
-        return self._members
+        return {**self._members, **self._links}  # a link that leads nowhere is named among the rejects
 
     def _size(self, path: str) -> int | None:
         return self._members[path][1] if path in self._members else None
@@ -146,15 +149,25 @@ class Array(Archive):
         return (f"{i:0{self._digits}d}" for i in range(len(self._pixels)))
 
     def labels(self) -> np.ndarray | None:
-        """(n,) labels from the dataset `labels` beside the images, if it is there and fits them."""
+        """(n,) str or int labels from the dataset `labels` beside the images, None if there is none.
+
+        Raises:
+            Refused: it has another length than the images.
+        """
         if self.file.suffix == ".npy":
             return None
         with h5py.File(self.file, "r") as file:
             beside = f"{PurePosixPath(str(self.root).partition(IN_ARRAY)[2]).parent}/labels"
             found = file.get(beside)
-            if not isinstance(found, h5py.Dataset) or found.shape != (len(self._pixels),):
+            if not isinstance(found, h5py.Dataset):
                 return None
-            return np.asarray(found.asstr()[:] if h5py.check_string_dtype(found.dtype) else found[:])
+            if found.shape != (len(self._pixels),):
+                raise Refused(
+                    f"{self.file}: {beside} has shape {found.shape} and the images {self._pixels.shape}. Labels beside "
+                    "images are taken for theirs: give it a value for each, or another name"
+                )
+            is_text = h5py.check_string_dtype(found.dtype)
+            return np.asarray(found.asstr(errors="surrogateescape")[:] if is_text else found[:])
 
     def _size(self, path: str) -> int | None:
         known = path.isdecimal() and len(path) == self._digits and int(path) < len(self._pixels)
@@ -198,6 +211,8 @@ def open_source(root: str | os.PathLike[str]) -> Source:
         Failed: it is damaged.
     """
     root = str(root)
+    if Path(root).is_dir():
+        return Source(Path(root))
     file = Path(root.partition(IN_ARRAY)[0])
     if file.name.lower().endswith(COMPRESSED):
         raise Refused(
@@ -209,7 +224,14 @@ def open_source(root: str | os.PathLike[str]) -> Source:
 
 def is_file_of_images(data: str) -> bool:
     """Whether a dataset's name says that it is an archive or an array."""
-    return IN_ARRAY in data or data.lower().endswith((".tar", ".zip", ".npy", *COMPRESSED))
+    named_so = IN_ARRAY in data or data.lower().endswith((".tar", ".zip", ".npy", *COMPRESSED))
+    return named_so and not Path(data).is_dir()
+
+
+def _target(link: tarfile.TarInfo) -> str:
+    """The path in the archive that a link leads to: a symbolic one from where it lies, a hard one from the top."""
+    beside = PurePosixPath(link.name).parent if link.issym() else PurePosixPath()
+    return os.path.normpath(beside / link.linkname)
 
 
 def _safe(archive: Path, name: str) -> str:

@@ -127,7 +127,8 @@ def _array(source: Array) -> Layout:
     paths = list(source.paths())
     if labels is None:
         return Layout([Image(0, path, "") for path in paths], False, [])
-    images = [Image(0, path, str(label)) for path, label in zip(paths, labels.tolist(), strict=True)]
+    named = ["" if isinstance(label, int) and label < 0 else str(label) for label in labels.tolist()]
+    images = [Image(0, path, label) for path, label in zip(paths, named, strict=True)]
     return Layout(images, False, ["labels are those of `labels`, beside the images"])
 
 

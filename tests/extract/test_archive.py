@@ -167,3 +167,48 @@ def test_threads_read_an_archive_at_once(photo_folder: Path, kind: str) -> None:
     with ThreadPoolExecutor(8) as readers:
         for path, file in zip(paths, readers.map(source.read, paths), strict=True):
             assert file.data == (photo_folder / path).read_bytes()
+
+
+def test_links_in_a_tar_lead_to_their_files(photo_folder: Path, tmp_path: Path) -> None:
+    """Guards archives of deduplicated folders: hard and symbolic links are images, one that leads nowhere is named."""
+    first = sorted(photo_folder.rglob("*.png"))[0]
+    (first.parent / "hard.png").hardlink_to(first)
+    (first.parent / "soft.png").symlink_to(first.name)
+    (first.parent / "out.png").symlink_to("/etc/hostname")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(photo_folder, ".")
+    listing = scan(str(tmp_path / "x.tar"))
+    name = first.relative_to(photo_folder).as_posix()
+    links = [f"{first.parent.name}/{kind}.png" for kind in ("hard", "soft", "out")]
+    assert {name, *links} <= set(listing.paths) and len(listing.paths) == 18 + 3
+    wanted = listing.source.read(name).data
+    assert [listing.source.read(link).data for link in links[:2]] == [wanted, wanted]
+    with pytest.raises(Unreadable, match="No such file"):
+        listing.source.read(links[2])
+
+
+@pytest.mark.parametrize("name", ["photos.tar", "photos.zip", "a::b"])
+def test_a_folder_may_have_any_name(photo_folder: Path, name: str) -> None:
+    """Guards folders that are called as an archive is: they are folders."""
+    assert len(scan(str(photo_folder.rename(photo_folder.with_name(name)))).paths) == 18
+
+
+def test_labels_beside_an_array(tmp_path: Path) -> None:
+    """Guards what is taken for labels: a value for each image, negative ones for none; another length is refused."""
+    pixels = np.zeros((6, 8, 8, 3), "u1")
+    for i, (labels, names, codes) in enumerate(
+        [
+            ([0, 1, -1, 1, 0, 0], ["0", "1"], [0, 1, -1, 1, 0, 0]),
+            (np.array([b"caf\xe9", b"tea"] * 3, h5py.string_dtype("ascii", 4)), None, None),
+            ([0, 1], None, None),
+        ]
+    ):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            file["images"], file["labels"] = pixels, labels
+        data = str(tmp_path / f"{i}.h5::images")
+        if names is None:
+            with pytest.raises(Refused, match=r"not UTF-8|/labels has shape \(2,\) and the images \(6, 8, 8, 3\)"):
+                scan(data)
+        else:
+            listing = scan(data)
+            assert (listing.label_names, listing.labels.tolist()) == (names, codes)
