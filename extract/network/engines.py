@@ -1,6 +1,7 @@
 """The engines that compute the forward pass, Keras on its backend or OpenVINO on CPUs, and the choice between them."""
 
 import dataclasses
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -173,6 +174,9 @@ def _converted(model: Any, batch: int) -> Any:
     function = tf.function(
         lambda pixels: model(pixels, training=False), input_signature=[shape]
     ).get_concrete_function()
+    # OpenVINO 2026.4 asks for TensorFlow's version by exec, which on Python 3.13 sees a function's variables no more.
+    asks = importlib.import_module("openvino.frontend.tensorflow.utils")
+    asks.get_environment_setup = lambda framework: {"tensorflow": tf.__version__}
     whole = openvino.convert_model(function)
     (wanted,) = function.outputs
     return openvino.Model([whole.output(wanted.name)], whole.get_parameters())
