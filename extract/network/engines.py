@@ -175,7 +175,7 @@ def _converted(model: Any, batch: int) -> Any:
         lambda pixels: model(pixels, training=False), input_signature=[shape]
     ).get_concrete_function()
     # OpenVINO 2026.4 asks for TensorFlow's version by exec, which on Python 3.13 sees a function's variables no more.
-    asks = importlib.import_module("openvino.frontend.tensorflow.utils")
+    asks: Any = importlib.import_module("openvino.frontend.tensorflow.utils")
     asks.get_environment_setup = lambda framework: {"tensorflow": tf.__version__}
     whole = openvino.convert_model(function)
     (wanted,) = function.outputs
