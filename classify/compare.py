@@ -11,7 +11,7 @@ from classify.comparison.table import table
 from classify.fit import open_stacks, recorded, runs_of, split_again
 from classify.fitting import Settings
 from classify.models import MODELS, Model, model_versions
-from classify.own import Classifier, models_named
+from classify.own import Estimator, models_named
 from classify.result import Report
 from classify.task import Task
 from features import Failed
@@ -26,7 +26,7 @@ NOT_YET = "it is not fitted yet; the same command goes on with it"
 
 def compare(
     stack: list[str] | str | None = None,
-    models: list[str | Classifier] | None = None,
+    models: list[str | Estimator] | None = None,
     epochs: int | None = None,
     views: int | None = None,
     search: bool = False,

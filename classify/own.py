@@ -10,7 +10,7 @@ from classify.models import MODELS, Model, model_named
 from features import Refused
 
 
-class Classifier(Protocol):
+class Estimator(Protocol):
     """An unfitted estimator, as scikit-learn defines it; also a pipeline or a search."""
 
     def fit(self, X: Any, y: Any) -> Any: ...
@@ -20,7 +20,7 @@ class Classifier(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 
 
-def models_named(given: Sequence[str | Classifier] | None) -> dict[str, Model]:
+def models_named(given: Sequence[str | Estimator] | None) -> dict[str, Model]:
     """Name → row, of models of the table and of a user's own.
 
     Args:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm.auto import tqdm
-
 from classify.classifier import Classifier, Prediction
 from classify.familiarity import LEAST
 from extract.images.folders import image_files
@@ -17,6 +15,7 @@ from features import Failed, Refused
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 from features.runtime.log import log
+from features.runtime.progress import progress
 
 Write = Callable[[Prediction], object]
 
@@ -75,7 +74,8 @@ def _files(photos: list[str]) -> Iterator[str]:
 def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: IO[str]) -> list[tuple[str, str]]:
     write = _json_lines(file, classifier.label_names) if as_json else _csv(file, classifier.label_names)
     rejects, strange, count, began = [], [], 0, time.perf_counter()
-    with tqdm(unit="images", disable=True if file.isatty() else None, dynamic_ncols=True) as bar:
+    beside_the_table = {"disable": True} if file.isatty() else {}  # a bar would run through it
+    with progress(unit="images", **beside_the_table) as bar:
         for each in classifier.stream(files):
             write(each)
             count += 1

@@ -13,6 +13,7 @@ from classify.classical.span import unit_products
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
 from features.runtime.log import log
+from features.runtime.progress import progress
 
 # Candidates that score the same: the simplest wins, which stands first in its list, then even weights.
 
@@ -117,9 +118,8 @@ class SearchBar:
         self.candidates, self.folds = candidates, folds
 
     def __enter__(self) -> "SearchBar":
-        from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=self.candidates * self.folds, unit="fits", disable=None, dynamic_ncols=True)
+        self._bar = progress(total=self.candidates * self.folds, unit="fits")
         self._began = time.perf_counter()
         self._found = ""
         return self

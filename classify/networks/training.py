@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from classify.networks.adam import adam
 from classify.networks.checkpoint import Checkpoint, Trained
-from classify.networks.progress import Epochs
+from classify.networks.epochs import Epochs
 from classify.rows import BATCH, batches, in_memory, taken
 from extract.network.base import import_keras
 from features.runtime.log import log

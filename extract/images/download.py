@@ -16,12 +16,11 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
-
 from features import Failed
 from features.runtime.errors import shown
 from features.runtime.lock import writer_lock
 from features.runtime.log import log
+from features.runtime.progress import progress
 
 PIECE = 1 << 20
 UNPACKED = 1.1  # times the archive's size: images are compressed already
@@ -96,7 +95,7 @@ def _download(archive: Archive, partial: Path, file: Path) -> None:
     began, at_first = time.perf_counter(), _size(partial)
     if at_first:
         log.info(f"going on with {partial} at {_gigabytes(at_first)}")
-    with tqdm(total=archive.size, initial=at_first, unit="B", unit_scale=True, disable=None, dynamic_ncols=True) as bar:
+    with progress(total=archive.size, initial=at_first, unit="B", unit_scale=True) as bar:
         while (there := _size(partial)) < archive.size:
             try:
                 why = _ask(archive, partial, there, bar)
@@ -139,7 +138,7 @@ def _unpack(archive: Archive, file: Path, folder: Path) -> None:
     try:
         with (
             tarfile.open(file, "r|gz") as members,
-            tqdm(unit="files", disable=None, dynamic_ncols=True) as bar,
+            progress(unit="files") as bar,
         ):
             for member in members:
                 _check(file, member)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from extract.compute.cluster import Cluster, open_compute
 from extract.compute.local import Compiled, Local
@@ -28,6 +27,7 @@ from features.runtime.disk import publish
 from features.runtime.errors import listed
 from features.runtime.lock import writer_lock
 from features.runtime.log import log
+from features.runtime.progress import progress
 from features.writer import StackWriter
 
 ALIKE = ("weights_sha256", "engine", "device", "batch")  # … are two files that can share rows
@@ -139,7 +139,7 @@ def _compute(writer: StackWriter, recipe: Recipe, at: Local | Cluster, batch: in
     if len(missing) < len(good):
         log.info(f"resuming {writer.partial}: {int(good.sum())} of {len(good)} rows are done")
     began = time.perf_counter()
-    with tqdm(total=len(good), initial=int(good.sum()), unit="images", disable=None, dynamic_ncols=True) as bar:
+    with progress(total=len(good), initial=int(good.sum()), unit="images") as bar:
         reasons = at.fill(writer, recipe, missing, batch, bar.update)
         if changed := image_changes(Recorded.of(writer), recipe.listing).changed:
             paths = listed(changed)

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from tqdm.auto import tqdm
-
 from features.runtime.log import log
+from features.runtime.progress import progress
 
 A_LINE_EACH = 60.0  # seconds
 
@@ -19,7 +18,7 @@ class Epochs:
     """
 
     def __init__(self, epochs: int, done: int) -> None:
-        self._bar = tqdm(total=epochs, initial=done, unit="epochs", disable=None, dynamic_ncols=True, leave=False)
+        self._bar = progress(total=epochs, initial=done, unit="epochs", leave=False)
         self._epochs, self._told = epochs, time.monotonic()
 
     def tell(self, epoch: int, history: Mapping[str, Sequence[float]]) -> None:
