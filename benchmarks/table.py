@@ -20,6 +20,7 @@ BENCHMARKS = {
     "reading": ("STACK",),
     "accuracy": ("PHOTOS", "WEIGHTS"),
     "colour": ("PHOTOS", "WEIGHTS"),
+    "familiar": ("PHOTOS", "WEIGHTS"),
     "adding": ("PHOTOS",),
     "scale": ("PHOTOS", "WEIGHTS"),
     "stage_two": ("STACK",),

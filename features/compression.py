@@ -117,7 +117,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
 
 
 def _rounded(X: np.ndarray, source: Stack, first: int) -> tuple[np.ndarray, float]:
-    """Rows (k, width) as float16, and the largest relative error of one: the length of what it loses by its own.
+    """Rows (k, width) as float16, and the largest error of one, as a share of its length.
 
     Args:
         X: the rows.
