@@ -78,6 +78,12 @@ def settle(folder: Path) -> dict[str, Any] | None:
     return since
 
 
+def earlier_runs(folder: Path) -> list[dict[str, Any]]:
+    """Results of earlier runs of all models below a folder, the newest first."""
+    found = [json.loads(path.read_text("utf-8")) for path in folder.glob(f"*/{EARLIER}/*/result.json")]
+    return sorted((run for run in found if "accuracy" in run), key=lambda run: run.get("date", ""), reverse=True)
+
+
 def said(since: Mapping[str, Any]) -> str:
     """What changed since the last run, in one line."""
     counts = [

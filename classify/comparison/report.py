@@ -15,7 +15,7 @@ from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs, reliability
 from classify.comparison.wording import FORMATS, THIN, natural, verdict
 from classify.fusion import parts
-from classify.history import EARLIER, said
+from classify.history import EARLIER, earlier_runs, said
 from classify.rows import unit_rows
 from extract.images.decode import decode, framed
 from features import Stack
@@ -60,6 +60,7 @@ def write_report(
         "rows": rows,
         "failed": failed,
         "verdict": verdict(rows),
+        "runs": earlier_runs(path.parent),
         "since": [(row, said(row["since"])) for row in rows if row.get("since")],
         "names": names,
         "parts": parts(test),

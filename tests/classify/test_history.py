@@ -87,6 +87,8 @@ def test_it_is_printed_and_stands_on_the_page(before_and_after: tuple[Path, Path
     assert "test images of both runs " in line and done.stdout.splitlines()[-1] == "classify/runs/mine/knn"
     page = compare(str(tmp_path / "mine.h5"), ["linearsvm"], out=str(tmp_path / "classify/runs/mine")).read_text()
     assert "Since the last run" in page and "100 images came" in page
+    first = json.loads(next((tmp_path / "classify/runs/mine/knn/earlier").glob("*/result.json")).read_text())
+    assert f"<td><code>{first['stack_key'][:8]}</code></td>" in page and first["date"].replace("T", " ") in page
 
 
 def test_models_fitted_earlier_to_the_same_rows_stay(before_and_after: tuple[Path, Path], tmp_path: Path) -> None:
