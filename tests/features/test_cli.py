@@ -12,6 +12,7 @@ from tiny import begin, contents, environment, photos, put, run, stack
 import classify
 import extract
 import features
+from features.open import newest_stack
 from features.runtime.cli import command_line
 from features.writer import StackWriter
 
@@ -148,30 +149,28 @@ def test_usage(tmp_path: Path) -> None:
         assert "usage: " in done.stderr
 
 
-def test_stage_two_takes_the_newest_stack(tmp_path: Path) -> None:
+def test_stage_two_takes_the_newest_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Guards the choice where none is named: the stack written last, but the demo's only if it is alone; it is said."""
-    folder = tmp_path / "features" / "stacks"
+    monkeypatch.chdir(tmp_path)
+    folder = Path("features/stacks")
     folder.mkdir(parents=True)
-
-    def taken() -> str:
-        done = run("classify", "fit", "--model", "logreg", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        made = done.stdout.splitlines()[-1]
-        again = json.loads((tmp_path / made / "result.json").read_text())["command"]
-        assert f"features/stacks/{Path(made).parent.name}.h5 " in again  # and not: whatever is the newest then
-        return done.stderr.splitlines()[0]
-
     for age, (name, root) in enumerate([("digits", "/home/me/data/digits"), ("old", "/a"), ("new", "/a")]):
         stack(folder / f"{name}.h5", contents(rows=40), dataset_root=root)
         os.utime(folder / f"{name}.h5", (age, age))
-    assert taken() == "stack: features/stacks/new.h5, the newest of 3 in features/stacks (STACK= takes another)"
+    assert newest_stack() == folder / "new.h5"
+    said = capsys.readouterr().err
+    assert said == "stack: features/stacks/new.h5, the newest of 3 in features/stacks (STACK= takes another)\n"
     os.utime(folder / "old.h5", (9, 9))
-    assert taken().startswith("stack: features/stacks/old.h5, the newest of 3")
     os.utime(folder / "digits.h5", (10, 10))
-    assert taken().startswith("stack: features/stacks/old.h5, the newest of 3")
+    made = classify.fit(model="logreg")
+    command = json.loads((made / "result.json").read_text())["command"]
+    assert command == "python -m classify fit features/stacks/old.h5 --model logreg"  # not: whatever is the newest then
     (folder / "old.h5").unlink()
     (folder / "new.h5").unlink()
-    assert not taken().startswith("stack: ")
+    capsys.readouterr()
+    assert newest_stack() == folder / "digits.h5" and not capsys.readouterr().err
 
 
 def test_recorded_command() -> None:
