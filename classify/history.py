@@ -17,6 +17,7 @@ from features.schema import SPLITS
 
 EARLIER = "earlier"  # folder inside a model's folder
 ROWS_FILE = "rows.npz"  # of which images a run was: enough to say what changed, and small
+DATE = "%Y-%m-%dT%H:%M:%S"  # of the machine's own time
 KEPT = ("result.json", "predictions.csv", ROWS_FILE)
 
 
@@ -31,9 +32,6 @@ def keep_earlier(folder: Path) -> None:
     for name in KEPT:
         if (folder / name).is_file():
             shutil.copy2(folder / name, place / name)
-
-
-DATE = "%Y-%m-%dT%H:%M:%S"
 
 
 def write_rows(stack: Stack, folder: Path) -> None:
