@@ -10,6 +10,7 @@ from classify.comparison.judge import judge, paired_difference
 from classify.comparison.table import table
 from classify.fit import open_stacks, recorded, runs_of, split_again
 from classify.fitting import Settings
+from classify.history import read_result
 from classify.models import MODELS, Model, model_versions
 from classify.own import Estimator, models_named
 from classify.result import Report
@@ -186,7 +187,7 @@ class Comparison:
         """Models that earlier commands fitted to the very same rows, the oldest first."""
         found = []
         for path in self.folder.glob("*/result.json"):
-            result = json.loads(path.read_text("utf-8"))
+            result = read_result(path)
             if result.get("stack_key") == self.task.stack.key and result.get("model") not in self.chosen:
                 found.append((result.get("date", ""), path.parent.name))
         return [name for _, name in sorted(found)]

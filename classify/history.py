@@ -18,20 +18,29 @@ from features.schema import SPLITS
 EARLIER = "earlier"  # folder inside a model's folder
 ROWS_FILE = "rows.npz"  # of which images a run was: enough to say what changed, and small
 DATE = "%Y-%m-%dT%H:%M:%S"  # of the machine's own time
+SHOWN = {"model", "n_train", "n_test", "accuracy", "stack_key"}  # of an earlier run, on the page
 KEPT = ("result.json", "predictions.csv", ROWS_FILE)
 
 
 def keep_earlier(folder: Path) -> None:
     """Copy what a model's last run said to `earlier/<date>-<stack key>`; the model itself is replaced."""
-    if not (folder / "result.json").is_file():
+    if not (result := read_result(folder / "result.json")):
         return
-    result = json.loads((folder / "result.json").read_text("utf-8"))
     date = result.get("date") or time.strftime(DATE, time.localtime((folder / "result.json").stat().st_mtime))
     place = folder / EARLIER / f"{date.replace(':', '')}-{result.get('stack_key', '')[:8]}"
     place.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         if (folder / name).is_file():
             shutil.copy2(folder / name, place / name)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A `result.json`; empty if it is not there, or damaged."""
+    try:
+        result = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
 
 
 def write_rows(stack: Stack, folder: Path) -> None:
@@ -58,7 +67,7 @@ def settle(folder: Path) -> dict[str, Any] | None:
         return None
     before = earlier[-1].parent
     try:
-        then, now = (json.loads((each / "result.json").read_text("utf-8")) for each in (before, folder))
+        then, now = (read_result(each / "result.json") for each in (before, folder))
         since = {
             "date": then.get("date", before.name[:10]),
             **_images(before, folder, then["label_names"], now["label_names"]),
@@ -78,8 +87,8 @@ def settle(folder: Path) -> dict[str, Any] | None:
 
 def earlier_runs(folder: Path) -> list[dict[str, Any]]:
     """Results of earlier runs of all models below a folder, the newest first."""
-    found = [json.loads(path.read_text("utf-8")) for path in folder.glob(f"*/{EARLIER}/*/result.json")]
-    return sorted((run for run in found if "accuracy" in run), key=lambda run: run.get("date", ""), reverse=True)
+    found = [read_result(path) for path in folder.glob(f"*/{EARLIER}/*/result.json")]
+    return sorted((run for run in found if run.keys() >= SHOWN), key=lambda run: run.get("date", ""), reverse=True)
 
 
 def said(since: Mapping[str, Any]) -> str:

@@ -71,8 +71,11 @@ def test_results_of_an_older_version_do_no_harm(before_and_after: tuple[Path, Pa
     (out / "result.json").write_text(json.dumps({k: v for k, v in result(out).items() if k != "date"}))
     since = result(fit(str(new), "knn", out=str(out)))["since"]
     assert "came" not in since and since["common"] > 90
-    (out / "result.json").write_text("{}")
-    assert "since" not in result(fit(str(new), "knn", out=str(out)))
+    for damaged in ("{}", '{"accuracy": 0.'):
+        (out / "result.json").write_text(damaged)
+        again = compare(str(new), ["logreg"], out=str(tmp_path))
+        assert {row["model"] for row in json.loads((again.parent / "compare.json").read_text())} == {"logreg"}
+        assert result(fit(str(new), "knn", out=str(out)))["accuracy"]
 
 
 def test_it_is_printed_and_stands_on_the_page(before_and_after: tuple[Path, Path], tmp_path: Path) -> None:
