@@ -10,6 +10,7 @@ from classify.comparison.judge import judge, paired_difference
 from classify.comparison.table import table
 from classify.fit import open_stacks, recorded, runs_of, split_again
 from classify.fitting import Settings
+from classify.fusion import parts
 from classify.history import read_result
 from classify.models import MODELS, Model, model_versions
 from classify.own import Estimator, models_named
@@ -81,8 +82,7 @@ def compare(
     if left_out := [name for name in MODELS if models is None and name not in chosen]:
         log.info(f"{listed(left_out)} is left out unless it is named: it takes hours on a CPU")
     opened = split_again(open_stacks(stack, data, weights), split_seed)
-    settings = Settings(search, balance, jobs or 0, dask, seed)
-    task = Task(opened, views, settings)
+    task = Task(opened, views, settings := Settings(search, balance, jobs or 0, dask, seed))
     without = Task(opened, 0, settings) if task.views else None
     folder = Path(out) if out else runs_of(task.name, split_seed)
     by = {"command": command, "versions": model_versions(), **recorded(split_seed)}
@@ -107,7 +107,8 @@ def compare(
             else:
                 fitted.add(name)
                 page.done.append(name)
-                page.write()
+                if name != list(chosen)[-1]:
+                    page.write()
     except KeyboardInterrupt:
         if page.done:
             rows, report = page.write()
@@ -204,7 +205,8 @@ def _reason(model: Model, error: Exception) -> str:
 
 def _run(task: Task, model: Model, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
     """Fit one model. If a network was interrupted, raise KeyboardInterrupt once its result is saved."""
-    task.run(model, model.pool, options, folder, about)
+    flat = all(len(part.feature_shape) == 1 for part in parts(task.stack))
+    task.run(model, "flatten" if flat and not model.saved_as else model.pool, options, folder, about)
     if json.loads((folder / "result.json").read_text("utf-8"))["params"].get("stopped_") == "interrupted":
         raise KeyboardInterrupt
 

@@ -97,7 +97,7 @@ def choose_method(model: Model, train: Stack, pool: str) -> str | None:
     stacks = parts(train)
     width = shape(train)[1] if pool == "flatten" else sum(part.feature_shape[-1] for part in stacks)
     if model.takes == "rows":
-        memory.check_trees(len(train), width, free_memory())
+        memory.check_trees(len(train), width, free_memory(), model.title)
         return None
     method = memory.choose_method(len(train), width, model.takes == "products", free_memory(), len(stacks))
     log.info(f"{len(train):,} rows of {width:,} columns, {METHODS[method]}")

@@ -38,6 +38,8 @@ def models_named(given: Sequence[str | Estimator] | None) -> dict[str, Model]:
             models[each] = model_named(each)
             continue
         name, estimator = _made(each) if isinstance(each, str) else (type(each).__name__, each)
+        if name in MODELS:  # its folder would hold that model beside this one's scores
+            raise Refused(f"--models: {name} is the name of a model here already; call yours something else")
         _check(name, estimator)
         number = sum(taken.split("-")[0] == name for taken in models)
         models[f"{name}-{number + 1}" if number else name] = _own(name, estimator)

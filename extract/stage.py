@@ -128,7 +128,7 @@ def extract(
     stack = make_stack(Job(place, recipe, compute, command, no_leakage, takes_rows=not out))
     made = open_stack(stack)
     for line in warnings_about(Recorded.of(made)):
-        log.warning(f"{line}")
+        log.warning(line)
     bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not reason.startswith(LEAKED)]
     if len(bad) > max_bad / 100 * len(listing.paths):
         raise Failed(

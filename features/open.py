@@ -78,6 +78,8 @@ def newest_stack() -> Path:
     taken = next((path for path in stacks if not _is_of_bundled_digits(path)), stacks[0])
     if len(stacks) > 1:
         log.info(f"stack: {taken}, the newest of {len(stacks)} in {STACKS} (STACK= takes another)")
+    elif _is_of_bundled_digits(taken):  # whoever takes it for a stack of their own photos reads that it is not
+        log.info(f"stack: {taken}, of the bundled digits: there is no other in {STACKS}")
     return taken
 
 

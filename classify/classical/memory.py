@@ -36,17 +36,18 @@ def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 
     return "span" if rows < width else "primal"
 
 
-def check_trees(rows: int, width: int, free: int) -> None:
-    """Raise Refused if XGBoost's rows do not fit into memory: float32, and once more in bins.
+def check_trees(rows: int, width: int, free: int, who: str = "XGBoost") -> None:
+    """Raise Refused if a model's rows do not fit into memory: float32, and once more in bins.
 
     Args:
         rows, width: of the train rows.
         free: bytes of `free_memory`.
+        who: the model.
     """
     needed = 2 * 4 * rows * width + ROOM
     if needed > free:
         raise Refused(
-            f"XGBoost on {rows:,} rows of {width:,} columns needs {needed / 1e9:.1f} GB of memory, and "
+            f"{who} on {rows:,} rows of {width:,} columns needs {needed / 1e9:.1f} GB of memory, and "
             f"{free / 1e9:.1f} GB are free. --pool avg makes rows narrower; --model logreg fits any number."
         )
 

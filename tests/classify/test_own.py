@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
@@ -44,7 +43,7 @@ def test_any_classifier_takes_part(digits: Path, tmp_path: Path) -> None:
     assert rows["Pipeline"]["accuracy"] == pipeline.fit(train.pooled("avg"), train.y).score(test.pooled("avg"), test.y)
     assert rows["Pipeline"]["log_loss"] is None and rows["RandomForestClassifier"]["log_loss"] > 0
     assert all(name in report.read_text() for name in rows)
-    assert not hasattr(forest, "classes_") or not np.any(forest.classes_)  # the user's own object is left alone
+    assert not hasattr(forest, "estimators_") and forest.random_state is None  # the user's own object is left alone
     with pytest.raises(Refused, match="no model in .*RandomForestClassifier"):
         predict(str(tmp_path / "RandomForestClassifier"), [str(digits)])
 
@@ -73,3 +72,21 @@ def test_a_class_is_no_classifier(digits: Path, tmp_path: Path) -> None:
     """Guards the most common slip: the class without brackets."""
     with pytest.raises(Refused, match="is no classifier"):
         compare(str(digits), [RandomForestClassifier], out=str(tmp_path))
+
+
+def test_rows_that_are_flat_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Guards stacks without maps, which nothing can be averaged over."""
+    path = stack(tmp_path / "flat.h5", contents(rows=60, shape=(12,)))
+    compare(str(path), [GaussianNB()], out=str(tmp_path / "out"))
+    train, test = (open_stack(path).select((side,)) for side in ("train", "test"))
+    (row,) = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert row["accuracy"] == GaussianNB().fit(train.X, train.y).score(test.X, test.y)
+
+
+def test_a_name_that_is_taken(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards saved models: a factory called svm would put its scores beside the SVM that lies in svm/."""
+    (tmp_path / "own_names.py").write_text("def svm():\n    from sklearn.svm import SVC\n    return SVC()\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match="svm is the name of a model here already"):
+        compare(str(digits), ["own_names:svm"], out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,7 @@ def test_heic(orientation: int) -> None:
     found = np.asarray(decode(file.getvalue()), int)
     assert found.shape == upright.shape
     assert np.abs(found - upright).max() <= 3
-    with pytest.raises(Unreadable, match="HEIC photo that cannot be decoded|cannot be decoded"):
+    with pytest.raises(Unreadable, match="cannot be decoded"):
         decode(file.getvalue()[:-500])
 
 

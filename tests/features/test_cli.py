@@ -170,7 +170,11 @@ def test_stage_two_takes_the_newest_stack(
     (folder / "old.h5").unlink()
     (folder / "new.h5").unlink()
     capsys.readouterr()
-    assert newest_stack() == folder / "digits.h5" and not capsys.readouterr().err
+    assert newest_stack() == folder / "digits.h5"
+    assert "of the bundled digits: there is no other" in capsys.readouterr().err
+    stack(folder / "mine.h5", contents(rows=40), dataset_root="/a")
+    (folder / "digits.h5").unlink()
+    assert newest_stack() == folder / "mine.h5" and not capsys.readouterr().err
 
 
 def test_recorded_command() -> None:
