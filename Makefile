@@ -9,7 +9,7 @@ INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --only-bi
 DATA ?= digits
 # name=VALUE on make's command line → --name VALUE on the program's
 option = $(if $($(1)),--$(2) "$($(1))")
-EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(call option,LAYER,layer) \
+EXTRACT = $(call option,BACKBONE,backbone) $(call option,WEIGHTS,weights) $(if $(LAYER),--layer $(LAYER)) \
 	$(call option,CLASSES,classes) $(call option,FIELDS,columns) $(call option,GROUP,group) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
 	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) \
@@ -35,7 +35,7 @@ endif
 paths = if [ -e "$($(1))" ]; then set -- "$($(1))"; else set -- $($(1)); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict demo backbones test quick soak mutants lint bench gpu-kit clean
+.PHONY: help setup features classify compare predict demo backbones test quick torch soak mutants lint bench gpu-kit clean
 
 help:  ## list the targets, each with its variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ test: $(VENV)/.ready-dev  ## run all tests but the long ones, on up to four core
 
 quick: $(VENV)/.ready-dev  ## run the tests that need no Keras, in about a minute
 	@$(PYTEST) --quick
+
+torch: $(VENV)/.ready-dev  ## install PyTorch into .venv, and test Keras on it with a backbone of every family
+	@$(INSTALL) torch && $(PYTEST) tests/extract/test_torch.py
 
 soak: $(VENV)/.ready-dev  ## run the long tests: 50,000 images, 40,000 mutated files, random disturbances
 	@$(RUN) -m pytest -m soak -s

@@ -23,11 +23,11 @@ from extract.backbones import backbone_named
 from extract.compute.local import Compute
 from extract.images.dataset import scan
 from extract.images.decode import decode, squash
-from extract.network.base import load_base
 from extract.network.forward import choose_device, compile_forward
+from extract.network.network import Network
 from extract.recipe import Recipe
 from extract.stack.job import Job
-from extract.stack.make import make_stack
+from extract.stack.make import make_stacks
 
 LARGE = 32  # photos
 
@@ -44,13 +44,13 @@ def compared(what: str, plain: Path, faster: Path, folder: Path) -> None:
 def drift(photos: Path, weights: str) -> None:
     """A row on how far scaled decoding moves pixels and rows of 12-megapixel photos."""
     backbone = backbone_named("mobilenetv2")
-    base, _ = load_base(backbone, weights, backbone.size, seed=0)
-    forward = compile_forward(base, backbone, LARGE, choose_device("auto"))
+    network = Network.named(backbone, weights, backbone.size, 0, [backbone.layer])
+    forward = compile_forward(network, LARGE, choose_device("auto"))
     files = [file.read_bytes() for file in sorted(photos.rglob("*.jpg"))]
     scaled = np.stack([squash(decode(file, backbone.size), backbone.size) for file in files])
     full = np.stack([squash(decode(file), backbone.size) for file in files])
     pixels = np.abs(scaled.astype("f4") - full).mean()
-    a, b = forward(scaled), forward(full)
+    (a,), (b,) = forward(scaled), forward(full)
     rows = np.median(np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1))
     figure = f"pixels {pixels:.2f} of 255 away on average, rows {rows:.1%} of their length"
     row("12-megapixel photos for 224 px, scaled decoding against full", figure)
@@ -64,16 +64,16 @@ def main(data: str, weights: str) -> None:
             for precision in ("f32", "bf16")
         )
         compared("bf16 against f32", exact, rough, folder)
-        full, scaled = (
-            make_stack(
+        full, scaled = make_stacks(
+            [
                 Job(
                     folder / f"{decode}.h5",
                     Recipe(scan(data), backbone, weights, backbone.layer, size=64, seed=0, decode=decode),
                     Compute(batch=32),
                     "benchmarks.accuracy",
                 )
-            )
-            for decode in ("full", "scaled")
+                for decode in ("full", "scaled")
+            ]
         )
         compared("64 px, scaled decoding against full", full, scaled, folder)
         drift(enlarged(Path(data), LARGE, folder / "large"), weights)

@@ -22,8 +22,8 @@ from classify.comparison.statistics import difference_interval
 from extract import extract
 from extract.backbones import backbone_named
 from extract.images.decode import decode, squash
-from extract.network.base import load_base
 from extract.network.forward import choose_device, compile_forward
+from extract.network.network import Network
 from features import Stack, open_stack
 
 SPACES = {"Display P3": DISPLAY_P3, "Adobe RGB": ADOBE_RGB}
@@ -48,15 +48,15 @@ def levels_in(space: Space, images: np.ndarray) -> np.ndarray:
 def rows_in(space: Space, test: Stack, weights: str, profile: bytes | None) -> np.ndarray:
     """(n, width) rows of a stack's images, had a camera saved them in another colour space, with a profile or none."""
     backbone, root = backbone_named("mobilenetv2"), Path(test.attrs["dataset_root"])
-    base, _ = load_base(backbone, weights, backbone.size, seed=0)
-    forward = compile_forward(base, backbone, BATCH, choose_device("auto"))
+    network = Network.named(backbone, weights, backbone.size, 0, [backbone.layer])
+    forward = compile_forward(network, BATCH, choose_device("auto"))
 
     def read(path: str) -> np.ndarray:
         photo = np.asarray(decode((root / path).read_bytes(), backbone.size))
         return squash(decode(saved(Image.fromarray(levels_in(space, photo)), "PNG", profile)), backbone.size)
 
     images = np.stack([read(path) for path in test.paths])
-    return np.concatenate([forward(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+    return np.concatenate([forward(images[start : start + BATCH])[0] for start in range(0, len(images), BATCH)])
 
 
 def saved(image: Image.Image, kind: str, profile: bytes | None) -> bytes:

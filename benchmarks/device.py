@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 
 
 def seconds(device: str) -> float:

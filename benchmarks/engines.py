@@ -27,9 +27,10 @@ from PIL import Image
 from benchmarks.results import drawn, linked, row, speed
 from extract import extract
 from extract.backbones import Backbone, backbone_named
-from extract.network.base import import_keras, load_base
+from extract.network.base import load_base
 from extract.network.engines import choose_engine
 from extract.network.forward import choose_device
+from extract.network.importing import import_keras
 
 TURNS, BATCH, LARGE = 3, 32, 96
 # backbone → images, and --precision → how many times the peer's images/s it should reach

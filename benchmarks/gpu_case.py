@@ -27,8 +27,10 @@ from extract import extract
 from extract.backbones import Backbone, backbone_named
 from extract.compute.pipeline import read_block
 from extract.images.dataset import scan
-from extract.network.base import import_keras, load_base
+from extract.network.base import load_base
 from extract.network.forward import Forward, compile_forward, fastest_forward
+from extract.network.importing import import_keras
+from extract.network.network import Network
 from extract.recipe import Recipe
 from features import open_stack
 from features.layout import partial_path
@@ -97,6 +99,7 @@ class Case:
         real = Path("weights", f"{name}.weights.h5")
         self.weights = str(real) if real.exists() else "random"
         self.base, _ = load_base(self.backbone, self.weights, self.size, seed=0)
+        self.network = Network.around(self.base, self.backbone)
         self.pixels = np.random.default_rng(0).integers(0, 256, (min(images, 4096), self.size, self.size, 3), "u1")
         self.batch = 0
         self.rows: dict[str, np.ndarray] = {}  # precision → of the first images
@@ -104,8 +107,8 @@ class Case:
     def compiled(self, precision: str) -> Forward:
         """At the batch that the short measurement finds, in the first precision."""
         if self.batch:
-            return compile_forward(self.base, self.backbone, self.batch, self.device, "keras", precision)
-        forward = fastest_forward(self.base, self.backbone, self.device, "keras", precision)
+            return compile_forward(self.network, self.batch, self.device, "keras", precision)
+        forward = fastest_forward(self.network, self.device, "keras", precision)
         self.batch = min(forward.batch, len(self.pixels))
         return forward if forward.batch == self.batch else self.compiled(precision)
 
@@ -118,7 +121,7 @@ class Case:
             forward = self.compiled(precision)
             took = time.perf_counter() - began
             speeds[precision] = bare(forward, self.pixels, self.device)
-            self.rows[precision] = forward(self.pixels[: min(CHECKED, self.batch)])
+            (self.rows[precision],) = forward(self.pixels[: min(CHECKED, self.batch)])
             possible = limit / operations(self.base)
             self.row(
                 f"{precision}, bare forward over the arithmetic limit ({limit / 1e12:.0f} TFLOP/s), batch {self.batch}",
@@ -132,13 +135,13 @@ class Case:
     def rows_checked(self) -> None:
         """Print how far rows are from those of the same network on the CPU."""
         images = self.pixels[: min(CHECKED, self.batch)]
-        right = compile_forward(self.base, self.backbone, len(images), "cpu")(images)
+        right = compile_forward(self.network, len(images), "cpu")(images)[0]
 
         def distance(made: np.ndarray) -> str:
             return f"{np.abs(made - right).max() / np.abs(right).max():.1e}"
 
         with without_tf32():
-            exact = distance(compile_forward(self.base, self.backbone, len(images), self.device)(images))
+            exact = distance(compile_forward(self.network, len(images), self.device)(images)[0])
         found = [distance(self.rows[precision]) for precision in ("f32", "bf16", "f16")]
         self.row(
             "rows against the CPU's, largest difference over largest value: tf32, bf16, f16; f32 with tf32 off",

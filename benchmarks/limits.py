@@ -24,9 +24,9 @@ from extract import extract
 from extract.backbones import backbone_named
 from extract.compute.pipeline import read_block
 from extract.images.dataset import scan
-from extract.network.base import load_base
 from extract.network.engines import choose_engine
 from extract.network.forward import choose_device, compile_forward
+from extract.network.network import Network
 from extract.recipe import Recipe
 from features.runtime.machine import cores
 
@@ -38,10 +38,10 @@ def speeds(photos: Path, name: str, weights: str, folder: Path) -> tuple[float, 
     """Images/s of the bare forward pass, of bare decoding, and of the whole stage; and the whole over their bound."""
     backbone, count = backbone_named(name), CASES[name]
     data = linked(photos, count, folder / name)
-    base, _ = load_base(backbone, weights, backbone.size, seed=0)
     device = choose_device("auto")
     engine, _ = choose_engine("auto", device, "f32")
-    forward = compile_forward(base, backbone, engine.batch, device, engine.name)
+    network = Network.named(backbone, weights, backbone.size, 0, [backbone.layer])
+    forward = compile_forward(network, engine.batch, device, engine.name)
     recipe = Recipe(scan(str(data)), backbone, weights, backbone.layer, backbone.size, seed=0)
     paths = recipe.listing.paths
     blocks = [np.arange(start, start + engine.batch) for start in range(0, count, engine.batch)]

@@ -16,6 +16,7 @@ FAILED = "failed"
 # name → what it takes: photos, weights, or the stack of the two
 BENCHMARKS = {
     "engines": ("PHOTOS", "WEIGHTS"),
+    "starting": ("PHOTOS", "WEIGHTS"),
     "limits": ("PHOTOS", "WEIGHTS"),
     "reading": ("STACK",),
     "accuracy": ("PHOTOS", "WEIGHTS"),

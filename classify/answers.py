@@ -25,7 +25,7 @@ class SavedModel:
     scored found that it does (`same_in_few`), up to 16 rows get one.
 
     Args:
-        estimator, about: see `load_model`.
+        estimator, about: see `load_answers`.
         model: its row, if it is not one of `MODELS`.
 
     Attributes:

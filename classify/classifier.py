@@ -12,7 +12,7 @@ from PIL import Image
 from classify.answers import SavedModel
 from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.models import MODELS
-from classify.saved import load_model
+from classify.saved import load_answers
 from extract.compute.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
 from features import Failed, Refused
 
@@ -58,7 +58,7 @@ class Classifier:
             Refused: there is no model, or the same stage one cannot be had here; the message says what is missing.
             Failed: a file of the model is damaged.
         """
-        estimator, about = load_model(folder)
+        estimator, about = load_answers(folder)
         takes = MODELS[about["model"]].takes
         if takes == "pixels":
             from classify.networks.scratch import SIDE

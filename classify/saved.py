@@ -1,21 +1,17 @@
 """Models on disk, one folder each, described by `model.json`. No pickle: loading one never runs code."""
 
-import copy
 import json
-import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
-import numpy as np
-
+from classify import skops_file
 from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.fusion import parts
 from classify.history import KEPT, keep_earlier
 from classify.models import MODELS, import_xgboost
-from classify.rows import row_chunks, shape
+from classify.skops_file import command_of
 from features import Failed, Refused, Stack
 from features.layout import HDF5_OWN, check_space
 from features.runtime.disk import write_json
@@ -55,7 +51,7 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Famili
 
 
 def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dict[str, Any]]:
-    """A saved model, ready to predict, and its `model.json`.
+    """A saved estimator and its `model.json`.
 
     Args:
         folder: where it was saved.
@@ -65,6 +61,19 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
         Refused: there is no model, it is of a newer format or made of what no model here is, or the stack is another's.
         Failed: a file of it is damaged, missing, or not the one that was saved.
     """
+    return _loaded(folder, stack, lambda kind, *of: kind.load(*of))
+
+
+def load_answers(folder: str | Path) -> tuple[Any, dict[str, Any]]:
+    """A saved model as `SavedModel` takes it, and its `model.json`: the classical ones without scikit-learn.
+
+    Raises:
+        Refused, Failed: see `load_model`.
+    """
+    return _loaded(folder, None, lambda kind, *of: kind.answers(*of) or kind.load(*of))
+
+
+def _loaded(folder: str | Path, stack: Stack | None, load: Callable[..., Any]) -> tuple[Any, dict[str, Any]]:
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise Refused(f"no model in {folder} (no model.json). Make one with: make classify MODEL=svm")
@@ -73,23 +82,23 @@ def load_model(folder: str | Path, stack: Stack | None = None) -> tuple[Any, dic
         _check_files(folder, about)
         if stack is not None:
             _check_recipes(folder, about, stack)
-        return FORMATS[MODELS[about["model"]].saved_as].load(folder, about), about
+        return load(FORMATS[MODELS[about["model"]].saved_as], folder, about), about
     except Failed:
         raise
     except Exception as error:  # of each library its own, where its file is damaged
         reason = " ".join(str(error).split())[:200]
-        raise Failed(f"the model in {folder} is damaged ({reason}). Fit it again: {_command(folder)}") from None
+        raise Failed(f"the model in {folder} is damaged ({reason}). Fit it again: {command_of(folder)}") from None
 
 
 def _check_files(folder: Path, about: dict[str, Any]) -> None:
     if (version := about.get("format_version", 1)) > VERSION:
         raise Refused(f"the model in {folder} has format version {version}, newer than the {VERSION} that is read here")
     if "files" not in about:
-        raise Refused(f"the model in {folder} was saved by an older version. Fit it again: {_command(folder)}")
+        raise Refused(f"the model in {folder} was saved by an older version. Fit it again: {command_of(folder)}")
     for name, saved in about["files"].items():
         if (now := _sha256(folder / name)) != saved:
             what = f"has SHA-256 {now[:12]}…, and {saved[:12]}… was saved" if now else "is missing"
-            raise Failed(f"{folder / name} {what}. Copy the folder again, or fit the model again: {_command(folder)}")
+            raise Failed(f"{folder / name} {what}. Copy the folder again, or fit the model again: {command_of(folder)}")
 
 
 def _check_room(folder: Path, size: int) -> None:
@@ -103,50 +112,6 @@ def _check_room(folder: Path, size: int) -> None:
 
 def _sha256(file: Path) -> str:
     return (file_sha256(file) or b"").hex()
-
-
-def _save_skops(estimator: Any, folder: Path) -> dict[str, Any]:
-    """scikit-learn's estimators and ours: what they hold to `model.skops`, the rows they need to `support.h5`."""
-    import skops.io
-
-    bare = copy.copy(estimator)
-    vars(bare).pop("support_rows_", None)
-    skops.io.dump(bare, folder / "model.skops")
-    support = estimator.support_rows_
-    if support is not None:
-        with h5py.File(folder / "support.h5", "w") as file:
-            rows = file.create_dataset("rows", shape(support), "<f4")
-            row = 0
-            for piece in row_chunks(support):
-                rows[row : row + len(piece)] = piece
-                row += len(piece)
-    return {}
-
-
-def _load_skops(folder: Path, about: dict[str, Any]) -> Any:
-    import skops.io
-
-    file, row = folder / "model.skops", MODELS[about["model"]]
-    if not zipfile.is_zipfile(file):  # a pickle perhaps, which would run code: it is not even opened
-        raise Refused(f"{file} is no skops file. Fit the model again: {_command(folder)}")
-    # Beside skops's own list of scikit-learn types, the classes that this model's row builds: they are only data.
-    classes = [type(build(0)) for build in (row.build, row.beyond_memory) if build]
-    trusted = [f"{kind.__module__}.{kind.__name__}" for kind in classes]
-    unknown = [name for name in skops.io.get_untrusted_types(file=file) if name not in trusted]
-    if any(name.startswith("classify.") for name in unknown):
-        raise Refused(f"the model in {folder} was saved by an older version. Fit it again: {_command(folder)}")
-    if unknown:
-        raise Refused(f"{file} holds types that no model here is made of: {', '.join(unknown)}")
-    estimator = skops.io.load(file, trusted=trusted)
-    if "support.h5" in about["files"]:
-        with h5py.File(folder / "support.h5", "r") as support:
-            rows = support["rows"]
-            estimator.support_rows_ = np.memmap(folder / "support.h5", "<f4", "r", rows.id.get_offset(), rows.shape)
-    return estimator
-
-
-def _support_bytes(estimator: Any) -> int:
-    return 0 if estimator.support_rows_ is None else 4 * math.prod(shape(estimator.support_rows_))
 
 
 def _save_ubj(estimator: Any, folder: Path) -> dict[str, Any]:
@@ -168,7 +133,7 @@ def _save_keras(estimator: Any, folder: Path) -> dict[str, Any]:
 
 
 def _load_keras(folder: Path, about: dict[str, Any]) -> Any:
-    from extract.network.base import import_keras
+    from extract.network.importing import import_keras
 
     strange = _strange_parts(folder / "model.keras")
     if strange:
@@ -185,16 +150,21 @@ class Format(NamedTuple):
         save: (estimator, folder) → what `model.json` has to say of it.
         load: (folder, `model.json`) → the estimator.
         more_bytes: what an estimator needs on the disk beyond a few megabytes.
+        answers: (folder, `model.json`) → what `SavedModel` takes, where that can be had sooner than the estimator; None
+            where it cannot.
     """
 
     files: tuple[str, ...]
     save: Callable[[Any, Path], dict[str, Any]]
     load: Callable[[Path, dict[str, Any]], Any]
     more_bytes: Callable[[Any], int] = lambda estimator: 0
+    answers: Callable[[Path, dict[str, Any]], Any] = lambda folder, about: None
 
 
 FORMATS = {
-    "skops": Format(("model.skops", "support.h5"), _save_skops, _load_skops, _support_bytes),
+    "skops": Format(
+        ("model.skops", "support.h5"), skops_file.save, skops_file.load, skops_file.more_bytes, skops_file.answers
+    ),
     "ubj": Format(("model.ubj",), _save_ubj, _load_ubj),
     "keras": Format(("model.keras",), _save_keras, _load_keras),
 }
@@ -236,10 +206,3 @@ def _strange_parts(file: Path) -> list[str]:
         elif isinstance(part, list):
             left.extend(part)
     return sorted(set(strange))
-
-
-def _command(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "model.json").read_text("utf-8"))["command"])
-    except (ValueError, KeyError, TypeError):
-        return "make classify"

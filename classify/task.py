@@ -70,7 +70,7 @@ class Task:
 
     def products(self) -> list[np.ndarray]:
         """Inner products of the flattened train rows, of each stack, computed once."""
-        from classify.classical.span import unit_products
+        from classify.classical.products import unit_products
 
         if self._products is None:
             began = time.perf_counter()
@@ -98,7 +98,7 @@ class Task:
             folder.
         """
         from classify.answers import FEW
-        from classify.saved import load_model, save_model
+        from classify.saved import load_answers, save_model
 
         if model.network and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
@@ -123,7 +123,7 @@ class Task:
         else:
             like = None if model.takes in ("cut base", "pixels") else self.familiarity
             save_model(fitted.estimator, folder, about, like)
-            saved, _ = load_model(folder)
+            saved, _ = load_answers(folder)
         began = time.perf_counter()
         answers, same_in_few = self._answers(saved, model, about)
         if same_in_few:

@@ -1,12 +1,18 @@
-"""`python -m extract DATA --backbone vgg16`: prints the stack's path, and only that, on stdout."""
+"""`python -m extract DATA --backbone vgg16`: prints the stack's path, and only that, on stdout.
+
+`python -m extract cache` lists the converted networks that are kept, and `--clear` removes them.
+"""
 
 import argparse
 import math
 import sys
+import time
+from pathlib import Path
 
-from extract import BACKBONES, extract
+from extract import BACKBONES, extract, extract_layers
 from extract.images.decode import FILTERS, RESIZES
 from extract.images.views import AUGMENTS
+from extract.network import cache
 from extract.network.engines import ENGINES, PRECISIONS
 from extract.stage import DEVICES
 from features import Failed, Refused, info, open_stack
@@ -17,6 +23,8 @@ from features.runtime.log import log
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["cache"]:
+        return manage_cache(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m extract")
     choices = {
         "device": DEVICES,
@@ -26,7 +34,7 @@ def main() -> int:
         "resize": RESIZES,
         "filter": list(FILTERS),
     }
-    add_door(parser, extract, positional=("data",), choices=choices)
+    add_door(parser, extract, positional=("data",), several=("layer",), choices=choices)
     add_version(parser)
     parser.add_argument(
         "--json", action="store_true", help="print what `features info` says of the stack, as one object"
@@ -37,7 +45,13 @@ def main() -> int:
         print_backbones()
         return 0
     wants_json = given.pop("json")
-    stack = extract(**given)
+    layers = given.pop("layer") or [None]
+    made = extract_layers(layers, **given) if len(layers) > 1 else [extract(**given, layer=layers[0])]
+    return max(tell(stack, wants_json) for stack in made)
+
+
+def tell(stack: Path, wants_json: bool) -> int:
+    """Print what was made; returns the exit code."""
     rejects = open_stack(stack).rejects
     print(as_json(info(str(stack)) | {"rejected": {path: why for path, why, *_ in rejects}}) if wants_json else stack)
     for path, reason, *_ in rejects[:10]:
@@ -45,6 +59,24 @@ def main() -> int:
     if rejects:
         log.info(f"{len(rejects)} images were rejected; the stack lists them all in `rejects`")
     return DONE_WITH_REJECTS if rejects else 0
+
+
+def manage_cache(words: list[str]) -> int:
+    """List the converted networks that are kept, or remove them."""
+    parser = argparse.ArgumentParser(prog="python -m extract cache", description=manage_cache.__doc__)
+    parser.add_argument("--clear", action="store_true", help="remove them all")
+    if parser.parse_args(words).clear:
+        log.info(f"{cache.clear()} networks were removed from {cache.cache_folder()}")
+        return 0
+    kept = cache.entries()
+    for entry in kept:
+        used = time.strftime("%Y-%m-%d", time.localtime(entry.used))
+        key = {"backbone": "damaged", "size": 0, "layers": [], **entry.key}
+        name = f"{key['backbone']} {key['size']} px {' '.join(key['layers'])}"
+        print(f"{entry.size / 1e6:8.1f} MB  used {used}  {name}")
+    size, most = sum(entry.size for entry in kept) / 1e6, cache.limit() / 1e6
+    log.info(f"{len(kept)} networks in {cache.cache_folder()}, {size:,.1f} MB of {most:,.0f} at most")
+    return 0
 
 
 def print_backbones() -> None:

@@ -1,6 +1,7 @@
 """What a stack is made from: which images, through which base, and how the base sees them."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,6 +17,7 @@ from extract.images.decode import decode, framed
 from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
 from extract.network.base import weights_identity
+from extract.network.network import Network
 from features import Refused
 from features.schema import SPLITS, UNLABELLED
 
@@ -31,6 +33,7 @@ class Recipe:
         backbone: the frozen conv base.
         weights: imagenet, random, formula or a file.
         layer: where the base is cut.
+        layers: all layers that are computed in the same pass, this one among them; none where it is alone.
         size: side of the square input, pixels.
         seed: of random weights, of the split where the dataset has none, and of views.
         views: augmented views of each labelled train image, beside the image itself.
@@ -54,11 +57,12 @@ class Recipe:
     resize: str = "squash"
     filter: str = "bilinear"
     decode: str = "scaled-srgb"
+    layers: tuple[str, ...] = ()
 
     @classmethod
     def recorded(cls, attrs: Mapping[str, Any], listing: Listing, weights: str, layer: str) -> "Recipe":
         """How the rows of a stack with these root attributes were made, for other images or another layer."""
-        return cls(
+        recipe = cls(
             listing,
             backbone_named(attrs["backbone"]),
             weights,
@@ -71,6 +75,7 @@ class Recipe:
             resize=attrs["resize"],
             filter=attrs["resize_filter"],
         ).as_begun(attrs)
+        return recipe if layer in recipe.layers else dataclasses.replace(recipe, layers=())
 
     @property
     def file_name(self) -> str:
@@ -112,6 +117,17 @@ class Recipe:
         """See `weights_identity`. Kept, since it takes hashing a file of up to a gigabyte."""
         return weights_identity(self.backbone, self.weights, self.seed)
 
+    @property
+    def network(self) -> Network:
+        """The network of its pass; not built yet."""
+        layers = self.layers or (self.layer,)
+        return Network.named(self.backbone, self.weights, self.size, self.seed, layers)
+
+    @property
+    def output(self) -> int:
+        """Which of the network's layers is this recipe's."""
+        return self.layers.index(self.layer) if self.layers else 0
+
     def rows(self, known: Mapping[bytes, int]) -> dict[str, Any]:
         """The fields that are known before an image is opened, (rows,) each; an image's views follow each other.
 
@@ -147,7 +163,7 @@ class Recipe:
         return rows if split is None else rows | {"split": split[image]}
 
     def as_begun(self, attrs: Mapping[str, Any]) -> "Recipe":
-        """This recipe with the decoding that a stack on disk has fixed.
+        """This recipe with the decoding and the pass that a stack on disk has fixed.
 
         Raises:
             Refused: this version does not know it.
@@ -158,7 +174,9 @@ class Recipe:
                 f"its images were decoded by the rules {decode!r}, and this version knows {', '.join(DECODES)}: "
                 f"go on with the version that made it"
             )
-        return self if decode == self.decode else dataclasses.replace(self, decode=decode)
+        layers = tuple(json.loads(attrs.get("layers", "[]")))
+        begun = (decode, layers)
+        return self if begun == (self.decode, self.layers) else dataclasses.replace(self, decode=decode, layers=layers)
 
     def open(self, data: bytes) -> Image.Image:
         """Decode an image file, as large as its views need it.

@@ -1,7 +1,10 @@
 """Stage one: a dataset of images → one feature stack."""
 
+import inspect
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +19,13 @@ from extract.recipe import Recipe
 from extract.result import Made
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
 from extract.stack.job import Job
-from extract.stack.make import make_stack
+from extract.stack.make import make_stacks
 from extract.stack.warnings import LEAKED, warnings_about
 from features import Failed, Refused, Stack, open_stack
 from features.check import images_of
 from features.open import STACKS
 from features.runtime.cli import command_line
-from features.runtime.errors import listed
+from features.runtime.errors import at_least, listed
 from features.runtime.log import log
 
 DEVICES = ("auto", "cpu", "gpu")
@@ -73,6 +76,7 @@ def extract(
         weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
             scattering, which has none to choose, its formula.
         layer: cut the base at this layer; by default its last, of scattering the deepest scale that fits the size.
+            On the command line several make a stack each, in one pass over the images (`extract_layers`).
         classes: take only this many classes, the first by name.
         columns: a manifest's columns by what they are for: path=filename,label=class, also split and group.
         group: the manifest's column whose equal values never come into both train and test.
@@ -90,7 +94,7 @@ def extract(
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
         max_bad: percentage of images that may be unreadable; with more, the stack is finished but the command fails.
         dask: compute on a Dask cluster: a scheduler's address, or local:N for N processes here; this one writes.
-        out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5.
+        out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5. Of several layers the folder.
 
     Returns:
         the stack's path; its `table()` counts the images of each class, and a notebook shows that.
@@ -99,43 +103,66 @@ def extract(
         Refused: an argument is unknown, or the stack that is there belongs to something else.
         Failed: disk, network, cluster or memory; or too many images could not be read.
     """
-    command = command_line(["python", "-m", "extract"], extract, dict(locals()), positional=("data",))
-    for name, value, least in (("batch", batch, 1), ("size", size, 1), ("views", views, 0), ("seed", seed, 0)):
-        if value is not None and not least <= value < 2**32:
-            raise Refused(f"--{name} {value}: give a number from {least} up")
-    if not 0 <= max_bad <= 100:
-        raise Refused(f"--max-bad {max_bad:g}: give a percentage from 0 to 100")
-    _check_names(device=device, augment=augment, precision=precision, resize=resize, filter=filter)
-    row = backbone_named(backbone)
-    listing = scan(data, classes, columns, group)
+    return _extract(dict(locals()), [layer] if layer else [])[0]
+
+
+def extract_layers(layers: list[str], **settings: Any) -> list[Made]:
+    """Write a stack for each of several layers, from one pass over the images. Each can be gone on with by itself.
+
+    Args:
+        layers: where the base is cut.
+        settings: as `extract` takes them, without `layer`; `out` is the folder to write into.
+
+    Returns:
+        the stacks' paths, in the order of the layers.
+
+    Raises:
+        Refused, Failed: see `extract`.
+    """
+    given = inspect.signature(extract).bind(**settings, layer=layers)
+    given.apply_defaults()
+    return _extract(given.arguments, layers)
+
+
+def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
+    asked = SimpleNamespace(**given)
+    command = command_line(["python", "-m", "extract"], extract, given, positional=("data",))
+    for name, least in (("batch", 1), ("size", 1), ("views", 0), ("seed", 0)):
+        at_least(least, **{name: given[name]})
+    if not 0 <= asked.max_bad <= 100:
+        raise Refused(f"--max-bad {asked.max_bad:g}: give a percentage from 0 to 100")
+    _check_names(**{option: given[option] for option in CHOICES})
+    row = backbone_named(asked.backbone)
+    listing = scan(asked.data, asked.classes, asked.columns, asked.group)
     for line in listing.notes:
         log.info(f"note: {line}")
-    recipe = Recipe(
-        listing,
-        row,
-        weights or row.weights,
-        layer or row.layer_at(size or row.size),
-        size or row.size,
-        seed,
-        views=views,
-        augment=augment,
-        precision=precision,
-        resize=resize,
-        filter=filter,
-    )
-    place = Path(out) if out else STACKS / recipe.file_name
-    compute = Compute(device, engine, batch, dask)
-    stack = make_stack(Job(place, recipe, compute, command, no_leakage, takes_rows=not out))
-    made = open_stack(stack)
-    for line in warnings_about(Recorded.of(made)):
+    size = asked.size or row.size
+    how = {name: given[name] for name in ("views", "augment", "precision", "resize", "filter")}
+    compute = Compute(asked.device, asked.engine, asked.batch, asked.dask)
+    jobs = []
+    for layer in dict.fromkeys(layers) or [row.layer_at(size)]:
+        recipe = Recipe(listing, row, asked.weights or row.weights, layer, size, asked.seed, **how)
+        place = Path(asked.out or STACKS / recipe.file_name)
+        if asked.out and len(layers) > 1:
+            place /= recipe.file_name
+        jobs.append(Job(place, recipe, compute, command, asked.no_leakage, takes_rows=not asked.out))
+    stacks = make_stacks(jobs)
+    for line in warnings_about(Recorded.of(open_stack(stacks[0]))):
         log.warning(line)
+    for stack in stacks:
+        _check_rejects(stack, asked.max_bad, len(listing.paths))
+    return [Made(stack) for stack in stacks]
+
+
+def _check_rejects(stack: Path, most: float, images: int) -> None:
+    """Raise Failed where more than `most` percent of the images could not be read."""
+    made = open_stack(stack)
     bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not reason.startswith(LEAKED)]
-    if len(bad) > max_bad / 100 * len(listing.paths):
+    if len(bad) > most / 100 * images:
         raise Failed(
-            f"{len(bad)} of {len(listing.paths)} images could not be read, more than --max-bad {max_bad:g} %: "
+            f"{len(bad)} of {images} images could not be read, more than --max-bad {most:g} %: "
             f"{listed(bad)}. {stack} is finished without them and lists them all in `rejects`."
         )
-    return Made(stack)
 
 
 def _check_names(**given: str) -> None:
@@ -179,7 +206,7 @@ def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
     refuse(parent.path, changes, f"Bring it up to date first: {attrs['command']}")
     way = f"Remove {out}: it is made again from {parent.path}."
     refuse(out, recipe_changes(open_stack(out).attrs, recipe.attrs()) if out.exists() else [], way)
-    make_stack(Job(out, recipe, Compute(batch=attrs["batch"]), f"{attrs['command']} --layer {layer}"))
+    make_stacks([Job(out, recipe, Compute(batch=attrs["batch"]), f"{attrs['command']} --layer {layer}")])
     made = open_stack(out)
     same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
     refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"], way)

@@ -31,7 +31,7 @@ RECIPE = (
 DECODE = "decode"  # … and, where it is not in full, how JPEGs were decoded
 VIEWS = ("views", "augment", "seed")  # … and, only where there are views, what decides theirs
 # … and what else it takes to see another image as a stack saw its own: `extract.compute.rebuild`.
-MADE_BY = ("weights", "weights_file", *VIEWS, "engine", "device", "batch", "feature_shape")
+MADE_BY = ("weights", "weights_file", *VIEWS, "engine", "device", "batch", "layers", "feature_shape")
 REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
 
 

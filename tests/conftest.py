@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tiny import NO_KERAS, REPO, photos
 
 import classify  # noqa: F401  (before scikit-learn: it says how OpenMP's threads wait)
 from features.runtime.log import show
+
+# Converted networks are kept for the length of one run of the tests.
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,9 +27,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # else they all share one
+        config.stash[CACHE] = tempfile.TemporaryDirectory()
+        os.environ["FEATURE_STACKS_CACHE"] = config.stash[CACHE].name
     if config.getoption("quick"):
         os.environ["QUICK"] = "1"  # for tiny.environment, and so for the processes that tests start
         sys.path.insert(0, str(NO_KERAS))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE in config.stash:
+        config.stash[CACHE].cleanup()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,5 +1,6 @@
 """Probabilities for classifiers that have none: one temperature, fitted on decisions about held-out rows."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -8,8 +9,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from classify.classical.answering import Answering, logits
 from classify.classical.crossfit import HeldOut, cross_fit
-from classify.classical.span import unit_products
+from classify.classical.products import unit_products
 from classify.folds import Splits, folds
 from classify.rows import shape
 from features import Stack
@@ -94,26 +96,32 @@ class Tempered(ClassifierMixin, BaseEstimator):
         """Whether fitting to these rows takes the inner products of all pairs."""
         raise NotImplementedError
 
-    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d)."""
+    @property
+    def answering(self) -> Answering:
+        """What answers for the fitted model."""
         raise NotImplementedError
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows (m, d)."""
-        return self.decide(X)[0]
+        X = self._checked(X)
+        return self.answering.decide(X)[0]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """(m,) or (m, classes) decisions."""
-        return self.decide(X)[1]
+        X = self._checked(X)
+        return self.answering.decide(X)[1]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """(m, classes) float64, rows sum to one."""
-        return tempered(self, self.decision_function(X))
+        """(m, classes) float64, rows sum to one; the largest is the predicted class's.
 
-    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels (m,) and probabilities (m, classes), None where there are none, from one look at the rows."""
-        labels, decisions = self.decide(X)
-        return labels, None if self.temperature_ is None else tempered(self, decisions)
+        Raises:
+            NoProbabilities: it has no temperature.
+        """
+        X = self._checked(X)
+        proba = self.answering.answer(X)[1]
+        if proba is None:
+            raise NoProbabilities(NONE)
+        return proba
 
     def found(self) -> dict[str, Any]:
         """What fitting found that decides the model, beside its parameters."""
@@ -147,7 +155,7 @@ def temperature(decisions: np.ndarray, y: np.ndarray, wrong: float | None = None
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    scores = _logits(decisions)
+    scores = logits(decisions)
     share = doubt(len(y)) if wrong is None else wrong
     target = np.full(scores.shape, share / max(1, scores.shape[1] - 1))
     target[np.arange(len(y)), y] = 1 - share
@@ -185,20 +193,28 @@ def fit_temperature(
     return likeliest(held_out.decisions, y[held_out.rows])
 
 
-def tempered(classifier: Any, decisions: np.ndarray) -> np.ndarray:
-    """(m, classes) probabilities of a fitted classifier's decisions, by its `temperature_`.
+def pair_temperature(decisions: np.ndarray, y: np.ndarray) -> float:
+    """T that makes the sigmoids σ(decision / T) of all pairs likeliest, on rows that the models had not seen.
 
-    Raises:
-        NoProbabilities: it has no temperature.
+    One T for all pairs, and no offset: a sigmoid of its own for each pair (Platt) has too few rows to learn from.
+
+    Args:
+        decisions: (m, k(k−1)/2), positive for the first class of a pair; pairs (0, 1), (0, 2), … as libsvm has them.
+        y: (m,) int64 class indices 0…k−1.
     """
-    from scipy.special import softmax
+    from scipy.optimize import minimize_scalar
 
-    check_is_fitted(classifier)
-    if classifier.temperature_ is None:
-        raise NoProbabilities(NONE)
-    return np.asarray(softmax(_logits(decisions) / classifier.temperature_, axis=1))
+    count = round((1 + math.sqrt(1 + 8 * decisions.shape[1])) / 2)
+    first, second = np.triu_indices(count, 1)
+    place, sign = np.zeros((count, count), int), np.zeros((count, count))
+    place[first, second] = place[second, first] = np.arange(len(first))
+    sign[first, second], sign[second, first] = 1, -1
+    margins = np.take_along_axis(decisions, place[y], axis=1) * sign[y]  # of the true class, over each other
+    margins = margins[sign[y] != 0]
+    wrong = doubt(len(y))
 
+    def loss(log_inverse: float) -> float:
+        scaled = np.exp(log_inverse) * margins
+        return float(((1 - wrong) * np.logaddexp(0, -scaled) + wrong * np.logaddexp(0, scaled)).mean())
 
-def _logits(decisions: np.ndarray) -> np.ndarray:
-    """(m, classes) scores. For two classes, whose decision is one number, minus and plus that number."""
-    return decisions if decisions.ndim == 2 else np.column_stack([-decisions, decisions])
+    return float(np.exp(-minimize_scalar(loss, bounds=(-10, 10), options={"xatol": 1e-10}).x))

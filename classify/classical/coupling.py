@@ -1,39 +1,8 @@
-"""Probabilities of a one-against-one classifier: a sigmoid for each pair of classes, coupled over all pairs."""
-
-import math
+"""Probabilities of a one-against-one classifier: those of each pair of classes, coupled over all pairs."""
 
 import numpy as np
 
-from classify.classical.calibration import doubt
-
 PIECE = 1 << 22  # numbers: rows are coupled so many pairs of classes at a time, 32 MB
-
-
-def pair_temperature(decisions: np.ndarray, y: np.ndarray) -> float:
-    """T that makes the sigmoids σ(decision / T) of all pairs likeliest, on rows that the models had not seen.
-
-    One T for all pairs, and no offset: a sigmoid of its own for each pair (Platt) has too few rows to learn from.
-
-    Args:
-        decisions: (m, k(k−1)/2), positive for the first class of a pair; pairs (0, 1), (0, 2), … as libsvm has them.
-        y: (m,) int64 class indices 0…k−1.
-    """
-    from scipy.optimize import minimize_scalar
-
-    count = round((1 + math.sqrt(1 + 8 * decisions.shape[1])) / 2)
-    first, second = np.triu_indices(count, 1)
-    place, sign = np.zeros((count, count), int), np.zeros((count, count))
-    place[first, second] = place[second, first] = np.arange(len(first))
-    sign[first, second], sign[second, first] = 1, -1
-    margins = np.take_along_axis(decisions, place[y], axis=1) * sign[y]  # of the true class, over each other
-    margins = margins[sign[y] != 0]
-    wrong = doubt(len(y))
-
-    def loss(log_inverse: float) -> float:
-        scaled = np.exp(log_inverse) * margins
-        return float(((1 - wrong) * np.logaddexp(0, -scaled) + wrong * np.logaddexp(0, scaled)).mean())
-
-    return float(np.exp(-minimize_scalar(loss, bounds=(-10, 10), options={"xatol": 1e-10}).x))
 
 
 def coupled(pairs: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

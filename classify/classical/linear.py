@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from classify.classical.answering import Linear
 from classify.classical.calibration import Calibrate, Tempered
-from classify.classical.span import SpanRotation, spread
+from classify.classical.products import spread
+from classify.classical.span import SpanRotation
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
 
 
@@ -71,25 +73,10 @@ class SpanLinear(Tempered):
         """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are if not wide."""
         return SpanRotation().fit_transform(X, products=products) if self.wants_products(X) else _unit_matrix(X)
 
-    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (m,) and signed distances (m,) or (m, classes) of rows (m, d)."""
-        X = self._checked(X)
-        decisions = np.concatenate([self.model_.decision_function(unit_rows(piece)) for piece in row_chunks(X)])
-        codes = decisions.argmax(axis=1) if decisions.ndim == 2 else (decisions > 0).astype(int)
-        return self.classes_[codes], decisions
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """(m, classes) float64, rows sum to one; the largest is the predicted class's."""
-        X = self._checked(X)
-        if not gives_probabilities(self.model_):
-            return super().predict_proba(X)
-        return np.concatenate([self.model_.predict_proba(unit_rows(piece)) for piece in row_chunks(X)])
-
-    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels (m,) and probabilities (m, classes), None where there are none."""
-        if not gives_probabilities(self.model_):
-            return super().answer(X)
-        return self.predict(X), self.predict_proba(X)
+    @property
+    def answering(self) -> Linear:
+        """See `Tempered`."""
+        return Linear.of(self)
 
 
 def gives_probabilities(estimator: Any) -> bool:

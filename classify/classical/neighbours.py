@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
+from classify.classical.answering import Neighbours, ballots, shares
 from classify.classical.calibration import Calibrate, Tempered
-from classify.classical.span import unit_products
 
 
 class CosineNeighbours(Tempered):
@@ -58,11 +58,10 @@ class CosineNeighbours(Tempered):
         """(n, n) float64 cosines of the train rows with each other."""
         return products
 
-    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (m,) and decisions of rows (m, d), see `Votes`."""
-        cosines = unit_products(self._checked(X), self.support_rows_)
-        votes = self.plain(1.0).fit(cosines, self.codes_)
-        return self.classes_[votes.predict(cosines)], votes.decision_function(cosines)
+    @property
+    def answering(self) -> Neighbours:
+        """See `Tempered`."""
+        return Neighbours.of(self)
 
 
 class Votes(ClassifierMixin, BaseEstimator):
@@ -79,26 +78,17 @@ class Votes(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: np.ndarray) -> Self:
         """Remember the classes (n,) of the train rows; X is not looked at."""
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.votes_ = np.eye(len(self.classes_))[codes]
-        if self.balance:
-            self.votes_ /= np.bincount(codes)
+        self.votes_ = ballots(codes, self.balance)
         return self
-
-    def shares(self, X: np.ndarray) -> np.ndarray:
-        """(m, classes) float64 shares of the votes, each row sums to one."""
-        k = min(self.k, X.shape[1])
-        nearest = np.argpartition(-X, k - 1, axis=1)[:, :k]
-        votes = self.votes_[nearest].sum(axis=1)
-        return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """(m, classes) shares of the votes; with two classes (m,), by how much the second has the greater share."""
-        shares = self.shares(X)
-        return shares[:, 1] - shares[:, 0] if shares.shape[1] == 2 else shares
+        found = shares(X, self.votes_, self.k)
+        return found[:, 1] - found[:, 0] if found.shape[1] == 2 else found
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(m,) labels."""
-        return np.asarray(self.classes_[self.shares(X).argmax(axis=1)])
+        return np.asarray(self.classes_[shares(X, self.votes_, self.k).argmax(axis=1)])
 
     def __sklearn_tags__(self) -> Tags:
         """scikit-learn's sign that rows are taken out of X on both sides."""

@@ -48,6 +48,18 @@ class OutOfCore(SpanLinear):
         self.model_ = self._descend(X, codes, np.arange(len(codes)))
         return self
 
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(m, classes) float64, rows sum to one; scikit-learn's own where SGD's loss has them."""
+        X = self._checked(X)
+        if not gives_probabilities(self.model_):
+            return super().predict_proba(X)
+        return np.concatenate([self.model_.predict_proba(unit_rows(piece)) for piece in row_chunks(X)])
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (m,) and probabilities (m, classes), None where there are none."""
+        known = gives_probabilities(self.model_) or self.temperature_ is not None
+        return self.predict(X), self.predict_proba(X) if known else None
+
     def _descend(self, X: Any, y: np.ndarray, rows: np.ndarray) -> Any:
         model = clone(self.estimator).set_params(alpha=1 / (self.C_ * len(rows)))
         classes = np.unique(y)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from classify.classical.crossfit import HeldOut, cross_fit
-from classify.classical.span import unit_products
+from classify.classical.products import unit_products
 from classify.folds import Splits
 from classify.fusion import SideBySide, combined, weightings
 from features.runtime.log import log

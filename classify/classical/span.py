@@ -1,4 +1,4 @@
-"""Inner products of rows, and wide rows rotated, exactly, into as many dimensions as there are rows.
+"""Wide rows rotated, exactly, into as many dimensions as there are rows.
 
 Inner products of rows scaled to unit length are all that a linear or kernel model here ever sees of them.
 """
@@ -9,55 +9,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.rows import check_products, column_blocks, row_chunks, shape, unit_rows
+from classify.classical.products import unit_products
+from classify.rows import row_chunks, shape, unit_rows
 from features import Stack
-
-
-def unit_products(X: Any, Y: Any = None) -> np.ndarray:
-    """Cosines of all pairs of rows, streamed in column blocks, so that X and Y may be larger than memory.
-
-    Each block's products have the rows' own precision, their sum over the blocks is float64. Scaling rows to unit
-    length is what scikit-learn's `Normalizer` does; here it costs a division of the result.
-
-    Args:
-        X: (n, d) array, memmap or `Stack`.
-        Y: (m, d), likewise; by default X.
-
-    Returns:
-        (n, m) float64; 0 in the rows and columns of all-zero rows.
-    """
-    products = np.zeros((shape(X)[0], shape(X if Y is None else Y)[0]))
-    squares_x: Any = 0.0
-    squares_y: Any = 0.0
-    if Y is None:
-        for block in column_blocks(X):
-            products += block @ block.T  # numpy computes one triangle of A·Aᵀ
-        squares_x = squares_y = np.diag(products).copy()
-    else:
-        for x, y in zip(column_blocks(X), column_blocks(Y), strict=True):
-            products += x @ y.T
-            squares_x += np.einsum("ij,ij->i", x, x, dtype=np.float64)
-            squares_y += np.einsum("ij,ij->i", y, y, dtype=np.float64)
-    check_products(X, squares_x)
-    check_products(Y, squares_y)
-    products /= _lengths(squares_x)[:, None]
-    products /= _lengths(squares_y)
-    return products
-
-
-def spread(products: np.ndarray) -> float:
-    """Mean squared distance of rows to their mean, from (n, n) inner products: the scale to read C and γ against."""
-    return float(np.mean(np.diag(products)) - np.mean(products))
-
-
-def squared_distances(products: np.ndarray, squares_x: np.ndarray, squares_y: np.ndarray) -> np.ndarray:
-    """|x − y|² of all pairs, (n, m) float64, from inner products (n, m) and squared lengths (n,) and (m,)."""
-    return np.maximum(squares_x[:, None] + squares_y - 2 * products, 0)
-
-
-def _lengths(squares: np.ndarray) -> np.ndarray:
-    lengths = np.sqrt(squares)
-    return np.where(lengths == 0, 1, lengths)
 
 
 class SpanRotation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 
 
 def adam(rate: float) -> Any:

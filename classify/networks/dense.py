@@ -11,7 +11,7 @@ from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, compiled, train
 from classify.rows import pooled, shape, taken, unit_centre
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 from features import Stack
 
 

@@ -11,7 +11,7 @@ from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, compiled, train
 from extract.images.decode import decode, squash
 from extract.images.views import rotate_and_darken
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 from features import Failed, Refused, Stack
 from features.check import images_of
 from features.runtime.log import log

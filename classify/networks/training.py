@@ -11,7 +11,7 @@ from classify.networks.adam import adam
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.networks.epochs import Epochs
 from classify.rows import BATCH, batches, in_memory, taken
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 from features.runtime.log import log
 
 PATIENCE = 5  # epochs without a lower validation loss before training stops

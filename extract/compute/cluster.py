@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from extract.compute.local import Compiled, Compute, Local, compile_recipe
-from extract.compute.pipeline import Block, Done, in_blocks, read_block, write_all
+from extract.compute.pipeline import Block, Done, Reasons, Writers, in_blocks, read_block, write_all
 from extract.compute.rebuild import NOWHERE, StageOne, rebuild
 from extract.images.dataset import Listing
 from extract.network.engines import row_versions
@@ -71,8 +71,9 @@ class Cluster:
         sent = dataclasses.replace(recipe, listing=NOWHERE, weights=weights)
         return next(computed(self.client, _compile, iter([(sent, compute, measure)]), 1))
 
-    def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
+    def fill(self, writers: Writers, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> Reasons:
         """See `Local`; two blocks a thread of the cluster are in flight: one computed, one on its way."""
+        writer = next(iter(writers.values()))  # any of them: they differ in the layer alone, and in rows that are done
         blocks = in_blocks(rows, batch * math.ceil(TASK / batch))
         made = json.dumps(made_by(writer.attrs) | {"versions": row_versions()})
         listing = recipe.listing
@@ -86,7 +87,7 @@ class Cluster:
         # Every worker compiles before the clock starts, as one process does.
         list(computed(self.client, _ready, [(made, str(listing.root))] * threads, threads))
         blocks_done = computed(self.client, _block, map(told, blocks), 2 * threads)
-        return write_all(writer, (_seen_alike(writer, listing, *each) for each in blocks_done), done)
+        return write_all(writers, (_seen_alike(writer, listing, *each) for each in blocks_done), done)
 
     def report_changing(self, paths: list[str]) -> None:
         """See `Local`.
@@ -130,7 +131,9 @@ def computed(client: Any, function: Callable[..., Any], items: Iterable[tuple[An
         raise Failed(f"the scheduler is gone; {KEPT}") from None
 
 
-def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: np.ndarray) -> tuple[Block, np.ndarray]:
+def _seen_alike(
+    writer: StackWriter, listing: Listing, block: Block, layers: list[np.ndarray]
+) -> tuple[Block, list[np.ndarray]]:
     """Check that a worker failed to read an image only if this process cannot read it either.
 
     Raises:
@@ -143,7 +146,7 @@ def _seen_alike(writer: StackWriter, listing: Listing, block: Block, features: n
                 f"a worker cannot read {listing.root / path} ({reason}), and this process can: all must see the images "
                 f"in the same place; {KEPT}"
             )
-    return block, features
+    return block, layers
 
 
 def _unfit(writers: dict[str, str], root: str) -> str:
@@ -165,12 +168,12 @@ def _ready(made: str, root: str) -> None:
 
 def _block(
     made: str, root: str, paths: list[str], nameless: frozenset[str], view: np.ndarray, rows: np.ndarray
-) -> tuple[Block, np.ndarray]:
-    """A block from `read_block` without its pixels, and its features, (k, width) float32."""
+) -> tuple[Block, list[np.ndarray]]:
+    """A block from `read_block` without its pixels, and its features, (k, width) float32 of each layer."""
     stage = _compiled(made, root)
     listing = dataclasses.replace(NOWHERE, root=Path(root), nameless=nameless)
     block = read_block(dataclasses.replace(stage.recipe, listing=listing), paths, view, rows)
-    return block._replace(images=block.images[:0]), stage.rows(block.images)
+    return block._replace(images=block.images[:0]), stage.layers(block.images)
 
 
 def _compiled(made: str, root: str) -> StageOne:

@@ -5,14 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extract.compute.pipeline import Done, fill, in_blocks
-from extract.network.base import cut, load_base
+from extract.compute.pipeline import Done, Reasons, Writers, fill, in_blocks
 from extract.network.engines import choose_engine
 from extract.network.forward import Forward, choose_device, compile_forward, fastest_forward
 from extract.recipe import Recipe
 from features.runtime.errors import listed
 from features.runtime.log import log
-from features.writer import StackWriter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Compiled(NamedTuple):
     why: str  # that engine was chosen
     batch: int
     weights_sha256: str
-    feature_shape: tuple[int, ...]  # (h, w, c)
+    feature_shapes: list[tuple[int, ...]]  # (h, w, c) of each layer of the pass
 
 
 def compile_recipe(recipe: Recipe, compute: Compute, measure: bool) -> tuple[Compiled, Forward]:
@@ -54,15 +52,13 @@ def compile_recipe(recipe: Recipe, compute: Compute, measure: bool) -> tuple[Com
     """
     device = choose_device(compute.device)
     engine, why = choose_engine(compute.engine, device, recipe.precision)
-    base, weights_sha256 = load_base(recipe.backbone, recipe.weights, recipe.size, recipe.seed)
-    base = cut(base, recipe.layer)
+    network = recipe.network
     if compute.batch is None and measure:
-        forward = fastest_forward(base, recipe.backbone, device, engine.name, recipe.precision)
+        forward = fastest_forward(network, device, engine.name, recipe.precision)
     else:
-        batch = compute.batch or engine.batch
-        forward = compile_forward(base, recipe.backbone, batch, device, engine.name, recipe.precision)
-    compiled = Compiled(device, engine.recorded, why, forward.batch, weights_sha256, base.output_shape[1:])
-    return compiled, forward
+        forward = compile_forward(network, compute.batch or engine.batch, device, engine.name, recipe.precision)
+    found = network.weights_sha256, network.feature_shapes
+    return Compiled(device, engine.recorded, why, forward.batch, *found), forward
 
 
 class Local:
@@ -73,9 +69,9 @@ class Local:
         compiled, self._forward = compile_recipe(recipe, compute, measure)
         return compiled
 
-    def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
-        """Compute and write rows (k,), increasing; returns row → reason, of the rows rejected."""
-        return fill(writer, recipe, in_blocks(rows, batch), self._forward, done, self._forward.lanes)
+    def fill(self, writers: Writers, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> Reasons:
+        """Compute and write rows (k,), increasing; returns what was rejected."""
+        return fill(writers, recipe, in_blocks(rows, batch), self._forward, done, self._forward.lanes)
 
     def report_changing(self, paths: list[str]) -> None:
         """Warn of images that changed again after being re-read."""

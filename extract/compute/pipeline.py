@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
@@ -14,11 +14,14 @@ from extract.recipe import Recipe
 from features.runtime.errors import listed
 from features.runtime.log import log
 from features.runtime.machine import cores
+from features.schema import STATES
 from features.source import Unreadable
 from features.writer import StackWriter, consecutive
 
 R = TypeVar("R")
-Rows = Callable[[np.ndarray], np.ndarray]  # (k, side, side, 3) uint8 → (k, width) float32
+Layers = Callable[[np.ndarray], list[np.ndarray]]  # (k, side, side, 3) uint8 → (k, width) float32 of each layer
+Writers = Mapping[int, StackWriter]  # which layer → its unfinished stack; all have the same rows
+Reasons = dict[int, dict[int, str]]  # which layer → row → why it was rejected
 Done = Callable[[int], object]  # told the number of rows of each block once it is written
 
 
@@ -33,19 +36,19 @@ class Block(NamedTuple):
 
 
 def fill(
-    writer: StackWriter,
+    writers: Writers,
     recipe: Recipe,
     blocks: Iterable[np.ndarray],
-    forward: Rows,
+    forward: Layers,
     done: Done,
     lanes: int = 1,
-) -> dict[int, str]:
+) -> Reasons:
     """Compute blocks of rows and write them.
 
     A row's bits do not depend on its place in a block (`compile_forward`), so missing rows are gathered from anywhere.
 
     Args:
-        writer: the unfinished stack.
+        writers: the unfinished stacks; a row is written to those that miss it.
         recipe: where the images are, and how the base sees them.
         blocks: the rows to compute, increasing, at most `batch` in each.
         forward: the compiled function.
@@ -53,18 +56,19 @@ def fill(
         lanes: calls of `forward` that may run at once.
 
     Returns:
-        row → reason, of the rows rejected.
+        the rows that were rejected, and why.
     """
+    any_of_them = next(iter(writers.values()))
 
     def read(rows: np.ndarray) -> Block:
-        return read_block(recipe, [writer.paths[row] for row in rows], writer.view[rows], rows)
+        return read_block(recipe, [any_of_them.paths[row] for row in rows], any_of_them.view[rows], rows)
 
-    def compute(block: Block) -> tuple[Block, np.ndarray]:
+    def compute(block: Block) -> tuple[Block, list[np.ndarray]]:
         return block, forward(block.images)
 
     with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(lanes) as lane:
         decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores() + 1)
-        return write_all(writer, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
+        return write_all(writers, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
 
 
 def in_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -72,41 +76,51 @@ def in_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def write_all(writer: StackWriter, computed: Iterable[tuple[Block, np.ndarray]], done: Done) -> dict[int, str]:
+def write_all(writers: Writers, computed: Iterable[tuple[Block, list[np.ndarray]]], done: Done) -> Reasons:
     """Write blocks, in whatever order they come, while the next ones are computed.
 
     Args:
-        writer: the unfinished stack.
-        computed: blocks and their features, (k, width) float32.
+        writers: see `fill`.
+        computed: blocks and their features, (k, width) float32 of each layer.
         done: see `fill`.
 
     Returns:
-        row → reason, of the rows rejected.
+        see `fill`.
     """
-    rejected: dict[int, str] = {}
+    rejected: Reasons = {layer: {} for layer in writers}
     animated: list[str] = []
     clock = time.perf_counter()
 
-    def write(block: Block, features: np.ndarray) -> int:
+    def write(block: Block, layers: list[np.ndarray]) -> int:
         nonlocal clock
-        for row in np.flatnonzero(~np.isfinite(features).all(1)):
-            block.reasons.setdefault(int(block.rows[row]), "its features are not finite (NaN or infinity)")
         now = time.perf_counter()
-        bad = np.isin(block.rows, list(block.reasons))
-        for run in consecutive(block.rows):
-            stats = {name: values[run] for name, values in block.stats.items()}
-            writer.write(int(block.rows[run.start]), features[run], stats, bad[run], now - clock)
-            clock = now
-        rejected.update(block.reasons)
+        for layer, writer in writers.items():
+            rejected[layer] |= _write(writer, block, layers[layer], now - clock)
+        clock = now
         animated.extend(block.animated)
-        return len(features)
+        return len(block.rows)
 
-    with ThreadPoolExecutor(1) as writers:
-        for rows in ahead(writers, write, computed, depth=2):
+    with ThreadPoolExecutor(1) as lane:
+        for rows in ahead(lane, write, computed, depth=2):
             done(rows)
     if animated:
         log.info(f"{len(animated)} animated images, read by their first frame only: {listed(animated)}")
     return rejected
+
+
+def _write(writer: StackWriter, block: Block, features: np.ndarray, seconds: float) -> dict[int, str]:
+    """Write those rows of a block that a stack misses; returns row → why it was rejected."""
+    reasons = dict(block.reasons)
+    for row in np.flatnonzero(~np.isfinite(features).all(1)):
+        reasons.setdefault(int(block.rows[row]), "its features are not finite (NaN or infinity)")
+    bad = np.isin(block.rows, list(reasons))
+    missing = np.flatnonzero(writer.row_state[block.rows] != STATES["done"])
+    for run in consecutive(block.rows[missing]):
+        here = slice(missing[run.start], missing[run.stop - 1] + 1)
+        stats = {name: values[here] for name, values in block.stats.items()}
+        writer.write(int(block.rows[here.start]), features[here], stats, bad[here], seconds)
+        seconds = 0.0
+    return {row: reasons[row] for row in block.rows[missing].tolist() if row in reasons}
 
 
 def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndarray) -> Block:

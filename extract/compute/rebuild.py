@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from extract.backbones import Backbone, backbone_named
-from extract.compute.pipeline import Rows, ahead, read_block
+from extract.compute.pipeline import Layers, ahead, read_block
 from extract.images.dataset import Listing
 from extract.images.decode import framed, to_rgb
-from extract.network.base import cut, load_base, weights_identity
+from extract.network.base import weights_identity
 from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
 from extract.recipe import Recipe
@@ -41,12 +41,12 @@ class StageOne:
 
     Args:
         recipe: how the base sees them.
-        forward: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32.
+        forward: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32 of each layer of the recipe's pass.
         batch: images a call.
         lanes: calls that may run at once, whoever makes them.
     """
 
-    def __init__(self, recipe: Recipe, forward: Rows, batch: int, lanes: int = 1) -> None:
+    def __init__(self, recipe: Recipe, forward: Layers, batch: int, lanes: int = 1) -> None:
         self.recipe, self.forward, self.batch, self.lanes = recipe, forward, batch, lanes
         self._free = BoundedSemaphore(lanes)
 
@@ -76,19 +76,23 @@ class StageOne:
             raise Unreadable(f"cannot be decoded: {error}") from None
         return framed(to_rgb(photo, managed=self.recipe.is_managed), self.recipe.resize)
 
-    def rows(self, images: np.ndarray) -> np.ndarray:
-        """(k, width) float32 of (k, side, side, 3) uint8."""
+    def layers(self, images: np.ndarray) -> list[np.ndarray]:
+        """(k, width) float32 of each layer of its pass, of (k, side, side, 3) uint8."""
         blocks = []
         for start in range(0, len(images), self.batch):
             with self._free:
                 blocks.append(self.forward(images[start : start + self.batch]))
-        return np.concatenate(blocks)
+        return [np.concatenate(layer) for layer in zip(*blocks, strict=True)]
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """(k, width) float32 of (k, side, side, 3) uint8."""
+        return self.layers(images)[self.recipe.output]
 
 
 def only_pixels(side: int) -> StageOne:
     """Stage one of the network that takes images themselves: (k, side, side, 3) uint8, decoded in full and squashed."""
     recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full-srgb")
-    return StageOne(recipe, lambda images: images, batch=64)
+    return StageOne(recipe, lambda images: [images], batch=64)
 
 
 def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool = False) -> StageOne:
@@ -119,13 +123,12 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
     device = _device(made["device"])
     engine = _engine(made, device)
     recipe = Recipe.recorded(made, NOWHERE, source, made["layer"])
-    base, sha256 = load_base(row, source, recipe.size, recipe.seed)
-    if sha256 != wanted:
-        raise Refused(_other_weights(made, source, sha256))
-    base = cut(base, recipe.layer)
-    if (shape := list(base.output_shape[1:])) != made["feature_shape"]:
+    network = recipe.network
+    forward = compile_forward(network, made["batch"], device, engine, recipe.precision)
+    if network.weights_sha256 != wanted:
+        raise Refused(_other_weights(made, source, network.weights_sha256))
+    if (shape := list(network.feature_shapes[recipe.output])) != made["feature_shape"]:
         raise Refused(f"{row.name} gives rows of {shape} here, and {made['feature_shape']} then; fit again")
-    forward = compile_forward(base, row, made["batch"], device, engine, recipe.precision)
     differs = [f"batch {made['batch']} then, {forward.batch} here"] if forward.batch != made["batch"] else []
     differs += changed_versions(made["versions"])
     if device != made["device"]:

@@ -1,14 +1,21 @@
 """A Keras model compiled on each of Keras's backends, for one batch size: uint8 pixels → float32 rows."""
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from extract.network.base import import_keras
+from extract.network.importing import backend_name, import_keras
+from features.runtime.versions import installed
 
-Run = Callable[[np.ndarray], np.ndarray]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32
+Run = Callable[
+    [np.ndarray], list[np.ndarray]
+]  # (batch, side, side, 3) uint8 RGB → (batch, h, w, c) float32, each layer
+# What the drivers of GPUs put there: NVIDIA's, those of its small boards, AMD's, and Windows' for Linux inside it.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 IN_FLIGHT = 2  # batches on a GPU: one is copied to it, or from it, while the other is computed
 
 
@@ -16,7 +23,7 @@ def compile_keras(model: Any, batch: int, device: str) -> tuple[Run, int]:
     """Compile a model on the backend that Keras runs on.
 
     Args:
-        model: (batch, side, side, 3) uint8 → (batch, h, w, c).
+        model: (batch, side, side, 3) uint8 → (batch, h, w, c) of each layer.
         batch: images a call.
         device: `cpu` or `gpu`.
 
@@ -24,13 +31,15 @@ def compile_keras(model: Any, batch: int, device: str) -> tuple[Run, int]:
         the function, and how many calls of it may run at once.
     """
     on = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
-    return on[import_keras().backend.backend()](model, batch, device)
+    return on[backend_name()](model, batch, device)
 
 
 def sees_gpu() -> bool:
-    """Whether the backend that Keras runs on has a GPU to compute on."""
+    """Whether the backend that Keras runs on has a GPU to compute on. Keras is asked only where there may be one."""
+    if not _may_have_gpu():
+        return False
     keras = import_keras()
-    if keras.backend.backend() == "torch":  # Keras lists no devices of it
+    if backend_name() == "torch":  # Keras lists no devices of it
         return bool(importlib.import_module("torch").cuda.is_available())
     try:
         return bool(keras.distribution.list_devices("gpu"))
@@ -38,14 +47,20 @@ def sees_gpu() -> bool:
         return False
 
 
+def _may_have_gpu() -> bool:
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_FILES)):
+        return False
+    return backend_name() != "tensorflow" or "tensorflow-cpu" not in installed(["tensorflow-cpu"])
+
+
 def _on_tensorflow(model: Any, batch: int, device: str) -> tuple[Run, int]:
     """Use `predict_on_batch`: `Model.predict` in a loop concatenates, retraces the ragged batch and leaks."""
     keras = import_keras()
     model.compile(jit_compile=device == "gpu")  # XLA on the CPU makes depthwise networks ten times slower
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         with keras.device(f"{device}:0"):
-            return np.asarray(model.predict_on_batch(images), "<f4")
+            return [np.asarray(rows, "<f4") for rows in keras.tree.flatten(model.predict_on_batch(images))]
 
     return run, 1
 
@@ -60,13 +75,13 @@ def _on_jax(model: Any, batch: int, device: str) -> tuple[Run, int]:
     pixels = jax.ShapeDtypeStruct((batch, *model.input_shape[1:]), np.uint8, sharding=there)
 
     def forward(weights: Any, pixels: Any) -> Any:
-        rows, _ = model.stateless_call(*weights, pixels, training=False)
-        return rows.astype(np.float32)
+        layers, _ = model.stateless_call(*weights, pixels, training=False)
+        return [rows.astype(np.float32) for rows in jax.tree.leaves(layers)]
 
     compiled = jax.jit(forward).lower(weights, pixels).compile()
 
-    def run(images: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(weights, jax.device_put(images, there)))
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        return [np.asarray(rows) for rows in compiled(weights, jax.device_put(images, there))]
 
     return run, IN_FLIGHT if device == "gpu" else 1
 
@@ -78,19 +93,20 @@ def _on_torch(model: Any, batch: int, device: str) -> tuple[Run, int]:
     place = torch.device("cuda" if device == "gpu" else "cpu")
     model.to(place)
 
-    def rows(pixels: Any) -> Any:
+    def layers(pixels: Any) -> Any:
         with torch.inference_mode(), keras.device(f"{device}:0"):
-            return model(pixels, training=False).float()
+            return [rows.float() for rows in keras.tree.flatten(model(pixels, training=False))]
 
-    def on_cpu(images: np.ndarray) -> np.ndarray:
-        return rows(torch.from_numpy(images)).numpy()
+    def on_cpu(images: np.ndarray) -> list[np.ndarray]:
+        return [rows.numpy() for rows in layers(torch.from_numpy(images))]
 
-    def on_gpu(images: np.ndarray) -> np.ndarray:
+    def on_gpu(images: np.ndarray) -> list[np.ndarray]:
         with torch.cuda.stream(torch.cuda.Stream()):
-            made = rows(torch.from_numpy(images).pin_memory().to(place, non_blocking=True))
-            back = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
-            back.copy_(made, non_blocking=True)
+            made = layers(torch.from_numpy(images).pin_memory().to(place, non_blocking=True))
+            back = [torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True) for rows in made]
+            for rows, there in zip(made, back, strict=True):
+                there.copy_(rows, non_blocking=True)
             torch.cuda.current_stream().synchronize()
-        return back.numpy()
+        return [rows.numpy() for rows in back]
 
     return (on_gpu, IN_FLIGHT) if device == "gpu" else (on_cpu, 1)

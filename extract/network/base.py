@@ -1,11 +1,8 @@
-"""A frozen conv base: built, its weights loaded and identified, cut at a layer. Keras begins here."""
+"""A frozen conv base: built, its weights loaded and identified, cut at a layer."""
 
 import hashlib
 import importlib
-import os
 import random
-import sys
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.backbones import Backbone
+from extract.network.importing import import_keras, keras_home
 from extract.network.scattering import IDENTITY, scattering
 from features import Failed, Refused
 from features.runtime.errors import listed, nearest
@@ -78,7 +76,7 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
         try:
             return scattering(size), IDENTITY
         except ValueError as error:
-            raise Refused(f"{backbone.name} cannot take {size}×{size} images: {error}") from None
+            raise _untakable(backbone, size, error) from None
     construct = getattr(keras.applications, backbone.keras_name)
     if weights == "imagenet":
         file = imagenet_file(backbone)
@@ -94,7 +92,7 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
         with _own_draws(seed if weights == "random" else None):  # what a file leaves random must not be its own
             base = construct(weights=None, include_top=False, input_shape=(size, size, 3))
     except ValueError as error:
-        raise Refused(f"{backbone.name} cannot take {size}×{size} images: {error}") from None
+        raise _untakable(backbone, size, error) from None
     if weights == "random":
         digest = hashlib.sha256()
         for array in base.get_weights():
@@ -123,50 +121,7 @@ def cut(base: Any, layer: str) -> Any:
 
 def imagenet_file(backbone: Backbone) -> Path:
     """Where Keras caches a backbone's ImageNet weights."""
-    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    return Path(home) / "models" / backbone.weights_file
-
-
-def import_keras() -> Any:
-    """Keras on its backend (`KERAS_BACKEND`).
-
-    Raises:
-        Refused: the backend is not installed, or there is none of that name.
-    """
-    os.environ["TF_USE_LEGACY_KERAS"] = "0"  # a user's 1 has TensorFlow look for Keras 2, also while OpenVINO converts
-    if "keras" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        try:
-            with _held_back_stderr():
-                importlib.import_module("keras")
-        except (ImportError, ValueError) as error:  # ValueError: Keras knows no such backend
-            raise Refused(
-                f"Keras cannot be imported on its backend, {os.environ.get('KERAS_BACKEND', 'tensorflow')} ({error}). "
-                "Install it: pip install -e '.[cpu]' (or '.[gpu]'); or set KERAS_BACKEND to one that is here: "
-                "tensorflow or jax"
-            ) from None
-    return sys.modules["keras"]
-
-
-@contextmanager
-def _held_back_stderr() -> Iterator[None]:
-    """Show what is written to file descriptor 2 only if the block fails.
-
-    TensorFlow greets from C++ before any of its log settings count; Python's sys.stderr does not see that.
-    """
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(shown, held.read())
-            raise
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
+    return keras_home() / "models" / backbone.weights_file
 
 
 @contextmanager
@@ -189,6 +144,8 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
         raise Failed(
             f"{file} is damaged or was not downloaded to its end ({error}). Delete it and try again."
         ) from None
+    except ValueError as error:
+        raise _untakable(backbone, backbone.size, error) from None
     except Exception as error:  # Keras raises a bare Exception where a download fails
         if "URL fetch failure" not in str(error):
             raise
@@ -197,6 +154,11 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
             f"Get {file.name} on a machine with a network and put it there, or give WEIGHTS=FILE (--weights FILE); "
             f"WEIGHTS=random (--weights random) tries the path without any, and BACKBONE=scattering needs none."
         ) from None
+
+
+def _untakable(backbone: Backbone, size: int, error: ValueError) -> Refused:
+    """Keras says so where images are too small, and of NASNet on PyTorch."""
+    return Refused(f"{backbone.name} cannot take {size}×{size} images: {error}")
 
 
 def _load_file(base: Any, backbone: Backbone, file: Path) -> None:

@@ -1,19 +1,16 @@
 """The engines that compute the forward pass, Keras on its backend or OpenVINO on CPUs, and the choice between them."""
 
 import dataclasses
-import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
-
 from extract.network.backends import Run, compile_keras
-from extract.network.base import import_keras
+from extract.network.convert import compile_converted, import_openvino
+from extract.network.importing import backend_name, import_keras
+from extract.network.network import Network
 from features import Refused
-from features.runtime.machine import cores
 from features.runtime.versions import installed
 
 # --precision → (Keras's policy, OpenVINO's hint); the stored rows are float32 whatever the arithmetic was.
@@ -22,30 +19,29 @@ PACKAGES = (
     *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino"),
     *("numpy", "h5py", "pillow", "pillow-heif"),
 )
-STREAMS = 4  # batches in flight at most: each holds its own activations, 0.8 GB in VGG16 at 32 images
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """One way to compute a Keras model.
+    """One way to compute a network.
 
     Attributes:
         name: what `--engine` takes.
         batch: images a call, unless measured or told otherwise. OpenVINO on two cores: whole stage one of MobileNetV2
             197 images/s with 2, 178 with 4, 144 with 8, 140 with 32 (bf16: 298 with 2, 331 with 4), the same bits.
         unfit: why it cannot be had here, for a device and a precision; empty where it can.
-        compile: (model, batch, device, precision) → the function, and how many calls of it may run at once.
+        compile: (network, batch, device, precision) → the function, and how many calls of it may run at once.
     """
 
     name: str
     batch: int
     unfit: Callable[[str, str], str]
-    compile: Callable[[Any, int, str, str], tuple[Run, int]]
+    compile: Callable[[Network, int, str, str], tuple[Run, int]]
 
     @property
     def recorded(self) -> str:
         """The name that a stack records: `openvino`, `keras on tensorflow`."""
-        return self.name if self.name != "keras" else f"keras on {import_keras().backend.backend()}"
+        return self.name if self.name != "keras" else f"keras on {backend_name()}"
 
 
 def choose_engine(engine: str, device: str, precision: str) -> tuple[Engine, str]:
@@ -84,8 +80,8 @@ def changed_versions(then: Mapping[str, str]) -> list[str]:
     return [f"{name} {was} then, {here.get(name, 'none')} here" for name, was in then.items() if here.get(name) != was]
 
 
-def _compile_keras(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:
-    keras = import_keras()
+def _compile_keras(network: Network, batch: int, device: str, precision: str) -> tuple[Run, int]:
+    model, keras = network.model, import_keras()
     for layer in _layers(model):
         layer.dtype_policy = keras.DTypePolicy(PRECISIONS[precision][0])  # the weights themselves stay float32
     return compile_keras(model, batch, device)
@@ -97,22 +93,10 @@ def _layers(model: Any) -> Iterator[Any]:
         yield from _layers(layer) if hasattr(layer, "layers") else (layer,)
 
 
-def _openvino() -> Any:
-    """OpenVINO, without its telemetry: importing it would send an event to its makers each time."""
-    held = sys.modules.get("openvino_telemetry")
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes its import fail, as if absent
-    try:
-        import openvino
-    finally:
-        if held is None:
-            del sys.modules["openvino_telemetry"]
-    return openvino
-
-
 def _openvino_unfit(device: str, precision: str) -> str:
     if device != "cpu":
         return "OpenVINO is for CPUs, and this is a GPU; use --device cpu"
-    backend = import_keras().backend.backend()
+    backend = backend_name()
     if backend != "tensorflow":
         return (
             f"OpenVINO takes the network from Keras on tensorflow, and this is {backend}; set KERAS_BACKEND=tensorflow"
@@ -120,66 +104,14 @@ def _openvino_unfit(device: str, precision: str) -> str:
     if sys.modules.get("openvino") is None and importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed; pip install openvino"
     if precision != "f32":
-        able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if {"bf16": "BF16", "f16": "FP16"}[precision] not in able:
             return f"OpenVINO computes no {precision} on this CPU; use --precision f32"
     return ""
 
 
-def _compile_openvino(model: Any, batch: int, device: str, precision: str) -> tuple[Run, int]:
-    """Compile for as many batches at once as there are cores, up to `STREAMS`.
-
-    With one thread a stream nothing waits for a slower neighbour: MobileNetV2 gave 1.14 times the images/s of one batch
-    on all cores, while other work went on there. The precision is always said: OpenVINO's own default is bf16 where
-    the CPU has it.
-    """
-    openvino = _openvino()
-    threads = cores()
-    compiled = openvino.Core().compile_model(
-        _converted(model, batch),
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision][1],
-            "NUM_STREAMS": min(threads, STREAMS),
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # all processes of a machine would pin their first thread to the same core
-        },
-    )
-    requests: SimpleQueue[Any] = SimpleQueue()
-    lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    for _ in range(lanes):
-        requests.put(compiled.create_infer_request())
-
-    def run(images: np.ndarray) -> np.ndarray:
-        request = requests.get()
-        try:
-            request.infer([images], share_inputs=True)
-            return np.array(request.get_output_tensor(0).data)  # a copy: the next call writes over it
-        finally:
-            requests.put(request)
-
-    return run, lanes
-
-
-def _converted(model: Any, batch: int) -> Any:
-    """A Keras model as OpenVINO's, with the one output that it has.
-
-    OpenVINO takes for outputs also what TensorFlow keeps for gradients, such as each swish of an EfficientNet: 49
-    feature maps turned and copied for nobody, and B0 at 35 images/s on one core instead of 94.
-    """
-    openvino = _openvino()
-    import tensorflow as tf
-
-    shape = tf.TensorSpec((batch, *model.input_shape[1:]), tf.uint8)
-    function = tf.function(
-        lambda pixels: model(pixels, training=False), input_signature=[shape]
-    ).get_concrete_function()
-    # OpenVINO 2026.4 asks for TensorFlow's version by exec, which on Python 3.13 sees a function's variables no more.
-    asks: Any = importlib.import_module("openvino.frontend.tensorflow.utils")
-    asks.get_environment_setup = lambda framework: {"tensorflow": tf.__version__}
-    whole = openvino.convert_model(function)
-    (wanted,) = function.outputs
-    return openvino.Model([whole.output(wanted.name)], whole.get_parameters())
+def _compile_openvino(network: Network, batch: int, device: str, precision: str) -> tuple[Run, int]:
+    return compile_converted(network.converted, batch, PRECISIONS[precision][1])
 
 
 ENGINES = {

@@ -4,14 +4,13 @@ import dataclasses
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
-from extract.backbones import Backbone
 from extract.network.backends import Run, sees_gpu
-from extract.network.base import import_keras
 from extract.network.engines import ENGINES
+from extract.network.importing import backend_name
+from extract.network.network import Network
 from features import Failed, Refused
 
 TRIED = 0.5  # seconds that a batch size is tried for
@@ -19,7 +18,7 @@ TRIED = 0.5  # seconds that a batch size is tried for
 
 @dataclasses.dataclass(frozen=True)
 class Forward:
-    """A compiled network: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32.
+    """A compiled network: (k ≤ batch, side, side, 3) uint8 RGB → (k, width) float32 of each of its layers.
 
     Attributes:
         run: the compiled function, of `batch` images and no other number.
@@ -34,13 +33,13 @@ class Forward:
     batch: int
     lanes: int = 1
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         whole = images
         if len(images) < self.batch:
             whole = np.zeros((self.batch, *images.shape[1:]), "u1")
             whole[: len(images)] = images
         try:
-            return np.asarray(self.run(whole), "<f4").reshape(self.batch, -1)[: len(images)]
+            return [np.asarray(rows, "<f4").reshape(self.batch, -1)[: len(images)] for rows in self.run(whole)]
         except Exception as error:  # each backend has an exception of its own for this
             if not _is_out_of_memory(error):
                 raise
@@ -58,16 +57,16 @@ def choose_device(device: str) -> str:
     Raises:
         Refused: a GPU was asked for and the Keras backend sees none.
     """
-    there = sees_gpu()
+    there = device != "cpu" and sees_gpu()
     if device == "gpu" and not there:
         raise Refused(
-            f"--device gpu: Keras on {import_keras().backend.backend()} sees no GPU. "
+            f"--device gpu: Keras on {backend_name()} sees no GPU. "
             f"Install the gpu extra (pip install -e '.[gpu]') and its driver, or use --device auto or cpu."
         )
     return device if device != "auto" else "gpu" if there else "cpu"
 
 
-def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, precision: str) -> Forward:
+def fastest_forward(network: Network, device: str, engine: str, precision: str) -> Forward:
     """The forward pass at the batch that is fastest on this machine.
 
     From the engine's own on, four times larger as long as that brings a tenth more images a second. Larger batches are
@@ -76,12 +75,12 @@ def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, pre
 
     Args, Raises: see `compile_forward`.
     """
-    best = compile_forward(base, backbone, ENGINES[engine].batch, device, engine, precision)
-    speed = _images_per_second(best, base.input_shape[1:])
+    best = compile_forward(network, ENGINES[engine].batch, device, engine, precision)
+    speed = _images_per_second(best, network.size)
     while best.batch * best.lanes < speed * TRIED:
-        larger = compile_forward(base, backbone, 4 * best.batch, device, engine, precision)
+        larger = compile_forward(network, 4 * best.batch, device, engine, precision)
         try:
-            faster = _images_per_second(larger, base.input_shape[1:])
+            faster = _images_per_second(larger, network.size)
         except Failed:  # all lanes together are too much for the memory
             break
         if larger.batch < 4 * best.batch or faster < 1.1 * speed:
@@ -90,9 +89,9 @@ def fastest_forward(base: Any, backbone: Backbone, device: str, engine: str, pre
     return best
 
 
-def _images_per_second(forward: Forward, shape: tuple[int, ...]) -> float:
+def _images_per_second(forward: Forward, size: int) -> float:
     """Speed of all lanes together: the best round within `TRIED` seconds, since other work may slow the rest."""
-    images, best = np.zeros((forward.batch, *shape), "u1"), 0.0
+    images, best = np.zeros((forward.batch, size, size, 3), "u1"), 0.0
     with ThreadPoolExecutor(forward.lanes) as lanes:
         ends = time.perf_counter() + TRIED
         while (began := time.perf_counter()) < ends:
@@ -102,17 +101,16 @@ def _images_per_second(forward: Forward, shape: tuple[int, ...]) -> float:
 
 
 def compile_forward(
-    base: Any, backbone: Backbone, batch: int, device: str, engine: str = "keras", precision: str = "f32"
+    network: Network, batch: int, device: str, engine: str = "keras", precision: str = "f32"
 ) -> Forward:
-    """Compile preprocessing, base and flattening into one function, and run it once.
+    """Compile a network into one function, and run it once.
 
     A function of one shape is traced once and gives a row the same bits whatever its neighbours are, so the last,
-    shorter batch is padded. Inference mode; preprocessing is part of the function, so pixels travel as bytes.
+    shorter batch is padded.
 
     Args:
-        base: (batch, side, side, 3) float32 preprocessed → (batch, h, w, c).
-        backbone: whose preprocessing it needs.
-        batch: rows a call; halved until they fit the device's memory.
+        network: what to compute.
+        batch: images a call; halved until they fit the device's memory.
         device: `cpu` or `gpu`.
         engine: a name in `ENGINES`.
         precision: of the arithmetic, a name in `PRECISIONS`.
@@ -123,24 +121,16 @@ def compile_forward(
     Raises:
         Failed: not even one image fits.
     """
-    keras = import_keras()
-    pixels = keras.Input(base.input_shape[1:], dtype="uint8")
-    values = keras.ops.cast(pixels, "float32")
-    if backbone.preprocessing == "unit":
-        prepared = values / 255
-    else:
-        prepared = getattr(keras.applications, backbone.module).preprocess_input(values)
-    model = keras.Model(pixels, base(prepared, training=False))
     while True:
         try:
-            run, lanes = ENGINES[engine].compile(model, batch, device, precision)
-            run(np.zeros((batch, *base.input_shape[1:]), "u1"))
+            run, lanes = ENGINES[engine].compile(network, batch, device, precision)
+            run(np.zeros((batch, network.size, network.size, 3), "u1"))
             return Forward(run, batch, lanes)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
             if batch == 1:
-                raise Failed(f"not even one {base.input_shape[1]} px image fits the memory of this {device}") from None
+                raise Failed(f"not even one {network.size} px image fits the memory of this {device}") from None
             batch //= 2
 
 

@@ -54,17 +54,15 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
         """|map ∗ ψ| of every map and orientation: (n, h, w, k) → (n, h, w, k·L)."""
         _, height, width, count = maps.shape
         one = ops.reshape(ops.transpose(maps, (0, 3, 1, 2)), (-1, height, width, 1))
-        around = ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0))
-        waves = ops.conv(ops.pad(one, around, mode="symmetric"), gain * wavelets, padding="valid")
+        waves = ops.conv(mirrored(one, RADIUS), gain * wavelets, padding="valid")
         real, imaginary = ops.split(waves, 2, axis=-1)
         moduli = ops.reshape(ops.sqrt(real**2 + imaginary**2), (-1, count, height, width, orientations))
         return ops.reshape(ops.transpose(moduli, (0, 2, 3, 1, 4)), (-1, height, width, count * orientations))
 
     def averaged(maps: Any) -> Any:
         """Every map low-passed and subsampled by 2: (n, h, w, k) → (n, h/2, w/2, k)."""
-        around = ((0, 0), (TAPS - 1, TAPS - 1), (TAPS - 1, TAPS - 1), (0, 0))
         kernel = np.tile(np.outer(weights, weights).astype("f4")[:, :, None, None], (1, 1, maps.shape[-1], 1))
-        return ops.depthwise_conv(ops.pad(maps, around, mode="symmetric"), kernel, strides=2, padding="valid")
+        return ops.depthwise_conv(mirrored(maps, TAPS - 1), kernel, strides=2, padding="valid")
 
     pixels = keras.Input((size, size, 3), name="pixels")
     lower = ops.reshape(ops.transpose(pixels, (0, 3, 1, 2)), (-1, size, size, 1))  # orders 0 and 1, colours apart
@@ -81,6 +79,18 @@ def scattering(size: int, orientations: int = ORIENTATIONS) -> Any:
         name = f"scale{len(scales) + 1}"
         scales.append(keras.layers.Reshape((size, size, 3 * coefficients.shape[-1]), name=name)(colours))
     return keras.Model(pixels, scales, name="scattering")
+
+
+def mirrored(maps: Any, width: int) -> Any:
+    """Maps (n, h, w, k) with so many pixels more on each side, mirrored at the edge."""
+    from keras import backend, ops
+
+    if backend.backend() != "torch":  # where Keras 3.15 repeats the edge instead, and says nothing
+        return ops.pad(maps, ((0, 0), (width, width), (width, width), (0, 0)), mode="symmetric")
+    for axis in (1, 2):
+        places = np.pad(np.arange(maps.shape[axis]), width, mode="symmetric")
+        maps = ops.take(maps, places, axis=axis)
+    return maps
 
 
 def scales_at(size: int) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 from features import Refused
 
 TRAINED_SHARE = 1 / 2

@@ -1,4 +1,4 @@
-"""One call of `make_stack`: what is asked for."""
+"""One stack that is to be made: what is asked for."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from extract.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One call of `make_stack`.
+    """One stack that `make_stacks` is to make.
 
     Attributes:
         stack: the file.

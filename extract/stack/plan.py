@@ -1,4 +1,4 @@
-"""Decide what has to be done for a stack. Nothing here touches a file: `make_stack` looks, decides and carries out."""
+"""Decide what has to be done for a stack. Nothing here touches a file: `make_stacks` looks, decides and carries out."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ from features.runtime.disk import publish
 from features.schema import STATES, UNLABELLED, row_crc32
 from features.writer import StackWriter, consecutive
 
-STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "seed")  # as in the source
+STAYS = ("weights", "weights_file", "weights_sha256", "engine", "device", "batch", "layers", "seed")  # as in the source
 
 
 def known_splits(source: Stack) -> dict[bytes, int]:

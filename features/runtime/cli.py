@@ -34,6 +34,7 @@ def add_door(
     door: Callable[..., Any],
     *,
     positional: Sequence[str] = (),
+    several: Sequence[str] = (),
     choices: dict[str, Sequence[str]] | None = None,
 ) -> None:
     """Give a parser the arguments of a function.
@@ -42,12 +43,14 @@ def add_door(
         parser: the parser to fill; its description becomes the docstring's first paragraph.
         door: the function.
         positional: parameters that have a default and are positional all the same.
+        several: parameters of which the command takes several values: each is a list then, or None.
         choices: the names in a parameter's table.
     """
     parser.description = (inspect.getdoc(door) or "").split("\n\nArgs:")[0]
     helps, hints = _helps(door), typing.get_type_hints(door)
     for name, parameter in inspect.signature(door).parameters.items():
         kind, many = _kind(hints[name])
+        many = many or name in several
         how: dict[str, Any] = {"help": helps[name].replace("%", "%%")}
         required = parameter.default is inspect.Parameter.empty
         if not required:

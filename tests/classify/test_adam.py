@@ -5,7 +5,7 @@ import pytest
 
 from classify.networks.adam import adam
 from classify.networks.dense import dense_head
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 
 
 @pytest.mark.slow

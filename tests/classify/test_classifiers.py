@@ -3,20 +3,25 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, normalize
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import REPO, contents, stack
 
+from classify import skops_file
 from classify.classical import calibration
-from classify.classical.coupling import coupled, pair_temperature
+from classify.classical.calibration import pair_temperature
+from classify.classical.coupling import coupled
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
 from classify.folds import folds, sides, source_groups
@@ -59,6 +64,41 @@ def test_linear_equals_scikit_learn_on_the_raw_rows(linear, n, d, duplicates):
     plain = make_pipeline(Normalizer(), linear.set_params(C=ours.C_)).fit(X.astype("f8"), y)
     np.testing.assert_allclose(ours.decision_function(new), plain.decision_function(new), atol=2e-4)
     np.testing.assert_array_equal(ours.predict(new), plain.predict(new))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("name", ["logreg", "linearsvm", "svm", "knn"])
+def test_what_is_saved_answers_as_scikit_learn(tmp_path: Path, name: str, classes: int) -> None:
+    """Guards predictions without scikit-learn: labels and probabilities of its own fitted estimators, from the file."""
+    (X, y), (new, _) = data(90, 40, classes), data(50, 40, classes, seed=1)
+    fitted = MODELS[name].build(0).fit(X, y)
+    skops_file.save(fitted, tmp_path)
+    about = {"files": [file.name for file in tmp_path.iterdir()], "model": name}
+    answering = skops_file.answers(tmp_path, about)
+    assert answering is not None
+    labels, proba = answering.answer(new)
+    decided, decisions = answering.decide(new)
+    units = Normalizer().transform(new)
+    if name == "svm":
+        kernel = np.zeros((len(new), len(X)))
+        support = fitted.model_.support_
+        kernel[:, support] = rbf_kernel(units, Normalizer().transform(X[support]), fitted.gamma_)
+        expected, wanted = fitted.model_.predict(kernel), fitted.model_.decision_function(kernel)
+    elif name == "knn":
+        plain = KNeighborsClassifier(fitted.k, metric="cosine", algorithm="brute").fit(X, y)
+        expected, wanted = plain.predict(new), plain.predict_proba(new)
+        wanted = wanted if classes > 2 else wanted[:, 1] - wanted[:, 0]
+    else:
+        expected, wanted = fitted.model_.predict(units), fitted.model_.decision_function(units)
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(decided, expected)
+    np.testing.assert_allclose(decisions, wanted, atol=1e-5)
+    assert proba is not None
+    if name == "logreg":
+        np.testing.assert_allclose(proba, fitted.model_.predict_proba(units), atol=1e-6)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    np.testing.assert_array_equal(proba.argmax(axis=1), expected)
+    np.testing.assert_array_equal(proba, fitted.predict_proba(new))
 
 
 @pytest.mark.parametrize(("n", "d", "duplicates"), [(60, 500, 0), (60, 500, 7), (300, 20, 0)])

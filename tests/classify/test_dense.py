@@ -19,7 +19,7 @@ from classify.networks.dense import Dense, dense_head
 from classify.networks.training import compiled, train
 from classify.rows import BATCH, batches
 from classify.saved import load_model, save_model
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 from features import Failed, Stack, open_stack
 
 

@@ -13,8 +13,8 @@ from tiny import contents, stack
 
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
+from classify.classical.products import unit_products
 from classify.classical.search import search
-from classify.classical.span import unit_products
 from classify.folds import folds
 from features import open_stack
 

@@ -13,7 +13,7 @@ from tiny import contents, run, stack
 
 from classify import MODELS, fit
 from classify.answers import SavedModel
-from classify.saved import load_model, save_model
+from classify.saved import load_answers, load_model, save_model
 from features import Failed, Refused, open_stack
 
 
@@ -159,8 +159,7 @@ def test_a_row_alone_gets_the_bits_that_it_gets_among_many(tmp_path: Path, name:
     """Guards one photo at a time, in a small block: any number of rows, anywhere in a large one, has the same bits."""
     held = contents(rows=400, shape=(3, 5, 64), classes=3)
     path = stack(tmp_path / "a.h5", held)
-    estimator, about = load_model(fit(str(path), name, out=str(tmp_path / "run")))
-    saved = SavedModel(estimator, about)
+    saved = SavedModel(*load_answers(fit(str(path), name, out=str(tmp_path / "run"))))
     rows = open_stack(path).X[:256]
     whole, turned = saved([rows]), saved([rows[::-1]])
     assert whole[1] is not None and turned[1] is not None
@@ -170,6 +169,6 @@ def test_a_row_alone_gets_the_bits_that_it_gets_among_many(tmp_path: Path, name:
         labels, given = saved([rows[start : start + count]])
         assert given is not None and np.array_equal(labels, whole[0][start : start + count])
         assert np.array_equal(given, whole[1][start : start + count])
-    assert saved.same_in_few([rows], whole) is (about.get("small_block") == 16)
+    assert saved.same_in_few([rows], whole) is (saved.few == 16)
     other = whole[0], whole[1] + np.finfo(float).eps
     assert not saved.same_in_few([rows], other)

@@ -21,8 +21,9 @@ from classify.saved import load_model
 from extract import extract
 from extract.backbones import backbone_named
 from extract.compute.rebuild import _weights, compute
-from extract.network.base import import_keras, load_base
+from extract.network.base import load_base
 from extract.network.forward import choose_device
+from extract.network.importing import import_keras
 from features import Failed, Refused, open_stack
 from features.source import file_sha256
 
@@ -366,8 +367,8 @@ def test_features_that_are_no_numbers(here: Path) -> None:
     stage = Classifier.load(fit(str(here / "block5_pool.h5"), "logreg", out=str(here / "nan")))._stages[0]
     forward = stage.forward
     black = stage.pixels(files)[0][1]
-    stage.forward = lambda images: np.where((images == black).all((1, 2, 3))[:, None], np.nan, forward(images))
+    stage.forward = lambda images: [np.where((images == black).all((1, 2, 3))[:, None], np.nan, forward(images)[0])]
     (block,) = compute([stage], files)
     assert block.reasons == {1: "its features are not finite (NaN or infinity)"}
-    np.testing.assert_array_equal(block.rows[0][[0, 2]], forward(stage.pixels(files)[0])[[0, 2]])
+    np.testing.assert_array_equal(block.rows[0][[0, 2]], forward(stage.pixels(files)[0])[0][[0, 2]])
     assert not block.rows[0][1].any()

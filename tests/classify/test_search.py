@@ -19,7 +19,7 @@ from classify import compare, fit, fitting
 from classify.classical import memory
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
-from classify.classical.span import unit_products
+from classify.classical.products import unit_products
 from classify.fusion import combined, side_by_side, weightings
 from classify.saved import load_model
 from features import Failed, Refused, open_stack

@@ -6,7 +6,8 @@ from sklearn.preprocessing import Normalizer, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import contents, stack
 
-from classify.classical.span import SpanRotation, squared_distances, unit_products
+from classify.classical.products import squared_distances, unit_products
+from classify.classical.span import SpanRotation
 from features import open_stack
 
 

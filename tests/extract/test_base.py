@@ -5,7 +5,8 @@ import pytest
 from tiny import environment, photos, run
 
 from extract.backbones import BACKBONES
-from extract.network.base import cut, import_keras, load_base, weights_identity
+from extract.network.base import cut, load_base, weights_identity
+from extract.network.importing import import_keras
 from features import Failed, Refused
 
 pytestmark = pytest.mark.slow

@@ -22,11 +22,11 @@ from classify import fit
 from extract import extract
 from extract.backbones import backbone_named
 from extract.compute.cluster import TASK, Cluster, _seen_alike, open_compute
-from extract.compute.pipeline import Block, Done, fill
+from extract.compute.pipeline import Block, Done, Reasons, Writers, fill
 from extract.compute.rebuild import NOWHERE
 from extract.images.dataset import scan
 from extract.recipe import Recipe
-from extract.stack.make import _compute
+from extract.stack.passes import _compute
 from features import Failed, Refused
 from features.layout import lay_out, layout_path, offsets, partial_path
 from features.runtime.cluster import connect
@@ -223,15 +223,15 @@ def test_workers_that_see_an_old_copy(photo_folder: Path, tmp_path: Path) -> Non
     class Elsewhere(Cluster):
         """Its workers are here, and read the old copy."""
 
-        def fill(self, writer: StackWriter, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> dict[int, str]:
+        def fill(self, writers: Writers, recipe: Recipe, rows: np.ndarray, batch: int, done: Done) -> Reasons:
             seen = dataclasses.replace(recipe, listing=dataclasses.replace(listing, root=old))
-            return fill(writer, seen, [rows], lambda images: images.reshape(len(images), -1).astype("<f4"), done)
+            return fill(writers, seen, [rows], lambda images: [images.reshape(len(images), -1).astype("<f4")], done)
 
     with (
         StackWriter(tmp_path / "a.h5") as writer,
         pytest.raises(Failed, match=r"workers read other bytes of class1/2\.png than are here, twice: all must see"),
     ):
-        _compute(writer, recipe, Elsewhere(None), 4)
+        _compute({0: writer}, recipe, Elsewhere(None), 4)
 
 
 def test_no_scheduler(photo_folder: Path) -> None:

@@ -12,9 +12,12 @@ from test_backbones import APPLICATIONS, calibrate, close
 from tiny import environment, flip, photos
 
 from extract import BACKBONES, extract
-from extract.network.base import cut, import_keras, load_base
-from extract.network.engines import ENGINES, PRECISIONS, _converted, choose_engine
+from extract.network.base import cut, load_base
+from extract.network.convert import convert
+from extract.network.engines import ENGINES, PRECISIONS, choose_engine
 from extract.network.forward import compile_forward
+from extract.network.importing import import_keras
+from extract.network.network import Network
 from features import Refused, open_stack
 from features.layout import offsets, partial_path
 
@@ -46,7 +49,8 @@ def test_the_engines_agree(name: str) -> None:
         calibrate(base, getattr(keras.applications, row.module).preprocess_input)
     base = cut(base, row.layer)
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), "u1")
-    expected, got = (compile_forward(base, row, 4, "cpu", engine)(pixels) for engine in ("keras", "openvino"))
+    network = Network.around(base, row)
+    (expected,), (got,) = (compile_forward(network, 4, "cpu", engine)(pixels) for engine in ("keras", "openvino"))
     assert (got.dtype, got.shape) == (np.float32, expected.shape)
     close(got, expected, 2e-4 if name in AMPLIFY else 1e-4)
 
@@ -57,8 +61,9 @@ def test_the_engines_agree_on_real_photos(shared: Path) -> None:
     base, _ = load_base(BACKBONES["mobilenetv2"], str(weights), 224, seed=0)
     files = sorted((shared / "data" / "food101-10" / "images").rglob("*.jpg"))[::500]
     pixels = np.stack([np.asarray(Image.open(file).convert("RGB").resize((224, 224))) for file in files])
-    forwards = [compile_forward(base, BACKBONES["mobilenetv2"], 16, "cpu", engine) for engine in ("keras", "openvino")]
-    close(forwards[1](pixels), forwards[0](pixels))
+    network = Network.around(base, BACKBONES["mobilenetv2"])
+    (expected,), (got,) = (compile_forward(network, 16, "cpu", engine)(pixels) for engine in ("keras", "openvino"))
+    close(got, expected)
 
 
 def test_only_the_rows_are_put_out() -> None:
@@ -66,22 +71,22 @@ def test_only_the_rows_are_put_out() -> None:
     keras = import_keras()
     pixels = keras.Input((32, 32, 3), dtype="uint8")
     values = keras.layers.Conv2D(4, 3)(keras.ops.silu(keras.ops.cast(pixels, "float32")))
-    model = keras.Model(pixels, keras.layers.Flatten()(keras.ops.silu(values)))
-    (rows,) = _converted(model, 2).outputs
-    assert list(rows.shape) == [2, 30 * 30 * 4]
+    model = keras.Model(pixels, [keras.layers.Flatten()(keras.ops.silu(values))])
+    (rows,) = convert(model).outputs
+    assert str(rows.partial_shape) == f"[?,{30 * 30 * 4}]"
 
 
 def test_a_row_is_the_same_whatever_runs_beside_it() -> None:
     """Guards bit-identical resumption: neighbours, and calls at the same time, change no bit."""
     row = BACKBONES["mobilenetv2"]
     base, _ = load_base(row, "random", 64, seed=3)
-    forward = compile_forward(base, row, 4, "cpu", "openvino")
+    forward = compile_forward(Network.around(base, row), 4, "cpu", "openvino")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 64, 64, 3), "u1")
-    alone = [forward(block) for block in pixels]
+    alone = [forward(block)[0] for block in pixels]
     with ThreadPoolExecutor(forward.lanes + 1) as pool:
-        together = list(pool.map(forward, pixels))
+        together = [rows for (rows,) in pool.map(forward, pixels)]
     assert np.array_equal(alone, together)
-    assert np.array_equal(forward(pixels[0][2:3])[0], alone[0][2])
+    assert np.array_equal(forward(pixels[0][2:3])[0][0], alone[0][2])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -131,7 +136,7 @@ def test_the_batch_is_measured_where_there_are_many_images(
     data, few = photos(tmp_path / "photos"), SETTINGS | {"batch": None, "engine": engine}
     stacks = [open_stack(extract(str(data), out=str(tmp_path / "few.h5"), **few))]
     assert stacks[0].attrs["batch"] == ENGINES[engine].batch
-    monkeypatch.setattr("extract.stack.make.MEASURED_FROM", 18)
+    monkeypatch.setattr("extract.stack.passes.MEASURED_FROM", 18)
     stacks.append(open_stack(extract(str(data), out=str(tmp_path / "many.h5"), **few)))
     batch = stacks[1].attrs["batch"]
     assert batch in [ENGINES[engine].batch * 4**k for k in range(6)]

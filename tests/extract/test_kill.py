@@ -46,7 +46,7 @@ def pwrite(fd, data, offset):
 os.pwrite = pwrite
 
 def forward(images):
-    return np.repeat(images.reshape(len(images), -1).astype("<f4"), 8, axis=1) / 7
+    return [np.repeat(images.reshape(len(images), -1).astype("<f4"), 8, axis=1) / 7]
 
 listing, stack = scan(sys.argv[1]), Path(sys.argv[2])
 recipe = Recipe(listing, BACKBONES["vgg16"], "random", "block5_pool", size=16, seed=0)
@@ -60,8 +60,8 @@ with writer_lock(stack):
         print("writing", int(good.sum()), flush=True)
         missing = np.flatnonzero(~good)
         blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
-        reasons = fill(writer, recipe, blocks, forward, lambda rows: None)
-        writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
+        reasons = fill({0: writer}, recipe, blocks, forward, lambda rows: None)
+        writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons[0])
 """
 
 

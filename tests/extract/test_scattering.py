@@ -10,7 +10,8 @@ from tiny import photos, run
 
 from classify.networks.finetune import Finetune
 from extract import BACKBONES, extract
-from extract.network.base import import_keras, load_base
+from extract.network.base import load_base
+from extract.network.importing import import_keras
 from extract.network.scattering import scattering
 from features import Failed, Refused, open_stack
 

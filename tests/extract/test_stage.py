@@ -13,8 +13,9 @@ from PIL import Image
 from tiny import flip, photos, run
 
 from extract import BACKBONES, extract
-from extract.network.base import import_keras, load_base
+from extract.network.base import load_base
 from extract.network.engines import choose_engine
+from extract.network.importing import import_keras
 from features import Failed, Refused, open_stack, verify
 from features.layout import offsets, partial_path
 

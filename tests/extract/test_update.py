@@ -20,7 +20,7 @@ from tiny import flip, photos
 from classify import fit
 from extract import extract
 from extract.images.split import seeded_split
-from extract.network.base import import_keras
+from extract.network.importing import import_keras
 from features import Failed, Refused, compress, open_stack, verify
 from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock

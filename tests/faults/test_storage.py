@@ -47,7 +47,7 @@ recipe = Recipe(listing, BACKBONES["vgg16"], "random", "block5_pool", size=8, se
 STEPS = ("pwrite", "replace", "fsync", "posix_fallocate", "ftruncate", "write", "unlink")
 
 def forward(images):
-    return images.reshape(len(images), -1).astype("<f4") / 7
+    return [images.reshape(len(images), -1).astype("<f4") / 7]
 
 def work(stack):
     with writer_lock(stack):
@@ -61,8 +61,8 @@ def work(stack):
             good = writer.check()
             missing = np.flatnonzero(~good)
             blocks = [missing[i : i + 4] for i in range(0, len(missing), 4)]
-            reasons = fill(writer, recipe, blocks, forward, lambda rows: None)
-            writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons)
+            reasons = fill({0: writer}, recipe, blocks, forward, lambda rows: None)
+            writer.finish(seeded_split(writer.labels, writer.sha256, 0), reasons[0])
 
 def killed_at(step):
     left = step

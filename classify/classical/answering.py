@@ -1,0 +1,221 @@
+"""What fitted classical models answer, in NumPy alone: who predicts imports neither scikit-learn nor SciPy.
+
+Each is made of a fitted estimator, or of what its file holds (`classify.skops_file`): of both, the same attributes.
+"""
+
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from classify.classical.coupling import coupled
+from classify.classical.products import has_direction, rbf, unit_products
+from classify.rows import row_chunks, unit_rows
+
+
+class Answering(Protocol):
+    """A fitted model, as far as its answers need it."""
+
+    @classmethod
+    def of(cls, fitted: Any) -> Self:
+        """Made of an object with the attributes of the fitted estimator."""
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (m,) and decisions (m,) or (m, classes) of rows (m, d), an array or a `Stack`."""
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (m,) and probabilities (m, classes) float64, None where there are none."""
+
+
+class Linear(NamedTuple):
+    """Linear decisions about rows of unit length.
+
+    Attributes:
+        coef: (classes, d) float64; of two classes (1, d).
+        intercept: (classes,) or (1,).
+        classes: labels.
+        temperature: T of the probabilities softmax(decision / T); None where there are none.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    classes: np.ndarray
+    temperature: float | None
+
+    @classmethod
+    def of(cls, fitted: Any) -> Self:
+        """See `Answering`; logistic regression brings no temperature: σ(d) of two classes is softmax(±d / 2)."""
+        coef = fitted.model_.coef_
+        own = 1.0 if len(coef) > 1 else 2.0
+        temperature = fitted.temperature_ if "temperature_" in vars(fitted) else own
+        return cls(coef, fitted.model_.intercept_, fitted.classes_, temperature)
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Answering`."""
+        decisions = np.concatenate([unit_rows(piece) @ self.coef.T + self.intercept for piece in row_chunks(X)])
+        if len(self.coef) == 1:
+            decisions = decisions[:, 0]
+            return self.classes[(decisions > 0).astype(int)], decisions
+        return self.classes[decisions.argmax(axis=1)], decisions
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Answering`."""
+        labels, decisions = self.decide(X)
+        return labels, tempered(decisions, self.temperature)
+
+
+class Kernel(NamedTuple):
+    """An RBF kernel machine: a decision for each pair of classes, which vote.
+
+    Attributes:
+        rows: (s, d) support rows, unscaled, in the order of their classes: an array or a `Stack`.
+        counts: (classes,) how many belong to each.
+        dual: (classes − 1, s) coefficients, as libsvm has them.
+        intercept: (pairs,), of pairs (0, 1), (0, 2), …
+        classes: labels.
+        gamma: of the kernel.
+        temperature: T of the sigmoids σ(decision / T); None where there are no probabilities.
+        is_coupled: whether the pairs' sigmoids are coupled to probabilities; else they are `tempered` decisions.
+    """
+
+    rows: Any
+    counts: np.ndarray
+    dual: np.ndarray
+    intercept: np.ndarray
+    classes: np.ndarray
+    gamma: float
+    temperature: float | None
+    is_coupled: bool
+
+    @classmethod
+    def of(cls, fitted: Any) -> Self:
+        """See `Answering`."""
+        svc = fitted.model_
+        coupled = getattr(fitted, "coupled_", False)  # two classes, or saved before pairs were coupled: not
+        return cls(
+            fitted.support_rows_,
+            svc._n_support,
+            svc.dual_coef_,
+            svc.intercept_,
+            fitted.classes_,
+            fitted.gamma_,
+            fitted.temperature_,
+            coupled,
+        )
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Answering`; decisions of more than two classes are scikit-learn's `ovr`: votes, and confidence below 1.
+
+        The largest decision is the label's but where one-to-one votes tie.
+        """
+        pairs = self._pairs(X)
+        if len(self.classes) == 2:
+            return self.classes[(pairs[:, 0] > 0).astype(int)], pairs[:, 0]
+        votes = self._votes(pairs)
+        first, second = np.triu_indices(len(self.classes), 1)
+        confidence = np.zeros_like(votes)
+        for pair, (i, j) in enumerate(zip(first, second, strict=True)):
+            confidence[:, i] += pairs[:, pair]
+            confidence[:, j] -= pairs[:, pair]
+        return self.classes[votes.argmax(axis=1)], votes + confidence / (3 * (np.abs(confidence) + 1))
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Answering`."""
+        if not self.is_coupled:
+            labels, decisions = self.decide(X)
+            return labels, tempered(decisions, self.temperature)
+        pairs = self._pairs(X)
+        codes = self._votes(pairs).argmax(axis=1)
+        if self.temperature is None:
+            return self.classes[codes], None
+        sigmoids = 1 / (1 + np.exp(-np.clip(pairs / self.temperature, -700, 700)))
+        return self.classes[codes], coupled(sigmoids, codes, len(self.classes))
+
+    def _pairs(self, X: Any) -> np.ndarray:
+        """(m, pairs) decisions, positive for the first class of a pair; of two classes (m, 1), for the second."""
+        products = unit_products(X, self.rows)
+        kernel = rbf(products, has_direction(X), has_direction(self.rows), self.gamma)
+        if len(self.classes) == 2:
+            return np.asarray(kernel @ self.dual.T + self.intercept)
+        ends = np.cumsum(self.counts)
+        own = [slice(end - count, end) for end, count in zip(ends, self.counts, strict=True)]
+        parts = [kernel[:, rows] @ self.dual[:, rows].T for rows in own]  # (m, classes − 1): against each other class
+        first, second = np.triu_indices(len(self.classes), 1)
+        decisions = [parts[i][:, j - 1] + parts[j][:, i] for i, j in zip(first, second, strict=True)]
+        return np.stack(decisions, axis=1) + self.intercept
+
+    def _votes(self, pairs: np.ndarray) -> np.ndarray:
+        """(m, classes) float64: how many of its pairs each class wins."""
+        votes = np.zeros((len(pairs), len(self.classes)))
+        for pair, (i, j) in enumerate(zip(*np.triu_indices(len(self.classes), 1), strict=True)):
+            votes[:, i] += pairs[:, pair] > 0
+            votes[:, j] += pairs[:, pair] <= 0
+        return votes
+
+
+class Neighbours(NamedTuple):
+    """Votes of the nearest rows by cosine.
+
+    Attributes:
+        rows: (n, d) train rows, unscaled: an array or a `Stack`.
+        votes: (n, classes) what each says.
+        k: how many are asked.
+        classes: labels.
+        temperature: T of the probabilities softmax(share of votes / T); None where there are none.
+    """
+
+    rows: Any
+    votes: np.ndarray
+    k: int
+    classes: np.ndarray
+    temperature: float | None
+
+    @classmethod
+    def of(cls, fitted: Any) -> Self:
+        """See `Answering`."""
+        votes = ballots(fitted.codes_, fitted.balance)
+        return cls(fitted.support_rows_, votes, fitted.k, fitted.classes_, fitted.temperature_)
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Answering`; of two classes, by how much the second has the greater share."""
+        found = shares(unit_products(X, self.rows), self.votes, self.k)
+        return self.classes[found.argmax(axis=1)], found[:, 1] - found[:, 0] if len(self.classes) == 2 else found
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Answering`."""
+        labels, decisions = self.decide(X)
+        return labels, tempered(decisions, self.temperature)
+
+
+ANSWERING: dict[str, type[Answering]] = {
+    "classify.classical.linear.SpanLinear": Linear,
+    "classify.classical.kernel.KernelSVC": Kernel,
+    "classify.classical.neighbours.CosineNeighbours": Neighbours,
+}
+
+
+def ballots(codes: np.ndarray, balance: bool) -> np.ndarray:
+    """(n, classes) votes of rows of these classes (n,): one each, or together as many for every class."""
+    votes = np.eye(codes.max() + 1)[codes]
+    return np.asarray(votes / np.bincount(codes) if balance else votes)
+
+
+def shares(cosines: np.ndarray, votes: np.ndarray, k: int) -> np.ndarray:
+    """(m, classes) float64 shares of the k nearest rows' votes, each row sums to one; cosines: (m, n)."""
+    k = min(k, cosines.shape[1])
+    nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+    found = votes[nearest].sum(axis=1)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def tempered(decisions: np.ndarray, temperature: float | None) -> np.ndarray | None:
+    """(m, classes) float64 softmax(decision / T); None without a T."""
+    if temperature is None:
+        return None
+    scores = logits(decisions) / temperature
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
+def logits(decisions: np.ndarray) -> np.ndarray:
+    """(m, classes) scores. For two classes, whose decision is one number, minus and plus that number."""
+    return decisions if decisions.ndim == 2 else np.column_stack([-decisions, decisions])
