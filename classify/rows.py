@@ -100,7 +100,7 @@ def batches(
 
 def in_memory(X: Any, rows: np.ndarray) -> np.ndarray:
     """Some rows of an array or a stack, by index, (k, …) as an array."""
-    return np.asarray(X.take(rows).X if isinstance(X, Stack) else X[rows])
+    return np.asarray(X.take(rows).X).astype("<f4", copy=False) if isinstance(X, Stack) else np.asarray(X[rows])
 
 
 def unit_centre(X: Any, root: bool = False) -> tuple[np.ndarray, float]:

@@ -14,12 +14,13 @@ from extract.images.decode import FILTERS, RESIZES
 from extract.images.views import AUGMENTS
 from extract.network import cache
 from extract.network.engines import ENGINES, PRECISIONS
-from extract.stage import DEVICES
+from extract.stage import DEVICES, POOLED
 from features import Failed, Refused, info, open_stack
 from features.open import STACKS
 from features.runtime.cli import DONE_WITH_REJECTS, add_door, add_version, as_json, run
 from features.runtime.errors import shown
 from features.runtime.log import log
+from features.schema import STORES
 
 
 def main() -> int:
@@ -33,6 +34,8 @@ def main() -> int:
         "augment": list(AUGMENTS),
         "resize": RESIZES,
         "filter": list(FILTERS),
+        "pool": list(POOLED),
+        "store": list(STORES),
     }
     add_door(parser, extract, positional=("data",), several=("layer",), choices=choices)
     add_version(parser)

@@ -19,8 +19,12 @@ from extract.images.views import LEAST_SIDE, view_of
 from extract.network.base import weights_identity
 from extract.network.network import Network
 from features import Refused
-from features.schema import SPLITS, UNLABELLED
+from features.compression import MOST_LOST
+from features.schema import SPLITS, STORES, UNLABELLED
 
+NOT_FINITE = "its features are not finite (NaN or infinity)"
+TOO_LARGE = "its features hold numbers above 65,504, which float16 cannot: --store f32"
+TOO_SMALL = "its features are so small that float16 would lose more than a thousandth of them: --store f32"
 DECODES = ("full", "scaled", "full-srgb", "scaled-srgb")  # see `Recipe.decode`
 
 
@@ -33,6 +37,8 @@ class Recipe:
         backbone: the frozen conv base.
         weights: imagenet, random, formula or a file.
         layer: where the base is cut.
+        pool: how rows are pooled before they are stored, `avg` or `max`; empty where they are not.
+        store: type of the stored rows, a name in `STORES`.
         layers: all layers that are computed in the same pass, this one among them; none where it is alone.
         size: side of the square input, pixels.
         seed: of random weights, of the split where the dataset has none, and of views.
@@ -58,6 +64,8 @@ class Recipe:
     filter: str = "bilinear"
     decode: str = "scaled-srgb"
     layers: tuple[str, ...] = ()
+    pool: str = ""
+    store: str = "f32"
 
     @classmethod
     def recorded(cls, attrs: Mapping[str, Any], listing: Listing, weights: str, layer: str) -> "Recipe":
@@ -74,8 +82,12 @@ class Recipe:
             precision=attrs["precision"],
             resize=attrs["resize"],
             filter=attrs["resize_filter"],
+            pool=attrs.get("pool", ""),
+            store="f16" if attrs["dtype"] == "float16" else "f32",
         ).as_begun(attrs)
-        return recipe if layer in recipe.layers else dataclasses.replace(recipe, layers=())
+        if layer == attrs["layer"]:
+            return recipe
+        return dataclasses.replace(recipe, layers=(), pool="")  # another layer is a pass of its own
 
     @property
     def file_name(self) -> str:
@@ -91,6 +103,8 @@ class Recipe:
             f"{self.views}views" if self.views else "",
             self.augment if self.views and self.augment != "photo" else "",
             self.precision if self.precision != "f32" else "",
+            self.pool,
+            f"{self.store}rows" if self.store != "f32" else "",
         ]
         return "-".join(part for part in parts if part) + ".h5"
 
@@ -104,7 +118,8 @@ class Recipe:
             "resize": self.resize,
             "resize_filter": self.filter,
             "decode": self.decode if self.decode != "full" else None,
-            "dtype": "float32",
+            "dtype": np.dtype(STORES[self.store]).name,
+            "pool": self.pool or None,
             "precision": self.precision,
             "views": self.views or None,
             "augment": self.augment if self.views else None,
@@ -121,12 +136,25 @@ class Recipe:
     def network(self) -> Network:
         """The network of its pass; not built yet."""
         layers = self.layers or (self.layer,)
-        return Network.named(self.backbone, self.weights, self.size, self.seed, layers)
+        return Network.named(self.backbone, self.weights, self.size, self.seed, layers, self.pool)
 
     @property
     def output(self) -> int:
         """Which of the network's layers is this recipe's."""
         return self.layers.index(self.layer) if self.layers else 0
+
+    def stored(self, features: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """Rows (k, width) float32 rounded as a stack stores them, still float32; index → why one cannot be stored."""
+        half = self.store == "f16"
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded = features.astype("<f2").astype("<f4") if half else features
+        bad = {int(i): NOT_FINITE for i in np.flatnonzero(~np.isfinite(features).all(1))}
+        if half:
+            length = np.linalg.norm(features, axis=1)
+            lost = np.linalg.norm(features - rounded, axis=1) > MOST_LOST * length
+            large = np.abs(features).max(axis=1, initial=0) > np.finfo("f2").max
+            bad = {int(i): TOO_LARGE if large[i] else TOO_SMALL for i in np.flatnonzero(lost | large)} | bad
+        return rounded, bad
 
     def rows(self, known: Mapping[bytes, int]) -> dict[str, Any]:
         """The fields that are known before an image is opened, (rows,) each; an image's views follow each other.

@@ -27,14 +27,18 @@ from features.open import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least, listed
 from features.runtime.log import log
+from features.schema import STORES
 
 DEVICES = ("auto", "cpu", "gpu")
+POOLED = ("avg", "max")
 CHOICES: dict[str, tuple[str, Collection[str]]] = {  # option → what its values are called, and all of them
     "device": ("device", DEVICES),
     "augment": ("augmentation", AUGMENTS),
     "precision": ("precision", PRECISIONS),
     "resize": ("resize", RESIZES),
     "filter": ("filter", FILTERS),
+    "pool": ("pooling", POOLED),
+    "store": ("type of stored rows", STORES),
 }
 
 
@@ -55,6 +59,8 @@ def extract(
     augment: str = "photo",
     resize: str = "squash",
     filter: str = "bilinear",
+    pool: str | None = None,
+    store: str = "f32",
     seed: int = 0,
     no_leakage: bool = False,
     max_bad: float = 1.0,
@@ -90,6 +96,8 @@ def extract(
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
         resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black).
         filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased.
+        pool: store each row pooled over all positions, avg or max, and nothing else of it; by default all of it.
+        store: type of the stored rows: f32, or f16, half as large and rounded to eleven binary digits.
         seed: seeds random weights, views, and the split if the dataset has none. Another split alone computes nothing.
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
         max_bad: percentage of images that may be unreadable; with more, the stack is finished but the command fails.
@@ -131,13 +139,14 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
         at_least(least, **{name: given[name]})
     if not 0 <= asked.max_bad <= 100:
         raise Refused(f"--max-bad {asked.max_bad:g}: give a percentage from 0 to 100")
-    _check_names(**{option: given[option] for option in CHOICES})
+    _check_names(**{option: given[option] for option in CHOICES if given[option] is not None})
     row = backbone_named(asked.backbone)
     listing = scan(asked.data, asked.classes, asked.columns, asked.group)
     for line in listing.notes:
         log.info(f"note: {line}")
     size = asked.size or row.size
-    how = {name: given[name] for name in ("views", "augment", "precision", "resize", "filter")}
+    how = {name: given[name] for name in ("views", "augment", "precision", "resize", "filter", "store")}
+    how["pool"] = asked.pool or ""
     compute = Compute(asked.device, asked.engine, asked.batch, asked.dask)
     jobs = []
     for layer in dict.fromkeys(layers) or [row.layer_at(size)]:

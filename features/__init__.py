@@ -3,8 +3,9 @@
 from features.check import info, verify
 from features.compression import compress
 from features.open import open_stack
+from features.pooling import pool
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 
 __version__ = "0.1.0"
-__all__ = ["Failed", "Refused", "Stack", "compress", "info", "open_stack", "verify"]
+__all__ = ["Failed", "Refused", "Stack", "compress", "info", "open_stack", "pool", "verify"]

@@ -1,14 +1,14 @@
-"""`python -m features info|verify|compress STACK`."""
+"""`python -m features info|verify|compress|pool STACK`."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from features import compress, info, verify
+from features import compress, info, pool, verify
 from features.runtime.cli import add_door, add_version, as_json, run
 
-DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress}
+DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress, "pool": pool}
 
 
 def main() -> None:

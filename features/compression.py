@@ -100,7 +100,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
             if (bad := first + np.flatnonzero(row_crc32(X, *identity) != crc[band])).size:
                 raise Failed(f"{source.path} is damaged: row {bad[0]}. Mend it: {source.attrs['command']}")
             if float16:
-                X, error = _rounded(X, source, first)
+                X, error = rounded(X, source, first)
                 worst = max(worst, error)
             crc[band] = row_crc32(X, *identity)
             starts = range(0, width, chunk[1])
@@ -116,7 +116,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
         sync(file.fileno())
 
 
-def _rounded(X: np.ndarray, source: Stack, first: int) -> tuple[np.ndarray, float]:
+def rounded(X: np.ndarray, source: Stack, first: int) -> tuple[np.ndarray, float]:
     """Rows (k, width) as float16, and the largest error of one, as a share of its length.
 
     Args:
@@ -137,7 +137,7 @@ def _rounded(X: np.ndarray, source: Stack, first: int) -> tuple[np.ndarray, floa
     ):
         if bad.any():
             row = first + int(np.flatnonzero(bad)[0])
-            raise Refused(f"row {row} ({shown(source.paths[row])}) of {source.path} {why}. Leave --float16 out")
+            raise Refused(f"row {row} ({shown(source.paths[row])}) of {source.path} {why}. Keep float32")
     return half, float(lost.max(initial=0.0))
 
 

@@ -53,8 +53,8 @@ def lay_out(
         rows: what is already known of the rows, by dataset name; `paths`, `labels` and `view` (rows,) at least, and
             `group` if the dataset has groups.
         label_names: (classes,) names, sorted.
-        feature_shape: shape of one row before flattening, (h, w, c).
-        attrs: root attributes beside `format`, `format_version` and `feature_shape`.
+        feature_shape: shape of one row before flattening, (h, w, c), or (c,) of pooled ones.
+        attrs: root attributes beside `format`, `format_version` and `feature_shape`; `dtype` is that of the rows.
         rejects: (path, reason, size, mtime_ns) of the images that could not be read.
 
     Raises:
@@ -63,7 +63,7 @@ def lay_out(
     paths = [p.encode() for p in rows["paths"]]
     count = len(paths)
     texts = {"paths": paths}
-    fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)))
+    fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)), attrs["dtype"])
     if "group" in rows:
         texts["group"] = [group.encode() for group in rows["group"]]
         fields["group"] = (), group_dtype(max(map(len, texts["group"])))

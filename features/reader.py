@@ -25,7 +25,7 @@ class Stack:
         path: the HDF5 file.
         attrs: the root attributes, as plain Python values.
         label_names: class names, sorted; `y` indexes them.
-        feature_shape: (h, w, c) of one row before flattening, C order.
+        feature_shape: (h, w, c) of one row before flattening, C order; (c,) of a pooled one.
         rows: (n,) int64, indices of these rows in the file.
 
     A pipeline that needs nothing else:
@@ -48,9 +48,10 @@ class Stack:
 
     @property
     def X(self) -> Any:
-        """(n, width) float32 features: a read-only memmap without a copy where the rows are consecutive, else a copy.
+        """(n, width) features: a read-only memmap without a copy where the rows are consecutive, else a copy.
 
-        All rows of a compressed stack are a `Packed`, which unpacks them where it is indexed.
+        They have the type that is stored, float32 or float16. All rows of a compressed stack are a `Packed`, which
+        unpacks them, as float32, where it is indexed.
         """
         if (np.diff(self.rows) == 1).all():
             start = int(self.rows[0]) if len(self) else 0
@@ -155,15 +156,17 @@ class Stack:
         return np.ascontiguousarray(block if (np.diff(self.rows) == 1).all() else block[self.rows - first], "<f4")
 
     def pooled(self, pool: str) -> np.ndarray:
-        """Average or max over all positions, (n, c) float32; derived from the flattened rows while reading them.
+        """Average or max over all positions, (n, c) float32; derived from flattened rows while reading them.
 
         Raises:
             Refused: no such pooling, or the layer has no positions to pool over.
         """
         if pool not in ("avg", "max"):
             raise Refused(f"no pooling is called {pool!r}; there are avg and max")
+        if self.attrs.get("pool") == pool:
+            return np.concatenate([np.empty((0, self.feature_shape[-1]), "<f4"), *self.chunks()])
         if len(self.feature_shape) < 2:
-            raise Refused(f"{self.path} holds layer {self.attrs['layer']!r}, which is flat already: use --pool flatten")
+            raise Refused(f"{self.path} holds {self._flat()}: use --pool flatten")
         channels = self.feature_shape[-1]
         out = np.empty((len(self), channels), "<f4")
         row = 0
@@ -171,6 +174,11 @@ class Stack:
             out[row : row + len(piece)] = pool_rows(piece, channels, pool)
             row += len(piece)
         return out
+
+    def _flat(self) -> str:
+        if pool := self.attrs.get("pool"):
+            return f"rows that are pooled ({pool}) already"
+        return f"layer {self.attrs['layer']!r}, which is flat already"
 
 
 def pool_rows(rows: np.ndarray, channels: int, pool: str) -> np.ndarray:

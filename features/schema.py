@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 FORMAT = "feature-stack"
-VERSION = 1
+VERSION = 2
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 STATES = {"empty": 0, "done": 1, "rejected": 2}
@@ -28,17 +28,18 @@ RECIPE = (
     "dtype",
     "precision",
 )
-DECODE = "decode"  # … and, where it is not in full, how JPEGs were decoded
+OPTIONAL = ("decode", "pool")  # … and how JPEGs were decoded, and rows pooled, where they were not kept in full
+STORES = {"f32": "<f4", "f16": "<f2"}  # --store → type of the stored rows
 VIEWS = ("views", "augment", "seed")  # … and, only where there are views, what decides theirs
 # … and what else it takes to see another image as a stack saw its own: `extract.compute.rebuild`.
 MADE_BY = ("weights", "weights_file", *VIEWS, "engine", "device", "batch", "layers", "feature_shape")
 REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
 
 
-def row_fields(width: int, path_bytes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Name → (shape of one row, dtype) of every dataset that has one entry a row."""
+def row_fields(width: int, path_bytes: int, stored: str = "float32") -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Name → (shape of one row, dtype) of every dataset that has one entry a row; `stored`: of the features."""
     return {
-        "features": ((width,), np.dtype("<f4")),
+        "features": ((width,), np.dtype("<f2" if stored == "float16" else "<f4")),
         "labels": ((), np.dtype("<i8")),
         "paths": ((), h5py.string_dtype("utf-8", path_bytes)),
         "split": ((), h5py.enum_dtype(SPLITS, basetype="u1")),
@@ -91,8 +92,7 @@ def fingerprint(
 
 def recipe_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the root attributes that decides a row's numbers, as plain Python values."""
-    optional = [DECODE] if DECODE in attrs else []
-    return {name: plain(attrs[name]) for name in (*RECIPE, *optional)}
+    return {name: plain(attrs[name]) for name in (*RECIPE, *OPTIONAL) if name in RECIPE or name in attrs}
 
 
 def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class StackWriter:
         paths: (rows,) list of str; groups likewise, or None.
         labels, view, size, mtime_ns, row_state: (rows,) arrays, as in the file.
         sha256: (rows, 32) uint8, zero where no image was read yet.
+        dtype: of the stored rows, float32 or float16.
     """
 
     def __init__(self, stack: Path) -> None:
@@ -46,6 +47,7 @@ class StackWriter:
             self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
             self.extract_seconds = float(file["extract_seconds"][()])
             self.width: int = file["features"].shape[1]
+            self.dtype: np.dtype = file["features"].dtype
         self._offsets = offsets(self.partial)
         self._fd = os.open(self.partial, os.O_RDWR)
 
@@ -89,19 +91,20 @@ class StackWriter:
 
         Args:
             start: index of the first row.
-            features: (k, width) float32; rejected rows may hold anything finite.
+            features: (k, width) float32, rounded to the stack's type; rejected rows may hold anything finite.
             stats: `sha256` (k, 32), `size` (k,), `mtime_ns` (k,) of the image files as they were read.
             rejected: (k,) bool, images that could not be read.
             seconds: time spent since the last write, added to `extract_seconds`.
         """
         stop = start + len(features)
         here = slice(start, stop)
+        features = np.ascontiguousarray(features, self.dtype)
         for name, values in stats.items():
             getattr(self, name)[here] = values
         self.row_crc32[here] = row_crc32(features, self.labels[here], self.sha256[here], self.view[here])
         self.row_state[here] = np.where(rejected, STATES["rejected"], STATES["done"])
         self.extract_seconds += seconds
-        self._put("features", start, np.ascontiguousarray(features, "<f4"))
+        self._put("features", start, features)
         for name in ("sha256", "size", "mtime_ns", "row_crc32"):
             self._put(name, start, getattr(self, name)[here])
         self._put("extract_seconds", 0, np.array(self.extract_seconds, "<f8"))
@@ -166,7 +169,7 @@ class StackWriter:
                     raise Failed(
                         f"{self.partial}: rows changed on disk while they were copied; run the same command again"
                     )
-                pwrite_all(fd, good, base["features"] + 4 * self.width * row)
+                pwrite_all(fd, good, base["features"] + self._row_bytes * row)
                 row += len(good)
             pwrite_all(fd, np.frombuffer(identity.encode(), "u1"), base["fingerprint"])
             pwrite_all(fd, np.array(self.extract_seconds, "<f8"), base["extract_seconds"])
@@ -177,14 +180,17 @@ class StackWriter:
 
     def _chunks(self, wanted: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
         """(start, stop, rows start:stop) pieces that cover the wanted rows, read from the file."""
-        step = max(1, CHUNK_BYTES // (4 * self.width))
+        step = max(1, CHUNK_BYTES // self._row_bytes)
         for start in range(0, len(self.paths), step):
             stop = min(start + step, len(self.paths))
             if np.searchsorted(wanted, start) < np.searchsorted(wanted, stop):
-                raw = pread_all(
-                    self._fd, 4 * self.width * (stop - start), self._offsets["features"] + 4 * self.width * start
-                )
-                yield start, stop, np.frombuffer(raw, "<f4").reshape(-1, self.width)
+                place = self._offsets["features"] + self._row_bytes * start
+                raw = pread_all(self._fd, self._row_bytes * (stop - start), place)
+                yield start, stop, np.frombuffer(raw, self.dtype).reshape(-1, self.width)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.width * self.dtype.itemsize
 
     def _empty(self, rows: np.ndarray) -> None:
         for row in rows.tolist():

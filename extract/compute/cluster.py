@@ -87,7 +87,7 @@ class Cluster:
         # Every worker compiles before the clock starts, as one process does.
         list(computed(self.client, _ready, [(made, str(listing.root))] * threads, threads))
         blocks_done = computed(self.client, _block, map(told, blocks), 2 * threads)
-        return write_all(writers, (_seen_alike(writer, listing, *each) for each in blocks_done), done)
+        return write_all(writers, recipe, (_seen_alike(writer, listing, *each) for each in blocks_done), done)
 
     def report_changing(self, paths: list[str]) -> None:
         """See `Local`.

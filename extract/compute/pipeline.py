@@ -68,7 +68,7 @@ def fill(
 
     with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(lanes) as lane:
         decoded = ahead(readers, read, ((rows,) for rows in blocks), depth=cores() + 1)
-        return write_all(writers, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
+        return write_all(writers, recipe, ahead(lane, compute, ((block,) for block in decoded), depth=lanes + 1), done)
 
 
 def in_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -76,11 +76,13 @@ def in_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def write_all(writers: Writers, computed: Iterable[tuple[Block, list[np.ndarray]]], done: Done) -> Reasons:
+def write_all(
+    writers: Writers, recipe: Recipe, computed: Iterable[tuple[Block, list[np.ndarray]]], done: Done
+) -> Reasons:
     """Write blocks, in whatever order they come, while the next ones are computed.
 
     Args:
-        writers: see `fill`.
+        writers, recipe: see `fill`.
         computed: blocks and their features, (k, width) float32 of each layer.
         done: see `fill`.
 
@@ -95,7 +97,7 @@ def write_all(writers: Writers, computed: Iterable[tuple[Block, list[np.ndarray]
         nonlocal clock
         now = time.perf_counter()
         for layer, writer in writers.items():
-            rejected[layer] |= _write(writer, block, layers[layer], now - clock)
+            rejected[layer] |= _write(writer, recipe, block, layers[layer], now - clock)
         clock = now
         animated.extend(block.animated)
         return len(block.rows)
@@ -108,11 +110,10 @@ def write_all(writers: Writers, computed: Iterable[tuple[Block, list[np.ndarray]
     return rejected
 
 
-def _write(writer: StackWriter, block: Block, features: np.ndarray, seconds: float) -> dict[int, str]:
+def _write(writer: StackWriter, recipe: Recipe, block: Block, features: np.ndarray, seconds: float) -> dict[int, str]:
     """Write those rows of a block that a stack misses; returns row → why it was rejected."""
-    reasons = dict(block.reasons)
-    for row in np.flatnonzero(~np.isfinite(features).all(1)):
-        reasons.setdefault(int(block.rows[row]), "its features are not finite (NaN or infinity)")
+    features, unfit = recipe.stored(features)
+    reasons = {int(block.rows[i]): why for i, why in unfit.items()} | block.reasons
     bad = np.isin(block.rows, list(reasons))
     missing = np.flatnonzero(writer.row_state[block.rows] != STATES["done"])
     for run in consecutive(block.rows[missing]):

@@ -86,7 +86,8 @@ class StageOne:
 
     def rows(self, images: np.ndarray) -> np.ndarray:
         """(k, width) float32 of (k, side, side, 3) uint8."""
-        return self.layers(images)[self.recipe.output]
+        rows = self.layers(images)[self.recipe.output]
+        return rows if self.recipe.store == "f32" else self.recipe.stored(rows)[0]
 
 
 def only_pixels(side: int) -> StageOne:

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from extract.network.engines import ENGINES
 from extract.network.importing import backend_name
 from extract.network.network import Network
 from features import Failed, Refused
+from features.reader import pool_rows
 
 TRIED = 0.5  # seconds that a batch size is tried for
 
@@ -24,6 +26,8 @@ class Forward:
         run: the compiled function, of `batch` images and no other number.
         batch: images a call.
         lanes: calls that may run at once, each in a thread of its own.
+        pool: see `Network`.
+        channels: of each layer.
 
     Raises:
         Failed: the memory that was there when it was compiled no longer is.
@@ -32,6 +36,8 @@ class Forward:
     run: Run
     batch: int
     lanes: int = 1
+    pool: str = ""
+    channels: Sequence[int] = ()
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         whole = images
@@ -39,7 +45,7 @@ class Forward:
             whole = np.zeros((self.batch, *images.shape[1:]), "u1")
             whole[: len(images)] = images
         try:
-            return [np.asarray(rows, "<f4").reshape(self.batch, -1)[: len(images)] for rows in self.run(whole)]
+            layers = [np.asarray(rows, "<f4").reshape(self.batch, -1)[: len(images)] for rows in self.run(whole)]
         except Exception as error:  # each backend has an exception of its own for this
             if not _is_out_of_memory(error):
                 raise
@@ -49,6 +55,9 @@ class Forward:
                 f"and the same command goes on from there: leave it more memory. For a smaller --batch, remove the "
                 f".partial file first, and the finished stack too if there is one."
             ) from None
+        if not self.pool:
+            return layers
+        return [pool_rows(rows, count, self.pool) for rows, count in zip(layers, self.channels, strict=True)]
 
 
 def choose_device(device: str) -> str:
@@ -125,7 +134,7 @@ def compile_forward(
         try:
             run, lanes = ENGINES[engine].compile(network, batch, device, precision)
             run(np.zeros((batch, network.size, network.size, 3), "u1"))
-            return Forward(run, batch, lanes)
+            return Forward(run, batch, lanes, network.pool, [shape[-1] for shape in network.feature_shapes])
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise

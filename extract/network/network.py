@@ -25,17 +25,24 @@ class Network:
         build: gives the Keras model and the SHA-256 (hex) of its weights.
         key: gives what decides the model, in JSON's types; None while that is not known, as of weights that are not
             downloaded yet.
+        pool: what becomes of its outputs, `avg` or `max` over all positions; empty where they are flattened.
     """
 
     def __init__(
-        self, size: int, build: Callable[[], tuple[Any, str]], key: Callable[[], dict[str, Any] | None] = lambda: None
+        self,
+        size: int,
+        build: Callable[[], tuple[Any, str]],
+        key: Callable[[], dict[str, Any] | None] = lambda: None,
+        pool: str = "",
     ) -> None:
-        self.size = size
+        self.size, self.pool = size, pool
         self._build, self._key = build, key
         self._facts: dict[str, Any] = {}  # of the converted one, if it was kept
 
     @classmethod
-    def named(cls, backbone: Backbone, weights: str, size: int, seed: int, layers: Sequence[str]) -> Self:
+    def named(
+        cls, backbone: Backbone, weights: str, size: int, seed: int, layers: Sequence[str], pool: str = ""
+    ) -> Self:
         """The network of a backbone, cut at these layers; weights, size, seed: see `load_base`."""
 
         def build() -> tuple[Any, str]:
@@ -49,7 +56,7 @@ class Network:
             made = {"backbone": backbone.name, "layers": list(layers), "size": size}
             return made | identity | {"preprocessing": backbone.preprocessing, "versions": installed(BUILDERS)}
 
-        return cls(size, build, key)
+        return cls(size, build, key, pool)
 
     @classmethod
     def around(cls, base: Any, backbone: Backbone) -> Self:
@@ -77,7 +84,7 @@ class Network:
             return read(*found.contents)
         made = convert(self.model)
         if key := self._key():  # again: the weights may have been downloaded meanwhile
-            facts = {"weights_sha256": self.weights_sha256, "feature_shapes": [list(s) for s in self.feature_shapes]}
+            facts = {"weights_sha256": self.weights_sha256, "output_shapes": [list(s) for s in self._output_shapes]}
             cache.keep(key, facts, lambda folder: write(made, folder))
         return made
 
@@ -88,9 +95,13 @@ class Network:
 
     @property
     def feature_shapes(self) -> list[tuple[int, ...]]:
-        """(h, w, c) of each layer."""
+        """(h, w, c) of each layer, or (c,) where they are pooled."""
+        return [shape[-1:] if self.pool else shape for shape in self._output_shapes]
+
+    @property
+    def _output_shapes(self) -> list[tuple[int, ...]]:
         if self._facts:
-            return [tuple(shape) for shape in self._facts["feature_shapes"]]
+            return [tuple(shape) for shape in self._facts["output_shapes"]]
         return [tuple(output.shape[1:]) for output in self.model.outputs]
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -25,6 +27,7 @@ from features.runtime.disk import publish
 from features.runtime.errors import listed
 from features.runtime.log import log
 from features.runtime.progress import progress
+from features.schema import STORES
 from features.writer import StackWriter
 
 MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take longer than it saves
@@ -102,11 +105,42 @@ def compute_rest(together: Sequence[Rest]) -> None:
 
 def _begin(jobs: Sequence[Job], compiled: Compiled) -> None:
     rows = jobs[0].recipe.rows({})
+    log.info(disk_needed(jobs, len(rows["paths"]), compiled))
     for job in jobs:
         attrs = job.attributes() | _made_with(job.recipe, compiled)
         shape = compiled.feature_shapes[job.recipe.output]
         lay_out(layout_path(job.stack), rows, job.recipe.listing.label_names, shape, attrs)
         publish(layout_path(job.stack), partial_path(job.stack))
+
+
+def disk_needed(jobs: Sequence[Job], rows: int, compiled: Compiled) -> str:
+    """What new stacks take on the disk, and what cheaper choices would, where it is more than half of what is free."""
+    recipe = jobs[0].recipe
+    shapes = [compiled.feature_shapes[job.recipe.output] for job in jobs]
+    item = np.dtype(STORES[recipe.store]).itemsize
+
+    def size(numbers: Sequence[int], item: int) -> int:
+        return rows * item * sum(numbers)
+
+    widths, pooled = [math.prod(shape) for shape in shapes], [shape[-1] for shape in shapes]
+    needed, folder = size(widths, item), jobs[0].stack.parent
+    told = f"{rows:,} rows of {' + '.join(f'{width:,}' for width in widths)} numbers: {shown_bytes(needed)} on the disk"
+    free = shutil.disk_usage(folder).free
+    if needed <= free / 2:
+        return told
+    cheaper = {
+        "--pool avg": size(pooled, item) if pooled != widths else 0,
+        "--store f16": size(widths, 2) if item > 2 else 0,
+        "--pool avg --store f16": size(pooled, 2) if item > 2 and pooled != widths else 0,
+    }
+    ways = [f"{way} takes {shown_bytes(less)}" for way, less in cheaper.items() if less]
+    return f"{told}, where {shown_bytes(free)} are free. {'; '.join(ways)}".rstrip(". ")
+
+
+def shown_bytes(count: int) -> str:
+    """12 kB, 34.5 MB, 1.2 TB."""
+    unit = min(4, max(1, (len(str(count)) - 1) // 3))
+    return f"{count / 1000**unit:.1f} {' kMGT'[unit]}B"
 
 
 def _compute(writers: Writers, recipe: Recipe, at: Local | Cluster, batch: int) -> Reasons:

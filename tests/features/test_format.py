@@ -28,9 +28,18 @@ def test_old_files_open(path):
     assert verify(str(path), rows_only=True)["rows"] == 5
 
 
+def test_pooled_float16_rows_open():
+    """What version 2 added: the same images, average-pooled and rounded."""
+    small, whole = open_stack(FILES[0].with_name("pooled-v2.h5")), open_stack(FILES[-1])
+    assert (small.attrs["format_version"], small.feature_shape, small.X.dtype) == (2, (3,), np.float16)
+    np.testing.assert_array_equal(small.X, whole.X.reshape(5, 4, 3).mean(axis=1).astype("f2"))
+    assert (small.paths, small.rejects) == (whole.paths, whole.rejects)
+    assert verify(str(small.path), rows_only=True)["rows"] == 5
+
+
 def test_the_specification_names_every_dataset_and_attribute():
     """What stage one writes is in FORMAT.md, and what the recipe is made of, too."""
-    with h5py.File(FILES[-1]) as file:
+    with h5py.File(FILES[-1].with_name("pooled-v2.h5")) as file:
         for name in [*file, *file.attrs, *row_fields(1, 1)]:
             assert f"`{name}`" in SPEC
     assert all(name in SPEC.split("The **recipe** is")[1].split(".")[0] for name in RECIPE)

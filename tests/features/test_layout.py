@@ -41,7 +41,7 @@ def test_h5py_alone_reads_all_that_was_written(tmp_path: Path) -> None:
         assert set(file["row_state"][:]) == {1}
         assert "rejects" not in file
         assert file.attrs["format"] == "feature-stack"
-        assert file.attrs["format_version"] == 1
+        assert file.attrs["format_version"] == 2
         assert file.attrs["feature_shape"].tolist() == [2, 3, 4]
         assert {name: file.attrs[name] for name in attributes()} == attributes()
 

@@ -214,8 +214,8 @@ def test_newer_version(tmp_path: Path) -> None:
     """Guards old programs against new files."""
     path = stack(tmp_path / "a.h5", HELD)
     with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = 2
-    with pytest.raises(Refused, match="has format version 2; this program reads up to 1. Update it"):
+        file.attrs["format_version"] = 3
+    with pytest.raises(Refused, match="has format version 3; this program reads up to 2. Update it"):
         open_stack(path)
 
 
