@@ -89,7 +89,7 @@ def fit(
 
 
 def open_stacks(names: list[str] | str, data: str | None = None, weights: str | None = None) -> Stack:
-    """One stack, or several of the same rows side by side.
+    """One stack, or several of the same images side by side, or of different images end to end.
 
     Args:
         names: the files.
@@ -97,13 +97,13 @@ def open_stacks(names: list[str] | str, data: str | None = None, weights: str | 
         weights: where the backbone's weights file is now, likewise.
 
     Raises:
-        Refused: one cannot be opened, they are not of the same rows, or a place is not there.
+        Refused: one cannot be opened, they do not fit together, or a place is not there.
     """
-    from classify.fusion import side_by_side
+    from classify.fusion import together
 
     several = [names] if isinstance(names, str) else names
     stacks = [open_stack(name) for name in several]
-    stack = stacks[0] if len(stacks) == 1 else side_by_side(stacks)
+    stack = stacks[0] if len(stacks) == 1 else together(stacks)
     now = {}
     for option, place, attribute in (("data", data, "dataset_root"), ("weights", weights, "weights_file")):
         if place and not Path(place.partition(IN_ARRAY)[0]).exists():

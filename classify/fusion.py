@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy as np
 from classify.rows import row_chunks, unit_rows
 from features import Refused, Stack
 from features.layout import CHUNK_BYTES
+from features.schema import recipe_attrs
+from features.shards import end_to_end
 
+MOSTLY = 0.5  # share of the images that another stack has too, from which both count as stacks of the same images
 SAME = {"sha256": "image", "view": "view", "labels": "label", "split": "split"}  # field → what it is called in messages
 
 
@@ -39,6 +43,11 @@ class SideBySide(Stack):
     def weighted(self, weights: Sequence[float]) -> "SideBySide":
         """The same rows under other weights."""
         return dataclasses.replace(self, weights=tuple(weights))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those of all the stacks."""
+        return tuple(file for part in self.parts for file in part.files)
 
     @cached_property
     def key(self) -> str:
@@ -93,6 +102,26 @@ class SideBySide(Stack):
             np.sqrt(np.concatenate([np.einsum("ij,ij->i", p, p, dtype=np.float64) for p in row_chunks(part)]))
             for part in self.parts
         ]
+
+
+def together(stacks: Sequence[Stack]) -> Stack:
+    """Several stacks as one: side by side where they are of the same images, end to end where all images differ.
+
+    Raises:
+        Refused: some images are the same and some are not, or they do not fit together.
+    """
+    first = {digest.tobytes() for digest in stacks[0].field("sha256")}
+    shares = [np.mean([digest.tobytes() in first for digest in stack.field("sha256")]) for stack in stacks[1:]]
+    same_recipe = all(recipe_attrs(stack.attrs) == recipe_attrs(stacks[0].attrs) for stack in stacks)
+    if max(shares) < MOSTLY and (same_recipe or max(shares) == 0):
+        return end_to_end(stacks)
+    if same_recipe and min(shares) < MOSTLY:
+        told = [f"{stack.path}: {share:.0%}" for stack, share in zip(stacks[1:], shares, strict=True)]
+        raise Refused(
+            f"some of these stacks are of the images of {stacks[0].path}, and some are not: {', '.join(told)} of their "
+            "images are in it. Give those of the same images, side by side, or those of different ones, end to end"
+        )
+    return side_by_side(stacks)
 
 
 def parts(stack: Stack) -> tuple[Stack, ...]:

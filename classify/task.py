@@ -102,6 +102,9 @@ class Task:
 
         if model.network and isinstance(self.stack, SideBySide):
             raise Refused(f"{model.title} takes one stack; the classical models take several")
+        if model.takes == "cut base" and len(self.stack.files) > 1:
+            way = "python -m features index SHARD … --out shards.json"
+            raise Refused(f"{model.title} takes shards by a file that names them: {way}")
         method = choose_method(model, self.train, pool)
         check_writable(folder)
         shared = self.products() if pool == "flatten" and method in ("span", "kernel") else None
@@ -154,7 +157,7 @@ class Task:
             **about,
             **({"weights": fitted.weights} if fitted.weights else {}),
             "pool": pool,
-            "stack": " ".join(str(part.path) for part in parts(self.stack)),
+            "stack": " ".join(map(str, self.stack.files)),
             "stack_key": self.stack.key,
             "stack_keys": [part.key for part in parts(self.stack)],
             "recipes": made_by_parts(self.stack),

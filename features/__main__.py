@@ -1,14 +1,14 @@
-"""`python -m features info|verify|compress|pool STACK`."""
+"""`python -m features info|verify|compress|pool|index STACK`."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from features import compress, info, pool, verify
+from features import compress, index, info, pool, verify
 from features.runtime.cli import add_door, add_version, as_json, run
 
-DOORS: dict[str, Callable[..., Any]] = {"info": info, "verify": verify, "compress": compress, "pool": pool}
+DOORS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (info, verify, compress, pool, index)}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from features.open import open_stack
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused, listed
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
+from features.shards import EndToEnd
 from features.source import Source
 from features.validate import RESTORE
 
@@ -32,7 +33,7 @@ def info(stack: str) -> dict[str, Any]:
         "rejects": len(opened.rejects),
         "classes": len(opened.label_names),
         "width": int(np.prod(opened.feature_shape)),
-        "bytes": opened.path.stat().st_size,
+        "bytes": sum(part.path.stat().st_size for part in getattr(opened, "parts", [opened])),
         "extract_seconds": opened.extract_seconds,
         "key": opened.key,
         **dict(sorted(opened.attrs.items())),
@@ -53,6 +54,10 @@ def verify(stack: str, rows_only: bool = False) -> dict[str, Any]:
         Failed: a row is damaged, the identities do not fit the fingerprint, or an image has changed or cannot be read.
     """
     opened = open_stack(stack)
+    if isinstance(opened, EndToEnd):
+        found = [verify(str(part.path), rows_only) for part in opened.parts]
+        sums = {name: sum(each[name] for each in found) for name in ("rows", "images")}
+        return {"stack": str(stack), **sums, "dataset_root": opened.attrs["dataset_root"]}
     if bad := damaged_rows(opened):
         rows, same = listed(bad), has_its_identities(opened)
         way = "The same command computes them again" if same else "Delete it and extract again"

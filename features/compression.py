@@ -19,6 +19,7 @@ from features.runtime.lock import writer_lock
 from features.runtime.log import log
 from features.runtime.machine import cores
 from features.schema import row_crc32, row_fields
+from features.shards import EndToEnd
 from features.validate import FEW
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
@@ -49,6 +50,8 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
         raise Refused(f"--level {level}: gzip takes 1 to 9")
     target, began = Path(out or stack), time.perf_counter()
     fresh, source = layout_path(target), open_stack(stack)
+    if isinstance(source, EndToEnd):
+        raise Refused(f"{stack} names several stacks: compress each of them")
     if float16 and (target.exists() and target.samefile(source.path)):
         raise Refused(f"--float16 drops digits, which {stack} would lose for good: name another file with --out FILE")
     with writer_lock(target):

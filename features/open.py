@@ -13,19 +13,22 @@ from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 from features.runtime.log import log
 from features.schema import STATES
+from features.shards import open_index
 from features.validate import RESTORE, check_codes, check_fields, check_root
 
 STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
 
 
 def open_stack(path: str | os.PathLike[str]) -> Stack:
-    """Open a finished stack for reading; nothing but its small fields is read yet.
+    """Open a finished stack for reading, or the shards that an index names; nothing but small fields is read yet.
 
     Raises:
         Refused: it is unfinished, missing, of a newer format version, or no feature stack at all.
         Failed: it is damaged (shorter than its rows, fields that do not fit together).
     """
     path = Path(path)
+    if path.suffix == ".json" and path.is_file():
+        return open_index(path)
     if path.name.endswith(".partial") or (not path.exists() and partial_path(path).exists()):
         partial = path if path.name.endswith(".partial") else partial_path(path)
         raise Refused(f"{path} is unfinished. Finish it with: {recorded_command(partial)}")

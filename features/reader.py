@@ -60,6 +60,11 @@ class Stack:
             return self._features[start : start + len(self)]
         return self._features[self.rows]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What `open_stack` and the commands take to have this stack again."""
+        return (self.path,)
+
     @cached_property
     def y(self) -> np.ndarray:
         """(n,) int64 index into `label_names`; -1 where there is no label."""

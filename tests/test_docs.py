@@ -177,7 +177,11 @@ def test_anndata_holds_the_rows(digits_stack: Path, monkeypatch: pytest.MonkeyPa
     assert read.uns["recipe"]["feature_shape"].tolist() == list(digits.feature_shape)
 
 
-COMMANDS = ["extract", "extract cache", *(f"features {name}" for name in ("info", "verify", "compress", "pool"))]
+COMMANDS = [
+    "extract",
+    "extract cache",
+    *(f"features {name}" for name in ("info", "verify", "compress", "pool", "index")),
+]
 COMMANDS += [f"classify {name}" for name in ("fit", "compare", "predict")]
 
 
