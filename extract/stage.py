@@ -12,6 +12,7 @@ from extract.backbones import backbone_named
 from extract.compute.local import Compute
 from extract.images.dataset import Listing, scan
 from extract.images.decode import FILTERS, RESIZES
+from extract.images.shard import shard_of
 from extract.images.views import AUGMENTS
 from extract.network.base import weights_identity
 from extract.network.engines import PRECISIONS
@@ -50,6 +51,7 @@ def extract(
     classes: int | None = None,
     columns: str | None = None,
     group: str | None = None,
+    shard: str | None = None,
     size: int | None = None,
     device: str = "auto",
     engine: str = "auto",
@@ -86,6 +88,8 @@ def extract(
         classes: take only this many classes, the first by name.
         columns: a manifest's columns by what they are for: path=filename,label=class, also split and group.
         group: the manifest's column whose equal values never come into both train and test.
+        shard: take only one part of N, as I/N: images are dealt by a hash of their paths (of their groups, if they have
+            any). classify takes all parts together.
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
         engine: auto, keras or openvino (CPUs only, the faster there); fixed once a stack is begun.
@@ -142,6 +146,8 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
     _check_names(**{option: given[option] for option in CHOICES if given[option] is not None})
     row = backbone_named(asked.backbone)
     listing = scan(asked.data, asked.classes, asked.columns, asked.group)
+    if asked.shard:
+        listing = shard_of(listing, asked.shard)
     for line in listing.notes:
         log.info(f"note: {line}")
     size = asked.size or row.size

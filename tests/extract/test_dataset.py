@@ -1,4 +1,6 @@
+import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ from tiny import copies, csv, food, photos
 
 from extract.images.dataset import scan
 from extract.images.folders import image_files
+from extract.images.shard import shard_of
 from features import Refused
 
 
@@ -359,3 +362,27 @@ def test_digits_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "rendered scikit-learn's 1797 handwritten digits to data/digits" in told.err
     scan("digits")
     assert capsys.readouterr().err == ""
+
+
+def test_shards_are_the_whole(tmp_path: Path) -> None:
+    """Guards `--shard`: every image is in exactly one, wherever the folder lies; a group stays together."""
+    names = [f"{label}/{i}.png" for label in ("cat", "dog") for i in range(40)]
+    whole = scan(str(copies(tmp_path / "photos", *names)))
+    parts = [shard_of(whole, f"{i}/4") for i in (1, 2, 3, 4)]
+    assert sorted(path for part in parts for path in part.paths) == sorted(whole.paths)
+    assert all(8 < len(part.paths) < 32 for part in parts), "dealt evenly, but for chance"
+    assert [part.name for part in parts] == [f"photos-{i}of4" for i in (1, 2, 3, 4)]
+    for part in parts:
+        assert part.label_names == ["cat", "dog"]
+        assert [part.label_names[label] for label in part.labels] == [path.split("/")[0] for path in part.paths]
+    shutil.move(tmp_path / "photos", tmp_path / "elsewhere")
+    assert shard_of(scan(str(tmp_path / "elsewhere")), "2/4").paths == parts[1].paths
+    grouped = dataclasses.replace(whole, groups=[f"patient{i % 7}" for i in range(80)])
+    held = [set(shard_of(grouped, f"{i}/3").groups or []) for i in (1, 2, 3)]
+    assert sum(map(len, held)) == 7
+    for wrong in ("0/4", "5/4", "1", "a/b", "1/0", "-1/4"):
+        with pytest.raises(Refused, match=f"--shard {wrong}: give I/N with I from 1 to N"):
+            shard_of(whole, wrong)
+    with pytest.raises(Refused, match="--shard [0-9]+/5000: none of the 80 images of photos falls to it"):
+        for i in range(1, 100):
+            shard_of(whole, f"{i}/5000")
