@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(36, "extract/network/forward.py", "            batch //= 2", "            raise", MODELS + "out_of_memory_halves"),
     Mutant(36, "extract/network/forward.py", "                raise\n            # Not", "                raise\n            raise\n            # Not", MODELS + "out_of_memory_in"),
     Mutant(37, "extract/network/forward.py", 'if device == "gpu" and not there:', "if False:", STAGE + "refused_before"),
-    Mutant(38, "extract/compute/pipeline.py", "~np.isfinite(features).all(1)", "np.zeros(len(features))", MODELS + "features_that_are"),
+    Mutant(38, "extract/recipe.py", "~np.isfinite(features).all(1)", "np.zeros(len(features))", MODELS + "features_that_are"),
     Mutant(38, "classify/rows.py", "bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))", "bad: list[int] = []", MODELS + "a_stack_with_features"),
     Mutant(39, "extract/network/base.py", 'if "URL fetch failure" not in str(error):', "if True:", STAGE + "no_network"),
     Mutant(40, "extract/network/base.py", 'why = "is damaged or was not downloaded to its end" if file.exists() else', "why =", MODELS + "half_of"),

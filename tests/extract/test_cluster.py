@@ -157,7 +157,7 @@ def test_interrupted_on_dask_and_finished_here(data: Path, alone: Path) -> None:
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (130, ""), stderr
     assert stderr.endswith("interrupted; what was finished is kept, and the same command goes on from there\n")
-    assert "Traceback" not in stderr and stderr.count("\n") == 3
+    assert "Traceback" not in stderr and stderr.count("\n") == 4
     psutil.wait_procs(left := started_by(process.pid), timeout=20)
     assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     assert rows_done(out) >= 20
