@@ -47,16 +47,18 @@ def cut_below(base: Any, layers: int) -> str:
 def bottlenecks(base: Any) -> list[str]:
     """The layers that every path from input to output passes, first to last.
 
-    In topological order, these are the layers that no connection jumps over.
+    In topological order, these are the layers that no connection jumps over. Operations count too: where ConvNeXt adds,
+    there is no layer.
     """
     keras = import_keras()
-    place = {id(layer.output): i for i, layer in enumerate(base.layers)}
-    reach = [0] * len(base.layers)  # the furthest layer that takes this one's output
-    for i, layer in enumerate(base.layers[1:], 1):
-        for tensor in keras.tree.flatten(layer.input):
+    steps, layers = base.operations, {layer.name for layer in base.layers}
+    place = {id(step.output): i for i, step in enumerate(steps)}
+    reach = [0] * len(steps)  # the furthest step that takes this one's output
+    for i, step in enumerate(steps[1:], 1):
+        for tensor in keras.tree.flatten(step.input):
             reach[place[id(tensor)]] = i
-    before = np.maximum.accumulate([0, *reach])  # … and that takes the output of any layer before
-    return [layer.name for i, layer in enumerate(base.layers) if before[i] <= i]
+    before = np.maximum.accumulate([0, *reach])  # … and that takes the output of any step before
+    return [step.name for i, step in enumerate(steps) if before[i] <= i and step.name in layers]
 
 
 def tail_of(base: Any, cut: str, layers: int) -> Any:

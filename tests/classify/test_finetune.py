@@ -16,7 +16,7 @@ from classify.saved import load_model, save_model
 from extract import extract
 from extract.backbones import backbone_named
 from extract.images.decode import decode, squash
-from extract.network.base import load_base
+from extract.network.base import cut, load_base
 from extract.network.importing import import_keras
 from extract.network.tail import bottlenecks, cut_below, default_layers, tail_of
 from extract.stage import extract_layer
@@ -132,6 +132,17 @@ def test_residual_networks_are_cut_where_everything_flows_through() -> None:
     inside = len(names) - names.index("block_15_depthwise")
     assert cut_below(base, inside) == "block_14_add"
     assert "block_15_depthwise" not in bottlenecks(base) and "block_16_depthwise" in bottlenecks(base)
+
+
+def test_networks_that_add_without_a_layer_are_cut_too() -> None:
+    """ConvNeXt's shortcuts are bare operations, and it has models inside: tail and cut together are the whole base."""
+    base, _ = load_base(backbone_named("convnexttiny"), "random", 32, 0)
+    below = cut_below(base, default_layers(base))
+    assert below == "convnext_tiny_downsampling_block_2"
+    assert not any("stage" in name for name in bottlenecks(base)[:-1])
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("f4")
+    whole = tail_of(base, below, default_layers(base))(cut(base, below)(images))
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(base(images)))
 
 
 def test_deeper_than_the_base_is_refused(stack: Stack) -> None:
