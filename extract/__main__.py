@@ -49,6 +49,8 @@ def main() -> int:
         return 0
     wants_json = given.pop("json")
     layers = given.pop("layer") or [None]
+    if layers[-1] and Path(layers[-1]).exists():
+        raise Refused(f"{layers[-1]} stands after --layer and is taken for a layer: give the dataset first")
     made = extract_layers(layers, **given) if len(layers) > 1 else [extract(**given, layer=layers[0])]
     return max(tell(stack, wants_json) for stack in made)
 

@@ -121,6 +121,13 @@ def test_rejects_and_workers(tmp_path: Path) -> None:
         assert got == expected
 
 
+def test_the_dataset_after_the_layers(made: Path) -> None:
+    """Guards an old habit: `--layer NAME DATA` would read the dataset as a layer."""
+    done = run("extract", "--layer", "out_relu", "photos", cwd=made)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: photos stands after --layer and is taken for a layer: give the dataset first\n"
+
+
 def test_bad_layers(made: Path, tmp_path: Path) -> None:
     """Guards the messages: a layer that is not there is named, before anything is begun; twice the same is once."""
     with pytest.raises(Refused, match="mobilenetv2.* has no layer 'out_rel'. Did you mean out_relu"):
