@@ -40,10 +40,17 @@ def backend_name() -> str:
         return str(sys.modules["keras"].backend.backend())
     if named := os.environ.get("KERAS_BACKEND"):
         return named
+    return str(settings()["backend"])
+
+
+def settings() -> dict[str, Any]:
+    """What the user's `keras.json` says, or Keras takes where it says nothing."""
+    usual = {"backend": "tensorflow", "floatx": "float32", "image_data_format": "channels_last", "epsilon": 1e-7}
     try:
-        return str(json.loads((keras_home() / "keras.json").read_text("utf-8"))["backend"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "tensorflow"
+        told = json.loads((keras_home() / "keras.json").read_text("utf-8"))
+        return {name: told.get(name, value) for name, value in usual.items()}
+    except (OSError, ValueError, AttributeError):
+        return usual
 
 
 def keras_home() -> Path:

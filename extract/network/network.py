@@ -8,7 +8,7 @@ from extract.backbones import Backbone
 from extract.network import cache
 from extract.network.base import cut, load_base, weights_identity
 from extract.network.convert import FILES, convert, read, write
-from extract.network.importing import import_keras
+from extract.network.importing import import_keras, settings
 from features.runtime.versions import installed
 
 BUILDERS = ("keras", "tensorflow", "tensorflow-cpu", "openvino")  # packages that decide what a converted network is
@@ -53,7 +53,7 @@ class Network:
             identity = weights_identity(backbone, weights, seed)
             if identity == {"weights": "imagenet"}:
                 return None
-            made = {"backbone": backbone.name, "layers": list(layers), "size": size}
+            made = {"backbone": backbone.name, "layers": list(layers), "size": size, "keras": settings()}
             return made | identity | {"preprocessing": backbone.preprocessing, "versions": installed(BUILDERS)}
 
         return cls(size, build, key, pool)
