@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_engines import openvino_here  # noqa: F401  (used by its name)
 from tiny import NO_KERAS, REPO, environment, flip, photos, rows_of, run
 from warm import Started
 from warm import run as run_soon
 
 from extract.network import cache
+from extract.network.importing import backend_name
 from features import Refused
 from features.layout import offsets, partial_path
 
@@ -27,6 +27,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def openvino() -> None:
+    """Only what OpenVINO computes is kept."""
+    pytest.importorskip("openvino")
+    if backend_name() != "tensorflow":
+        pytest.skip("OpenVINO takes its networks from TensorFlow")
+
+
 def networks(folder: Path) -> list[Path]:
     return sorted((folder / "networks").glob("[!.]*"))
 
@@ -37,7 +45,7 @@ def without_keras(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("openvino_here")
+@pytest.mark.usefixtures("openvino")
 def test_a_later_process_imports_no_keras(tmp_path: Path) -> None:
     """Guards the start: extraction, resumption, an update and predictions from what was kept, the same bits."""
     data = photos(tmp_path / "photos")
@@ -70,7 +78,7 @@ def test_a_later_process_imports_no_keras(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("openvino_here")
+@pytest.mark.usefixtures("openvino")
 def test_predictions_import_no_scikit_learn(tmp_path: Path) -> None:
     """Guards the second that importing it takes, in each of the classical models that need none of it."""
     data = photos(tmp_path / "photos")
@@ -128,7 +136,7 @@ BROKEN = (truncated, one_bit, other_weights, another_entry, no_json, a_file_less
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("openvino_here")
+@pytest.mark.usefixtures("openvino")
 def test_a_broken_entry_is_never_run(tmp_path: Path, own_cache: Path) -> None:
     """Guards the bits: an entry damaged in any way, swapped or given away is passed over, said, and made anew."""
     data = photos(tmp_path / "photos", classes=2, each=2)
@@ -151,7 +159,7 @@ def test_a_broken_entry_is_never_run(tmp_path: Path, own_cache: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("openvino_here")
+@pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("place", ["a file", "no home", "full"])
 def test_nowhere_to_keep_anything(tmp_path: Path, place: str, request: pytest.FixtureRequest) -> None:
     """Guards the command: where nothing can be kept it says so in a line, and makes the stack."""
@@ -171,7 +179,7 @@ def test_nowhere_to_keep_anything(tmp_path: Path, place: str, request: pytest.Fi
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("openvino_here")
+@pytest.mark.usefixtures("openvino")
 def test_two_processes_at_once(tmp_path: Path, own_cache: Path) -> None:
     """Guards the rename: both make the same entry, one keeps it, neither is disturbed."""
     data = photos(tmp_path / "photos", classes=2, each=2)
