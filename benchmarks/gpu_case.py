@@ -12,7 +12,6 @@ precision. On a GPU, f32 is computed in tf32, as the backends do by default.
 import argparse
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -215,7 +214,7 @@ class Case:
             time.sleep(0.01)
             with contextlib.suppress(Failed, OSError):  # it is not there yet, or finished just now
                 done = len(open_rows_so_far(partial_path(out)))
-        child.send_signal(signal.SIGKILL)
+        child.kill()
         child.wait()
         subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
         one, other = open_stack(whole).X, open_stack(out).X

@@ -162,9 +162,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "skops": Format(
-        ("model.skops", "support.h5"), skops_file.save, skops_file.load, skops_file.more_bytes, skops_file.answers
-    ),
+    "skops": Format(skops_file.FILES, skops_file.save, skops_file.load, skops_file.more_bytes, skops_file.answers),
     "ubj": Format(("model.ubj",), _save_ubj, _load_ubj),
     "keras": Format(("model.keras",), _save_keras, _load_keras),
 }

@@ -2,11 +2,11 @@
 
 from features.check import info, verify
 from features.compression import compress
+from features.indexing import index
 from features.open import open_stack
 from features.pooling import pool
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused
-from features.shards import index
 
 __version__ = "0.1.0"
 __all__ = ["Failed", "Refused", "Stack", "compress", "index", "info", "open_stack", "pool", "verify"]

@@ -1,5 +1,6 @@
 """Open feature stacks: one that is named, the only one there is, or the rows so far of one that is unfinished."""
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -13,9 +14,10 @@ from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 from features.runtime.log import log
 from features.schema import STATES
-from features.shards import open_index
+from features.shards import EndToEnd, end_to_end
 from features.validate import RESTORE, check_codes, check_fields, check_root
 
+INDEX, INDEX_VERSION = "feature-stack-index", 1  # `format` and `format_version` of a file that names shards
 STACKS = Path("features/stacks")  # where `extract` puts stacks unless told otherwise
 
 
@@ -47,6 +49,35 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:  # whatever h5py makes of nonsense
         reason = " ".join(str(error).split())[:200]
         raise Failed(f"{path} is damaged: {reason}. {RESTORE}") from None
+
+
+def open_index(path: Path) -> EndToEnd:
+    """The shards that an index names, as one stack.
+
+    Raises:
+        Refused: it is no index, of a newer version, or names a file elsewhere; or a shard is not the one it named.
+        Failed: a shard is missing or damaged.
+    """
+    try:
+        held = json.loads(path.read_text("utf-8"))
+        kind, version = held["format"], int(held["format_version"])
+        shards = [(str(shard["path"]), str(shard["key"])) for shard in held["shards"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{path} is no index of feature stacks ({error})") from None
+    if kind != INDEX or version > INDEX_VERSION or not shards:
+        raise Refused(f"{path} is no index of feature stacks that this program reads (up to version {INDEX_VERSION})")
+    stacks = []
+    for name, key in shards:
+        if Path(name).is_absolute() or os.path.normpath(name).startswith(".."):
+            raise Refused(f"{path} names {name}, which is outside its folder; an index names shards in it or below")
+        place = path.parent / name
+        if not place.exists():
+            raise Failed(f"{path} names the shard {place}, which is not there. Nothing was fitted to the rest")
+        stack = open_stack(place)
+        if stack.key != key:
+            raise Refused(f"{place} is not the shard that {path} names (its key is {stack.key[:12]}…). Index it again")
+        stacks.append(stack)
+    return end_to_end(stacks, path)
 
 
 def open_rows_so_far(path: Path) -> Stack:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from features.reader import Stack
-from features.runtime.disk import write_json
-from features.runtime.errors import Failed, Refused, listed
+from features.runtime.errors import Refused, listed
 from features.runtime.log import log
 from features.schema import SPLITS, recipe_attrs
-
-INDEX, VERSION = "feature-stack-index", 1
 
 
 class Joined:
@@ -176,62 +172,3 @@ def _warn_of_copies(stack: EndToEnd) -> None:
         log.warning(f"{len(leaks)} images are in train in one shard and in test in another: {listed(told)}")
     else:
         log.warning(f"{len(pairs)} images are in two shards: {listed(told)}")
-
-
-def index(stacks: list[str], out: str = "shards.json") -> Path:
-    """Write a small JSON file that names shards for good: `fit`, `compare` and `open_stack` take it for one stack.
-
-    Args:
-        stacks: the shards, of one recipe and of different images.
-        out: the .json file to write; the shards must lie in its folder or below.
-
-    Returns:
-        the path that was written.
-
-    Raises:
-        Refused: they are of different recipes, or lie elsewhere.
-    """
-    from features.open import open_stack
-
-    target = Path(out)
-    if target.suffix != ".json":
-        raise Refused(f"--out {out}: the index is a .json file")
-    opened = [open_stack(name) for name in stacks]
-    end_to_end(opened)
-    places = [os.path.relpath(stack.path, target.parent) for stack in opened]
-    if outside := [place for place in places if place.startswith("..")]:
-        raise Refused(f"{listed(outside)} lie outside {target.parent.resolve()}: write the index above the shards")
-    shards = [{"path": place, "key": stack.key} for place, stack in zip(places, opened, strict=True)]
-    write_json(target, {"format": INDEX, "format_version": VERSION, "shards": shards})
-    return target
-
-
-def open_index(path: Path) -> EndToEnd:
-    """The shards that an index names, as one stack.
-
-    Raises:
-        Refused: it is no index, of a newer version, or names a file elsewhere; or a shard is not the one it named.
-        Failed: a shard is missing or damaged.
-    """
-    from features.open import open_stack
-
-    try:
-        held = json.loads(path.read_text("utf-8"))
-        kind, version = held["format"], int(held["format_version"])
-        shards = [(str(shard["path"]), str(shard["key"])) for shard in held["shards"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{path} is no index of feature stacks ({error})") from None
-    if kind != INDEX or version > VERSION or not shards:
-        raise Refused(f"{path} is no index of feature stacks that this program reads (up to version {VERSION})")
-    stacks = []
-    for name, key in shards:
-        if Path(name).is_absolute() or os.path.normpath(name).startswith(".."):
-            raise Refused(f"{path} names {name}, which is outside its folder; an index names shards in it or below")
-        place = path.parent / name
-        if not place.exists():
-            raise Failed(f"{path} names the shard {place}, which is not there. Nothing was fitted to the rest")
-        stack = open_stack(place)
-        if stack.key != key:
-            raise Refused(f"{place} is not the shard that {path} names (its key is {stack.key[:12]}…). Index it again")
-        stacks.append(stack)
-    return end_to_end(stacks, path)

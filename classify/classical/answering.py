@@ -1,6 +1,7 @@
 """What fitted classical models answer, in NumPy alone: who predicts imports neither scikit-learn nor SciPy.
 
-Each is made of a fitted estimator, or of what its file holds (`classify.skops_file`): of both, the same attributes.
+`of` makes each from a fitted estimator, or from the plain data of its file (`classify.skops_file`). Both have the same
+attributes.
 """
 
 from typing import Any, NamedTuple, Protocol, Self

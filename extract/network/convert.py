@@ -65,7 +65,7 @@ def compile_converted(converted: Any, batch: int, precision: str) -> tuple[Run, 
 
     With one thread a stream nothing waits for a slower neighbour: MobileNetV2 gave 1.14 times the images/s of one batch
     on all cores, while other work went on there. The precision is always said: OpenVINO's own default is bf16 where
-    the CPU has it. Its own cache of compiled models is not used: it saves 0.03 s of EfficientNetB0's 0.1.
+    the CPU has it. Its own cache of compiled models is not used: what lies there is checked by nobody.
 
     Args:
         converted: see `convert`.

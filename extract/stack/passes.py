@@ -114,7 +114,7 @@ def _begin(jobs: Sequence[Job], compiled: Compiled) -> None:
 
 
 def disk_needed(jobs: Sequence[Job], rows: int, compiled: Compiled) -> str:
-    """What new stacks take on the disk, and what cheaper choices would, where it is more than half of what is free."""
+    """What new stacks take on the disk. If it is more than half of the free space, cheaper choices follow."""
     recipe = jobs[0].recipe
     shapes = [compiled.feature_shapes[job.recipe.output] for job in jobs]
     item = np.dtype(STORES[recipe.store]).itemsize
