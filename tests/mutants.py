@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(70, "extract/network/cache.py", "except Exception as error:  # OpenVINO", "except EOFError as error:  # OpenVINO", "extract/test_cache.py::test_nowhere"),
     Mutant(71, "extract/recipe.py", 'layers = tuple(json.loads(attrs.get("layers", "[]")))', "layers = ()", "extract/test_layers.py::test_one_is_gone"),
     Mutant(72, "extract/recipe.py", "> MOST_LOST * length", "> np.inf", "extract/test_stored.py::test_numbers_that"),
-    Mutant(73, "features/shards.py", "        if stack.key != key:", "        if False:", "features/test_shards.py::test_bad_indices"),
+    Mutant(73, "features/open.py", "        if stack.key != key:", "        if False:", "features/test_shards.py::test_bad_indices"),
     Mutant(73, "features/shards.py", "    if differs:\n", "    if False:\n", "features/test_shards.py::test_what_does"),
     Mutant(64, "extract/images/colour.py", "if mode != KINDS.get(image.mode):", "if True:", COLOURS + "colours_are"),
     Mutant(64, "extract/images/colour.py", "if np.abs(moved).max() <= SAME:", "if False:", COLOURS + "srgb_stays"),
