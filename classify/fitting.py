@@ -20,8 +20,10 @@ ALONE = "--search needs at least two train images of every class, to hold one ou
 METHODS = {
     "span": "fewer rows than columns: fitted in the rows' span",
     "primal": "no fewer rows than columns: fitted to the rows as they are",
-    "out of core": "the matrices do not fit into memory: fitted by stochastic gradients, read from the disk",
+    "passes": "fitted in passes over the rows",
     "kernel": "fitted on the inner products of all pairs of rows",
+    "nystrom": "fitted on kernels with some of the rows (Nyström)",
+    "blocks": "neighbours are found in blocks of rows",
 }
 
 
@@ -99,9 +101,14 @@ def choose_method(model: Model, train: Stack, pool: str) -> str | None:
     if model.takes == "rows":
         memory.check_trees(len(train), width, free_memory(), model.title)
         return None
-    method = memory.choose_method(len(train), width, model.takes == "products", free_memory(), len(stacks))
-    log.info(f"{len(train):,} rows of {width:,} columns, {METHODS[method]}")
-    return method
+    kernel = model.takes == "products"
+    method = memory.choose_method(len(train), width, kernel, free_memory(), len(stacks))
+    why = ""
+    if method is None and (kernel or len(train) < memory.MANY):
+        gigabytes = memory.needed(len(train), width, kernel, len(stacks)) / 1e9
+        why = f" (exact matrices would need {gigabytes:.1f} GB of memory, and {free_memory() / 1e9:.1f} GB are free)"
+    log.info(f"{len(train):,} rows of {width:,} columns, {METHODS[method or model.of_many]}{why}")
+    return method or model.of_many
 
 
 def fit_classical(model: Model, method: str | None, train: TrainRows, settings: Settings) -> Fitted:
@@ -117,17 +124,18 @@ def fit_classical(model: Model, method: str | None, train: TrainRows, settings: 
         Refused: a search is asked for that is not possible.
     """
     splits = folds(train.stack, train.y)
-    if settings.search and (not splits or method == "out of core"):
-        raise Refused(ALONE if not splits else f"--search needs the rows in memory, which {model.title} does not get")
-    build = model.beyond_memory if method == "out of core" and model.beyond_memory else model.build
-    estimator = build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
+    if settings.search and not splits:
+        raise Refused(ALONE)
+    if settings.search and method == "blocks":
+        raise Refused(f"{model.title}: --search needs the inner products of all pairs, which do not fit into memory")
+    estimator = model.build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
+    if model.takes in ("span", "products"):
+        estimator.set_params(path=method)
     with threadpool_limits(settings.threads, "blas"):
         if not model.saved_as:
             return _fit_own(estimator, train, splits)
         if model.takes == "rows":
             return _fit_trees(model, estimator, train, splits, settings)
-        if method == "out of core":
-            return Fitted(estimator.fit(train.X, train.y), _weights(train.X), {"path": method}, estimator.found())
         return _fit_products(model, estimator, train, splits, settings, {"path": method})
 
 

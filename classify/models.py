@@ -41,7 +41,8 @@ class Model:
         options: its settings that have an option of their own on the command line.
         grid: settings → values that `--search` tries, the simplest model's first; empty where there is no search.
         balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
-        beyond_memory: builds what stands in for it where the rows do not fit into memory; None where nothing can.
+        of_many: how it is fitted where the matrices of the other paths do not fit or take longer, a name in `METHODS` of
+            `classify.fitting`; empty where rows are taken as they are.
         only_if_named: whether a comparison of all models leaves it out, because it takes hours.
     """
 
@@ -53,7 +54,7 @@ class Model:
     options: tuple[str, ...] = ()
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     balanced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    beyond_memory: Callable[[int], Any] | None = None
+    of_many: str = ""
     only_if_named: bool = False
 
     @property
@@ -87,19 +88,6 @@ def _linearsvm(seed: int) -> Any:
     from classify.classical.linear import SpanLinear
 
     return SpanLinear(LinearSVC(dual=True, max_iter=10_000, random_state=seed), c=0.5)
-
-
-def _from_disk(linear: Callable[[int], Any], loss: str) -> Callable[[int], Any]:
-    """Builds a linear model at the same penalty that is fitted by stochastic gradients of a loss."""
-
-    def build(seed: int) -> Any:
-        from sklearn.linear_model import SGDClassifier
-
-        from classify.classical.outofcore import OutOfCore
-
-        return OutOfCore(SGDClassifier(loss=loss, average=True, random_state=seed), linear(seed).c)
-
-    return build
 
 
 def _svm(seed: int) -> Any:
@@ -171,10 +159,10 @@ WEIGHTS = {"class_weight": "balanced"}
 
 # fmt: off
 MODELS = {
-    "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, balanced=INNER_WEIGHTS, beyond_memory=_from_disk(_logreg, "log_loss")),
-    "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, balanced=INNER_WEIGHTS, beyond_memory=_from_disk(_linearsvm, "hinge")),
-    "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS),
-    "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, balanced={"balance": True}),
+    "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, balanced=INNER_WEIGHTS, of_many="passes"),
+    "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, balanced=INNER_WEIGHTS, of_many="passes"),
+    "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS, of_many="nystrom"),
+    "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, balanced={"balance": True}, of_many="blocks"),
     "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),
     "dense": Model("dense head", "rows", "avg", "keras", _dense, ("epochs",)),
     "finetune": Model("fine-tuned network", "cut base", "avg", "keras", _finetune, ("epochs", "layers")),

@@ -45,9 +45,9 @@ def load(folder: Path, about: dict[str, Any]) -> Any:
     file, row = folder / "model.skops", MODELS[about["model"]]
     if not zipfile.is_zipfile(file):  # a pickle perhaps, which would run code: it is not even opened
         raise Refused(f"{file} is no skops file. Fit the model again: {command_of(folder)}")
-    # Beside skops's own list of scikit-learn types, the classes that this model's row builds: they are only data.
-    classes = [type(build(0)) for build in (row.build, row.beyond_memory) if build]
-    trusted = [f"{kind.__module__}.{kind.__name__}" for kind in classes]
+    # Beside skops's own list of scikit-learn types, the class that this model's row builds: it is only data.
+    kind = type(row.build(0))
+    trusted = [f"{kind.__module__}.{kind.__name__}"]
     unknown = [name for name in skops.io.get_untrusted_types(file=file) if name not in trusted]
     if any(name.startswith("classify.") for name in unknown):
         raise Refused(f"the model in {folder} was saved by an older version. Fit it again: {command_of(folder)}")
@@ -61,7 +61,7 @@ def answers(folder: Path, about: dict[str, Any]) -> Answering | None:
     if not zipfile.is_zipfile(folder / "model.skops"):
         return None
     kind, fitted = _plain_data(folder / "model.skops")
-    return ANSWERING[kind].of(_with_support(fitted, folder, about)) if kind in ANSWERING else None
+    return ANSWERING[kind](_with_support(fitted, folder, about)) if kind in ANSWERING else None
 
 
 def _with_support(fitted: Any, folder: Path, about: dict[str, Any]) -> Any:

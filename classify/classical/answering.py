@@ -4,13 +4,15 @@
 attributes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from classify.classical.coupling import coupled
+from classify.classical.nystrom import kernels
 from classify.classical.products import has_direction, rbf, unit_products
-from classify.rows import row_chunks, unit_rows
+from classify.rows import row_chunks, shape, unit_rows
 
 
 class Answering(Protocol):
@@ -52,11 +54,8 @@ class Linear(NamedTuple):
 
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """See `Answering`."""
-        decisions = np.concatenate([unit_rows(piece) @ self.coef.T + self.intercept for piece in row_chunks(X)])
-        if len(self.coef) == 1:
-            decisions = decisions[:, 0]
-            return self.classes[(decisions > 0).astype(int)], decisions
-        return self.classes[decisions.argmax(axis=1)], decisions
+        pieces = [unit_rows(piece) @ self.coef.T + self.intercept for piece in row_chunks(X)]
+        return _linear(np.concatenate(pieces), self.classes)
 
     def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """See `Answering`."""
@@ -153,6 +152,47 @@ class Kernel(NamedTuple):
         return votes
 
 
+class Landmarks(NamedTuple):
+    """Linear decisions about kernels with landmarks.
+
+    Attributes:
+        rows: (m, d) float32 landmarks, unscaled.
+        coef: (classes, m) float64; of two classes (1, m).
+        intercept: (classes,) or (1,).
+        classes: labels.
+        gamma: of the kernel.
+        temperature: T of the probabilities softmax(decision / T); None where there are none.
+    """
+
+    rows: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+    classes: np.ndarray
+    gamma: float
+    temperature: float | None
+
+    @classmethod
+    def of(cls, fitted: Any) -> Self:
+        """See `Answering`."""
+        svc, rows = fitted.model_, np.asarray(fitted.support_rows_)
+        return cls(rows, svc.coef_, svc.intercept_, fitted.classes_, fitted.gamma_, fitted.temperature_)
+
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Answering`."""
+        pieces = [piece @ self.coef.T + self.intercept for piece in kernels(X, self.rows, self.gamma)]
+        return _linear(np.concatenate(pieces), self.classes)
+
+    def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Answering`."""
+        labels, decisions = self.decide(X)
+        return labels, tempered(decisions, self.temperature)
+
+
+def of_kernel_machine(fitted: Any) -> Kernel | Landmarks:
+    """What answers for a `KernelSVC`, by the path that it was fitted by."""
+    return Landmarks.of(fitted) if getattr(fitted, "path_", "") == "nystrom" else Kernel.of(fitted)
+
+
 class Neighbours(NamedTuple):
     """Votes of the nearest rows by cosine.
 
@@ -178,7 +218,8 @@ class Neighbours(NamedTuple):
 
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """See `Answering`; of two classes, by how much the second has the greater share."""
-        found = shares(unit_products(X, self.rows), self.votes, self.k)
+        found = self.votes[nearest(X, self.rows, self.k)].sum(axis=1)
+        found /= found.sum(axis=1, keepdims=True)
         return self.classes[found.argmax(axis=1)], found[:, 1] - found[:, 0] if len(self.classes) == 2 else found
 
     def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -187,11 +228,18 @@ class Neighbours(NamedTuple):
         return labels, tempered(decisions, self.temperature)
 
 
-ANSWERING: dict[str, type[Answering]] = {
-    "classify.classical.linear.SpanLinear": Linear,
-    "classify.classical.kernel.KernelSVC": Kernel,
-    "classify.classical.neighbours.CosineNeighbours": Neighbours,
+ANSWERING: dict[str, Callable[[Any], Answering]] = {
+    "classify.classical.linear.SpanLinear": Linear.of,
+    "classify.classical.kernel.KernelSVC": of_kernel_machine,
+    "classify.classical.neighbours.CosineNeighbours": Neighbours.of,
 }
+
+
+def _linear(decisions: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and the decisions (m, classes); of two classes both from one column (m, 1)."""
+    if decisions.shape[1] == 1:
+        return classes[(decisions[:, 0] > 0).astype(int)], decisions[:, 0]
+    return classes[decisions.argmax(axis=1)], decisions
 
 
 def ballots(codes: np.ndarray, balance: bool) -> np.ndarray:
@@ -206,6 +254,23 @@ def shares(cosines: np.ndarray, votes: np.ndarray, k: int) -> np.ndarray:
     nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
     found = votes[nearest].sum(axis=1)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def nearest(X: Any, rows: Any, k: int) -> np.ndarray:
+    """(m, k) indices of the rows (n, d) that are nearest to each of X's (m, d) by cosine, in no order; all if n < k."""
+    near = np.empty((shape(X)[0], 0), np.float32)
+    which = np.empty(near.shape, np.int64)
+    start = 0
+    asked = np.concatenate([unit_rows(piece) for piece in row_chunks(X)])
+    for piece in row_chunks(rows):
+        cosines = np.hstack([near, asked @ unit_rows(piece).T])
+        indices = np.hstack([which, np.broadcast_to(np.arange(start, start + len(piece)), (len(which), len(piece)))])
+        start += len(piece)
+        if cosines.shape[1] > k:
+            best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+            cosines, indices = np.take_along_axis(cosines, best, axis=1), np.take_along_axis(indices, best, axis=1)
+        near, which = cosines, indices
+    return which
 
 
 def tempered(decisions: np.ndarray, temperature: float | None) -> np.ndarray | None:

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
+from sklearn.utils.class_weight import compute_sample_weight
 
+from classify.classical.descent import STEPS, Descent
+from classify.classical.losses import columns, loss_of
 from classify.folds import Splits
 from classify.models import model_versions
 from features.runtime.cluster import all_fit, connect, other_versions
@@ -34,7 +37,7 @@ class HeldOut(NamedTuple):
 
 def cross_fit(
     estimators: Sequence[Any],
-    space: np.ndarray,
+    space: Any,
     y: np.ndarray,
     splits: Splits,
     jobs: int = 1,
@@ -48,7 +51,8 @@ def cross_fit(
 
     Args:
         estimators: unfitted, alike but for their penalty `C`; those that can start warm walk along it.
-        space: (n, r) rows, or (n, n) kernel where the estimators take one.
+        space: (n, r) rows, or (n, n) kernel where the estimators take one; or a `Descent`, which fits all folds in the
+            same passes.
         y: (n,) labels.
         splits: (train, held-out) indices of each fold, at least one.
         jobs: threads.
@@ -57,6 +61,8 @@ def cross_fit(
     Returns:
         of each estimator.
     """
+    if isinstance(space, Descent):
+        return _cross_fit_by_passes(estimators, space, splits, done)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils.parallel import Parallel, delayed
     from threadpoolctl import threadpool_limits
@@ -82,6 +88,51 @@ def cross_fit(
             HeldOut(np.concatenate(held), np.concatenate(predicted), np.concatenate(decisions), ends, all(converged))
         )
     return held_out
+
+
+def fit_by_passes(estimator: Any, descent: Descent) -> Any:
+    """Fit a `LogisticRegression` or `LinearSVC` to all rows: its coefficients are the minimum that a descent finds."""
+    codes = descent.passes.codes
+    classes = int(codes.max()) + 1
+    weights = row_weights(estimator, codes, [np.arange(len(codes))])
+    found = descent.minimise(loss_of(estimator, classes), estimator.C, weights)
+    estimator.classes_, estimator.n_features_in_ = np.arange(classes), descent.passes.shape[1]
+    estimator.coef_, estimator.intercept_ = found.coef.T.astype(np.float64), found.intercept
+    estimator.set_params(max_iter=STEPS)
+    estimator.n_iter_, estimator.fit_status_ = np.array([found.steps]), int(not found.converged)
+    return estimator
+
+
+def _cross_fit_by_passes(
+    estimators: Sequence[Any], descent: Descent, splits: Splits, done: Callable[[int], object]
+) -> list[HeldOut]:
+    """`cross_fit` of all folds at a time; each estimator starts from the one before."""
+    codes = descent.passes.codes
+    classes = int(codes.max()) + 1
+    held = np.concatenate([rows for _, rows in splits])
+    ends = np.cumsum([len(rows) for _, rows in splits]).tolist()
+    fold_of = np.repeat(np.arange(len(splits)), [len(rows) for _, rows in splits])
+    order = np.argsort(held, kind="stable")
+    answers: list[HeldOut] = []
+    found = None
+    for estimator in estimators:
+        weights = row_weights(estimator, codes, [train for train, _ in splits])
+        found = descent.minimise(loss_of(estimator, classes), estimator.C, weights, found)
+        scores = np.empty((len(held), len(splits), columns(classes)), np.float32)
+        scores[order] = descent.passes.scores(found.coef, found.intercept, held[order]).reshape(scores.shape)
+        decisions = scores[np.arange(len(held)), fold_of].astype(np.float64)
+        predicted = decisions.argmax(axis=1) if classes > 2 else (decisions[:, 0] > 0).astype(np.int64)
+        answers.append(HeldOut(held, predicted, decisions if classes > 2 else decisions[:, 0], ends, found.converged))
+        done(len(splits))
+    return answers
+
+
+def row_weights(estimator: Any, codes: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, f) float32: how much each row counts in a fit to each of f parts of the rows, by the `class_weight`."""
+    weights = np.zeros((len(codes), len(parts)), np.float32)
+    for part, rows in enumerate(parts):
+        weights[rows, part] = compute_sample_weight(estimator.class_weight, codes[rows])
+    return weights
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Linear classifiers on wide rows, fitted in the rows' own span."""
+"""Linear classifiers at the minimum of scikit-learn's losses, by the path that suits the number of rows."""
 
 from typing import Any
 
@@ -7,58 +7,68 @@ from sklearn.base import clone
 
 from classify.classical.answering import Linear
 from classify.classical.calibration import Calibrate, Tempered
+from classify.classical.crossfit import fit_by_passes
+from classify.classical.descent import Descent
+from classify.classical.passes import Rows
 from classify.classical.products import spread
 from classify.classical.span import SpanRotation
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
 
 
 class SpanLinear(Tempered):
-    """A scikit-learn linear classifier on rows scaled to unit length, exact and fast when rows are wide.
+    """A scikit-learn linear classifier on rows scaled to unit length, exact and fast.
 
     Equal, but for rounding, to `make_pipeline(Normalizer(), estimator.set_params(C=c / spread)).fit(X, y)`. With fewer
     rows than columns it is fitted on the coordinates of the rows in their span (see `SpanRotation`), then mapped back.
+    On the path `passes` it reads the rows again and again (see `Descent`), until its loss is within 1e-5 of the least.
 
     Args:
-        estimator: LogisticRegression, LinearSVC or another with `C`, an L2 penalty, `coef_` and `intercept_`.
+        estimator: LogisticRegression, LinearSVC or, but for `passes`, another with `C`, an L2 penalty, `coef_` and
+            `intercept_`.
         c: inverse penalty at unit spread. C = c / spread, where spread is the mean squared distance of the unit rows to
             their mean: features that hardly differ need a larger C, so one default fits every backbone.
+        path: `span`, `primal` or `passes`; by default `span` for fewer rows than columns, else `primal`.
 
     Attributes:
         C_: the C that was used.
         model_: the fitted scikit-learn estimator over the full width; takes rows scaled to unit length.
         temperature_: T of the probabilities softmax(decision / T) where `model_` gives none itself, fitted on
             out-of-fold decisions; None where a class is too small for folds.
-        path_: `span` or `primal`.
+        path_: the path that was taken.
         classes_: class labels.
 
     Example:
         SpanLinear(LogisticRegression(), c=20).fit(train.X, train.y).score(test.X, test.y)
     """
 
-    def __init__(self, estimator: Any = None, c: float = 20.0) -> None:
+    def __init__(self, estimator: Any = None, c: float = 20.0, path: str | None = None) -> None:
         self.estimator = estimator
         self.c = c
+        self.path = path
 
     walked = "c"
     FOUND = ("C_",)
 
     def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray | None, calibrate: Calibrate) -> None:
-        rotation = SpanRotation().fit(X, products=products) if self.wants_products(X) else None
-        space = _unit_matrix(X) if rotation is None else rotation.Z_
-        self.path_ = "primal" if rotation is None else "span"
+        self.path_ = self._path(X)
+        rotation = SpanRotation().fit(X, products=products) if self.path_ == "span" else None
+        space: Any = self.space(X, codes, products) if rotation is None else rotation.Z_
         estimator = self.plain(self.scale(X, products))
         self.C_ = estimator.C
         if not gives_probabilities(estimator):
             self.temperature_ = calibrate(estimator, space)
-        self.model_ = estimator.fit(space, codes)
+        self.model_ = fit_by_passes(estimator, space) if self.path_ == "passes" else estimator.fit(space, codes)
         if rotation is not None:
             self.model_.coef_ = rotation.to_width(X, self.model_.coef_)
             self.model_.n_features_in_ = self.n_features_in_
 
     def wants_products(self, X: Any) -> bool:
-        """Whether it is fitted through inner products: where there are fewer rows than columns."""
+        """Whether it is fitted through inner products: in the rows' span."""
+        return self._path(X) == "span"
+
+    def _path(self, X: Any) -> str:
         rows, width = shape(X)
-        return rows < width
+        return self.path or ("span" if rows < width else "primal")
 
     def plain(self, scale: float) -> Any:
         """The estimator itself, unfitted, with the C that it has at a spread of `scale`."""
@@ -69,9 +79,12 @@ class SpanLinear(Tempered):
         """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
         return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
 
-    def space(self, X: Any, products: np.ndarray | None) -> np.ndarray:
-        """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are if not wide."""
-        return SpanRotation().fit_transform(X, products=products) if self.wants_products(X) else _unit_matrix(X)
+    def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None) -> Any:
+        """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are; or a `Descent`."""
+        path = self._path(X)
+        if path == "passes":
+            return Descent(Rows(X, codes))
+        return SpanRotation().fit_transform(X, products=products) if path == "span" else _unit_matrix(X)
 
     @property
     def answering(self) -> Linear:

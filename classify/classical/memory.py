@@ -5,35 +5,29 @@ from features import Refused
 FLOAT = 8  # bytes
 ROOM = 1 << 30  # beside the matrices: the interpreter, its libraries, pieces of rows
 SHARED = 2  # matrices that all threads read: the inner products, and their factor or kernel
+MANY = 5_000  # rows from which on passes are faster for the linear models
 EACH = 2  # matrices that each thread fills at most: a fold's part, and the same again in its solver's own form
 
 
-def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 1) -> str:
-    """How a model is fitted: `kernel`, `span`, `primal` or `out of core`.
+def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 1) -> str | None:
+    """How a model is fitted: `kernel`, `span` or `primal`, in matrices; None where blocks of rows are the better way.
 
     Args:
         rows, width: of the train rows.
-        kernel: whether the model takes a kernel, which has no other way.
+        kernel: whether the model takes the inner products of all pairs of rows.
         free: bytes of `free_memory`.
         stacks: see `threads`.
-
-    Raises:
-        Refused: the kernel does not fit.
     """
-    matrices = SHARED + EACH + _kept(stacks)
-    needed = matrix_bytes(rows, rows if kernel else width) * matrices + ROOM
-    if kernel:
-        if needed > free:
-            most = int((max(free - ROOM, 0) / (FLOAT * matrices)) ** 0.5)
-            raise Refused(
-                f"the inner products of all pairs of {rows:,} rows need {needed / 1e9:.1f} GB of memory, and "
-                f"{free / 1e9:.1f} GB are free, enough for {most:,} rows. --model linearsvm and logreg fit any "
-                "number of rows."
-            )
-        return "kernel"
-    if needed > free:
-        return "out of core"
-    return "span" if rows < width else "primal"
+    if not kernel and rows >= MANY:
+        return None
+    if needed(rows, width, kernel, stacks) > free:
+        return None
+    return "kernel" if kernel else "span" if rows < width else "primal"
+
+
+def needed(rows: int, width: int, kernel: bool, stacks: int = 1) -> int:
+    """Bytes that fitting in matrices takes; arguments: see `choose_method`."""
+    return matrix_bytes(rows, rows if kernel else width) * (SHARED + EACH + _kept(stacks)) + ROOM
 
 
 def check_trees(rows: int, width: int, free: int, who: str = "XGBoost") -> None:

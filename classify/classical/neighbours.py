@@ -7,7 +7,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
 from classify.classical.answering import Neighbours, ballots, shares
-from classify.classical.calibration import Calibrate, Tempered
+from classify.classical.calibration import Calibrate, Tempered, temperature
+from classify.folds import folds
+from classify.rows import taken
+
+CALIBRATED = 2000  # rows held out at most
 
 
 class CosineNeighbours(Tempered):
@@ -20,6 +24,7 @@ class CosineNeighbours(Tempered):
     Args:
         k: number of neighbours; all of them where there are fewer.
         balance: whether a vote counts for as much more as its class has fewer rows.
+        path: `kernel`, the default, or `blocks`, which calibrates on some of the rows held out, found in blocks.
 
     Attributes:
         codes_: (n,) int64 classes of the train rows, as indices of `classes_`.
@@ -34,17 +39,28 @@ class CosineNeighbours(Tempered):
 
     walked = "k"
 
-    def __init__(self, k: int = 20, balance: bool = False) -> None:
+    def __init__(self, k: int = 20, balance: bool = False, path: str | None = None) -> None:
         self.k = k
         self.balance = balance
+        self.path = path
 
-    def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray, calibrate: Calibrate) -> None:
+    def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray | None, calibrate: Calibrate) -> None:
         self.codes_, self.support_rows_ = codes, X
-        self.temperature_ = calibrate(self.plain(1.0), products)
+        if products is not None:
+            self.temperature_ = calibrate(self.plain(1.0), products)
+            return
+        splits = folds(X, codes)
+        self.temperature_ = None
+        if splits:
+            train, held = splits[0]
+            some = held[np.linspace(0, len(held) - 1, min(len(held), CALIBRATED)).astype(int)]
+            votes = ballots(codes[train], self.balance)
+            asked = Neighbours(taken(X, train), votes, self.k, self.classes_, None)
+            self.temperature_ = temperature(asked.decide(taken(X, some))[1], codes[some])
 
     def wants_products(self, X: Any) -> bool:
-        """Always: they are all it asks of rows."""
-        return True
+        """Whether they are taken, from which a search and the calibration have all they ask of rows."""
+        return self.path != "blocks"
 
     def plain(self, scale: float) -> "Votes":
         """The vote on cosines themselves, unfitted."""
@@ -54,7 +70,7 @@ class CosineNeighbours(Tempered):
         """1: cosines have no scale."""
         return 1.0
 
-    def space(self, X: Any, products: np.ndarray) -> np.ndarray:
+    def space(self, X: Any, codes: np.ndarray, products: np.ndarray) -> np.ndarray:
         """(n, n) float64 cosines of the train rows with each other."""
         return products
 

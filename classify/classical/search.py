@@ -77,7 +77,7 @@ def search(
                 candidates = [clone(estimator).set_params(**fixed, **{walked: value}) for value in grid[walked]]
                 scale = candidates[0].scale(rows, shared)
                 plain = [candidate.plain(scale) for candidate in candidates]
-                space = candidates[0].space(rows, shared)
+                space = candidates[0].space(rows, y, shared)
                 answers = cross_fit(plain, space, y, splits, jobs, progress.update)
                 del space
                 for candidate, answer in zip(candidates, answers, strict=True):

@@ -1,0 +1,242 @@
+"""The minimum of a linear model's loss on any number of rows, by passes over them.
+
+A pass reads every row once and sums the loss and its gradient (`Passes`); SciPy's L-BFGS chooses the steps. It needs
+few of them because of what is done before:
+
+- **The loss is made round.** Principal axes of a sample of the rows, with variances λ, and the curvature of the loss in
+  the classes, Q·diag(μ)·Qᵀ summed over the rows, stand for the Hessian: along axis i and class direction j it is
+  about 1 + C·λᵢ·μⱼ (a Kronecker factorisation, as K-FAC's: Martens and Grosse, ICML 2015). The steps are taken in
+  variables that are scaled by its root. Intercepts are those at the mean row, where they hardly depend on coefficients.
+- **It starts near the minimum.** Along most axes the penalty outweighs the data. The model is first fitted to the rows'
+  coordinates along the others, which are held in memory and are fewer numbers, then to the rows themselves.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from classify.classical.losses import Loss, columns
+from classify.classical.passes import Passes, Rows
+
+SAMPLE, SAMPLE_BYTES = 4096, 1 << 29  # rows whose axes are found, at most
+AXES = 1536  # at most
+FEW, FEWEST, HELD = 0.3, 64, 1 << 30  # share of the width, number and bytes of the coordinates that are held
+STEPS, REMEMBERED = 1000, 1 << 29  # of L-BFGS at most, and bytes of those that it remembers
+RENEWED = (10, 30)  # steps after which the curvature is measured again, while steps are cheap
+TOLERANCE = 2e-5  # of a bound on how far the loss is above its minimum, relative; the truth was less than half of it
+
+
+class Axes(NamedTuple):
+    """Principal axes of rows.
+
+    Attributes:
+        mean: (d,) float64 of the rows.
+        basis: (d, r) float32, orthonormal columns; empty where the rows are the coordinates along them, r = d.
+        variances: (r,) float64, the largest first.
+    """
+
+    mean: np.ndarray
+    basis: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def of(cls, passes: Passes, most: int) -> Self:
+        """The first axes of a sample of the rows, no more than `most`."""
+        from scipy.linalg import eigh
+
+        n, width = passes.shape
+        count = min(n, SAMPLE, max(1, SAMPLE_BYTES // (4 * width)))
+        rows = passes.sample(np.linspace(0, n - 1, count).astype(np.int64))
+        mean = rows.mean(axis=0, dtype=np.float64)
+        rows -= mean.astype(np.float32)
+        tall = count >= width
+        products = rows.T @ rows if tall else rows @ rows.T
+        squares, vectors = eigh(products, overwrite_a=True, check_finite=False, driver="evd")
+        kept = np.flatnonzero(squares > len(products) * np.finfo(np.float32).eps * squares[-1])[::-1][:most]
+        basis = vectors[:, kept] if tall else rows.T @ (vectors[:, kept] / np.sqrt(squares[kept]))
+        return cls(mean, np.ascontiguousarray(basis), squares[kept].astype(np.float64) / count)
+
+    def first(self, count: int) -> "Axes":
+        """The first few of them."""
+        return Axes(self.mean, np.ascontiguousarray(self.basis[:, :count]), self.variances[:count])
+
+    def of_coordinates(self) -> "Axes":
+        """The axes of the rows' coordinates along these."""
+        return Axes(np.zeros(len(self.variances)), np.empty((0, 0)), self.variances)
+
+
+class Minimum(NamedTuple):
+    """Where a loss is least.
+
+    Attributes:
+        coef: (d, f·k) float32.
+        intercept: (f·k,) float64.
+        steps: of L-BFGS, on the rows themselves.
+        converged: whether the loss is as near to its minimum as `TOLERANCE` says.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    steps: int
+    converged: bool
+
+
+class Descent:
+    """Fits linear models to the same rows: with other penalties, other weights, several at a time.
+
+    Args:
+        passes: over the rows.
+    """
+
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
+        n, width = passes.shape
+        self._axes = Axes.of(passes, AXES)
+        self._few = self._axes.first(min(int(FEW * width), HELD // (4 * n)))
+        self._near: Rows | None = None
+        if isinstance(passes, Rows) and len(self._few.variances) >= FEWEST:
+            self._near = Rows(passes.coordinates(self._few.mean, self._few.basis), passes.codes, are_unit=True)
+
+    def minimise(
+        self, loss: Loss, C: float, weights: np.ndarray, start: Minimum | None = None, tolerance: float = TOLERANCE
+    ) -> Minimum:
+        """The minimum of C · Σ loss + ½ · |coefficients|², of each model.
+
+        Args:
+            loss: of each model.
+            C: inverse penalty.
+            weights: (n, f) float32, how much each row counts in each model.
+            start: of a loss that is much like it.
+            tolerance: see `TOLERANCE`.
+        """
+        if start is None:
+            size = weights.shape[1] * columns(int(self.passes.codes.max()) + 1)
+            start = Minimum(np.zeros((self.passes.shape[1], size), np.float32), np.zeros(size), 0, True)
+            if self._near is None:
+                return _descend(self.passes, self._axes, loss, C, weights, start, tolerance, RENEWED)
+            few = self._few
+            first = Minimum(np.zeros((len(few.variances), size), np.float32), start.intercept, 0, True)
+            near = _descend(self._near, few.of_coordinates(), loss, C, weights, first, tolerance, RENEWED)
+            coef = few.basis @ near.coef
+            start = Minimum(coef, near.intercept - few.mean @ coef, 0, True)
+        return _descend(self.passes, self._axes, loss, C, weights, start, tolerance)
+
+
+class _Objective:
+    """C · Σ loss + ½ · |coefficients|², in numbers that L-BFGS steps in, and the least of it that was seen."""
+
+    def __init__(self, passes: Passes, axes: Axes, loss: Loss, C: float, weights: np.ndarray, start: Minimum) -> None:
+        self._passes, self._loss, self._C, self._weights = passes, loss, C, weights
+        curvature = passes.curvature(loss, start.coef, start.intercept, weights)
+        self.variables = _Variables(axes, C * curvature)
+        self.least, self.gap = np.inf, np.inf
+        self.coef, self.intercept = start.coef, start.intercept
+
+    def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        coef, intercept = self.variables.unpack(numbers)
+        sums = self._passes.sums(self._loss, coef, intercept, self._weights)
+        by_coef, by_intercept = self._C * sums.coef + coef, self._C * sums.intercept
+        value = self._C * sums.value + 0.5 * float(np.einsum("ij,ij->", coef, coef, dtype=np.float64))
+        if self._loss.penalises_intercept:
+            value += 0.5 * float(intercept @ intercept)
+            by_intercept = by_intercept + intercept
+        gradient = self.variables.gradient(by_coef, by_intercept)
+        if value < self.least:
+            # The penalty curves the loss by one or more, so no minimum lies deeper than half the squared gradient.
+            # Intercepts without a penalty count as they are scaled, by about what the loss itself curves along them.
+            slope = float(np.vdot(by_coef, by_coef)) + float(np.sum(gradient[-len(intercept) :] ** 2))
+            self.least, self.gap, self.coef, self.intercept = value, 0.5 * slope / value, coef, intercept
+        return value, gradient
+
+
+def _descend(
+    passes: Passes,
+    axes: Axes,
+    loss: Loss,
+    C: float,
+    weights: np.ndarray,
+    at: Minimum,
+    tolerance: float,
+    renewed: tuple[int, ...] = (),
+) -> Minimum:
+    """Steps of L-BFGS from a start until the gap is within the tolerance, or no more of them help."""
+    from scipy.optimize import minimize
+
+    rounds, steps, reached = [*renewed, STEPS], 0, np.inf
+    while steps < STEPS:
+        objective = _Objective(passes, axes, loss, C, weights, at)
+
+        def stop(intermediate_result: Any, objective: _Objective = objective) -> None:
+            if objective.gap <= tolerance:
+                raise StopIteration
+
+        first = objective.variables.pack(at.coef, at.intercept)
+        most = min(rounds.pop(0) if rounds else STEPS, STEPS - steps)
+        remembered = int(np.clip(REMEMBERED // (16 * first.size), 5, 30))
+        options = {"maxcor": remembered, "maxiter": most, "maxfun": 2 * most + 20, "ftol": 0, "gtol": 0}
+        with _scipy_on_one_thread():
+            done = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop, options=options)
+        steps += max(1, done.nit)
+        at = Minimum(objective.coef, objective.intercept, steps, objective.gap <= tolerance)
+        if at.converged or (not rounds and objective.least > reached * (1 - tolerance / 10)):
+            break
+        reached = objective.least
+    return at
+
+
+@contextmanager
+def _scipy_on_one_thread() -> Iterator[None]:
+    """Leave the cores to NumPy's products: SciPy brings a BLAS of its own, and its threads spin while they wait.
+
+    On two cores a pass took 110 ms beside them, and 50 ms without.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    others = [lib["filepath"] for lib in blas.info() if "numpy" not in lib["filepath"]]
+    with blas.select(filepath=others).limit(limits=1 if len(others) < len(blas) else None):
+        yield
+
+
+class _Variables:
+    """Coefficients (d, f·k) and intercepts (f·k,) as the numbers that L-BFGS steps in."""
+
+    def __init__(self, axes: Axes, curvature: np.ndarray) -> None:
+        bends, turns = np.linalg.eigh(curvature)  # (f, k), (f, k, k)
+        bends = np.maximum(bends, 0)
+        self._axes, self._turns = axes, turns.astype(np.float32)
+        self._scale = np.sqrt(1 + np.outer(axes.variances, bends)).astype(np.float32)
+        self._shift = np.repeat(1 / np.sqrt(1 + bends.mean(axis=1)), bends.shape[1])
+        self._shape = (len(axes.mean), bends.size)
+
+    def pack(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The numbers, (d·f·k + f·k,) float64."""
+        scaled = self._scaled(self._turned(coef, self._turns), self._scale)
+        return np.concatenate([scaled.ravel(), (intercept + self._axes.mean @ coef) / self._shift]).astype(np.float64)
+
+    def unpack(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (d, f·k) float32 and intercepts (f·k,) float64."""
+        size = self._shape[0] * self._shape[1]
+        scaled = numbers[:size].reshape(self._shape).astype(np.float32)
+        coef = self._turned(self._scaled(scaled, 1 / self._scale), self._turns.transpose(0, 2, 1))
+        return coef, numbers[size:] * self._shift - self._axes.mean @ coef
+
+    def gradient(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """A gradient in coefficients and intercepts as one in these numbers."""
+        centred = (coef - np.outer(self._axes.mean, intercept)).astype(np.float32)
+        scaled = self._scaled(self._turned(centred, self._turns), 1 / self._scale)
+        return np.concatenate([scaled.ravel(), intercept * self._shift]).astype(np.float64)
+
+    def _scaled(self, values: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        """Values (d, f·k) times factors (r, f·k) along the axes; off them they stay."""
+        basis = self._axes.basis
+        if not basis.size:
+            return values * factors
+        return np.asarray(values + basis @ ((factors - 1) * (basis.T @ values)))
+
+    @staticmethod
+    def _turned(values: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        own = np.split(values, len(turns), axis=1)
+        return np.hstack([each @ turn for each, turn in zip(own, turns, strict=True)])
