@@ -25,6 +25,7 @@ BENCHMARKS = {
     "adding": ("PHOTOS",),
     "scale": ("PHOTOS", "WEIGHTS"),
     "stage_two": ("STACK",),
+    "growth": ("PHOTOS", "WEIGHTS"),
     "neural": ("PHOTOS",),
     "without_weights": ("PHOTOS",),
 }

@@ -1,6 +1,6 @@
 """How like the train images an image is: a model answers any image, also one of a kind that it has never seen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,9 @@ import numpy as np
 
 from classify.folds import folds
 from classify.fusion import parts
+from classify.rows import shape
 from features import Stack
+from features.layout import CHUNK_BYTES
 from features.reader import pool_rows
 
 FAMILIAR_FILE = "familiar.npz"
@@ -41,12 +43,22 @@ class Familiarity(NamedTuple):
         splits = folds(train, codes)
         if not splits:
             return None
-        rows = _pooled(
-            [np.concatenate([pool_rows(x, p.feature_shape[-1], "avg") for x in p.chunks()]) for p in parts(train)]
-        )
-        held = np.concatenate([_nearest(rows[out], _means(rows[inside], codes[inside])) for inside, out in splits])
-        levels = np.quantile(held, np.arange(1, LEVELS) / LEVELS)
-        return cls(_means(rows, codes), levels.astype("f4"))
+        inside = np.ones((len(train), len(splits) + 1), bool)  # of each fold, and all rows
+        for fold, (rows, _) in enumerate(splits):
+            inside[:, fold] = np.isin(np.arange(len(train)), rows)
+        sums = np.zeros((inside.shape[1], codes.max() + 1, sum(part.feature_shape[-1] for part in parts(train))))
+        for at, rows in _pooled_pieces(train):
+            for fold, here in enumerate(inside[at].T):
+                own = (codes[at, None] == np.arange(sums.shape[1])) & here[:, None]
+                sums[fold] += own.T.astype("f4") @ rows
+        means = _unit(sums)
+        held = np.full(len(train), np.nan)
+        for at, rows in _pooled_pieces(train):
+            for fold, (_, out) in enumerate(splits):
+                here = out[(out >= at.start) & (out < at.stop)]
+                held[here] = _nearest(rows[here - at.start], means[fold])
+        levels = np.nanquantile(held, np.arange(1, LEVELS) / LEVELS)
+        return cls(means[-1], levels.astype("f4"))
 
     def __call__(self, rows: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
         """The share of held-out train images that an image is more familiar than, (m,) float64 in hundredths.
@@ -69,17 +81,23 @@ class Familiarity(NamedTuple):
             return cls(file["means"], file["levels"])
 
 
+def _pooled_pieces(stack: Stack) -> Iterator[tuple[slice, np.ndarray]]:
+    """Places of a stack's rows, or of stacks' side by side, and `_pooled` of them."""
+    stacks = parts(stack)
+    step = max(1, CHUNK_BYTES // (4 * sum(shape(part)[1] for part in stacks)))
+    for start in range(0, len(stack), step):
+        at = slice(start, min(start + step, len(stack)))
+        some = [np.asarray(part.take(np.arange(at.start, at.stop)).X[:], "<f4") for part in stacks]
+        yield at, _pooled([pool_rows(x, p.feature_shape[-1], "avg") for x, p in zip(some, stacks, strict=True)])
+
+
 def _pooled(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Pooled rows of several stacks side by side, each of unit length, (m, channels of all) float32."""
     return _unit(np.hstack([_unit(part) for part in parts]))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo("f4").tiny), "f4")
-
-
-def _means(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    return _unit(np.stack([rows[codes == code].mean(axis=0) for code in np.unique(codes)]))
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.finfo("f4").tiny), "f4")
 
 
 def _nearest(rows: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -263,7 +263,8 @@ def nearest(X: Any, rows: Any, k: int) -> np.ndarray:
     start = 0
     asked = np.concatenate([unit_rows(piece) for piece in row_chunks(X)])
     for piece in row_chunks(rows):
-        cosines = np.hstack([near, asked @ unit_rows(piece).T])
+        lengths = np.sqrt(np.einsum("ij,ij->i", piece, piece, dtype=np.float64))
+        cosines = np.hstack([near, (asked @ piece.T) / np.where(lengths == 0, 1, lengths).astype(np.float32)])
         indices = np.hstack([which, np.broadcast_to(np.arange(start, start + len(piece)), (len(which), len(piece)))])
         start += len(piece)
         if cosines.shape[1] > k:

@@ -9,7 +9,9 @@ import numpy as np
 from classify.classical.losses import Loss
 from classify.rows import check_finite, shape
 from features import Stack
+from features.runtime.machine import free_memory
 
+HELD_BYTES = 2 << 30  # of rows, at most
 BLOCK_BYTES = 64 << 20  # of float32 rows: enough for BLAS to be fast, and little beside what else is held
 
 
@@ -71,8 +73,9 @@ class Rows:
     """
 
     def __init__(self, X: Any, codes: np.ndarray, are_unit: bool = False) -> None:
-        self._X, self.codes = X, codes
+        self._source, self.codes = X, codes
         self.shape = shape(X)
+        self._X = _held(X) if isinstance(X, Stack) else X
         self._step = max(1, BLOCK_BYTES // (4 * self.shape[1]))
         self._scale = np.ones(self.shape[0], np.float32) if are_unit else self._inverse_lengths()
 
@@ -139,8 +142,8 @@ class Rows:
         inverse = np.empty(self.shape[0], np.float32)
         for at, rows in self._blocks():
             lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-            if isinstance(self._X, Stack) and not np.isfinite(lengths).all():
-                check_finite(self._X, at.start, rows)
+            if isinstance(self._source, Stack) and not np.isfinite(lengths).all():
+                check_finite(self._source, at.start, rows)
             inverse[at] = 1 / np.where(lengths == 0, np.inf, lengths)
         return inverse
 
@@ -162,3 +165,12 @@ class Rows:
     def _read(self, at: slice) -> np.ndarray:
         X = self._X.take(np.arange(at.start, at.stop)).X if isinstance(self._X, Stack) else self._X[at]
         return np.asarray(X[:]).astype(np.float32, copy=False)
+
+
+def _held(stack: Stack) -> Any:
+    """A stack's rows in memory, where every pass would copy them from the file and they are few enough."""
+    first = stack.take(np.arange(1)).X
+    if isinstance(first, np.memmap) and (np.diff(stack.rows) == 1).all():
+        return stack.X
+    size = int(np.prod(shape(stack))) * first.dtype.itemsize
+    return stack.X[:] if size <= min(HELD_BYTES, free_memory() // 3) else stack
