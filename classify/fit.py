@@ -52,7 +52,8 @@ def fit(
         search: classical models only: choose the settings by cross-validation inside the train rows.
         balance: classical models only: let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
-        dask: run the search's fits on a Dask cluster: a scheduler's address, or local:N for N processes here.
+        dask: run the search's fits, and passes over many rows, on a Dask cluster: a scheduler's address, or local:N for
+            N processes here.
         seed: seeds everything random in the fit.
         out: folder to write; by default classify/runs/<stack>/<model>, or classify/runs/<stack>/split-<seed>/<model>.
         data: where the dataset's images are now, if no longer where the stack was made from; networks need them.

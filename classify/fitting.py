@@ -1,7 +1,8 @@
 """Fit a classical model to the train rows by the method that memory allows, with or without a search."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Settings:
         search: whether classical models choose their settings by cross-validation inside the train rows.
         balance: whether every class weighs the same in classical models.
         jobs: threads; 0 for as many as there are cores.
-        dask: where the search's fits run; None for this machine.
+        dask: where the search's fits run, and passes over many rows; None for this machine.
         seed: of everything random.
     """
 
@@ -131,12 +132,25 @@ def fit_classical(model: Model, method: str | None, train: TrainRows, settings: 
     estimator = model.build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
     if model.takes in ("span", "products"):
         estimator.set_params(path=method)
-    with threadpool_limits(settings.threads, "blas"):
+    with threadpool_limits(settings.threads, "blas"), _rows_by(method, settings):
         if not model.saved_as:
             return _fit_own(estimator, train, splits)
         if model.takes == "rows":
             return _fit_trees(model, estimator, train, splits, settings)
         return _fit_products(model, estimator, train, splits, settings, {"path": method})
+
+
+@contextmanager
+def _rows_by(method: str | None, settings: Settings) -> Iterator[None]:
+    """Passes over rows go to the workers of a Dask cluster, if one was named."""
+    from classify.classical.crossfit import alike
+    from classify.classical.workers import on_workers
+
+    if method != "passes" or settings.dask is None:
+        yield
+        return
+    with alike(settings.dask) as client, on_workers(client):
+        yield
 
 
 def _fit_products(
@@ -150,7 +164,8 @@ def _fit_products(
     held_out = None
     whole = None if products is None else combined(products, weights) if weights else products[0]
     if settings.search:
-        with over(settings.dask, jobs) as fits:
+        dask = None if facts["path"] == "passes" else settings.dask  # they are on the cluster already
+        with over(dask, jobs) as fits:
             best = search(estimator, model.grid, X, train.y, splits, products, settings.balance, fits)
         estimator.set_params(**best.params)
         held_out, whole, weights = best.held_out, best.products, best.weights

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from classify.classical.memory import MANY
 from classify.comparison.predictions import write_predictions
 from classify.comparison.scores import scores
 from classify.familiarity import Familiarity
@@ -41,8 +42,6 @@ class Task:
     """
 
     def __init__(self, stack: Stack, views: int | None, settings: Settings) -> None:
-        if settings.dask is not None and not settings.search:
-            raise Refused(f"--dask {settings.dask} runs the fits of a search on a cluster: give --search too")
         if not (stack.y != UNLABELLED).any():
             raise Refused(f"{stack.path} is unlabelled. {how_to_label(parts(stack)[0])}")
         most_views = int(stack.view.max(initial=0))
@@ -106,6 +105,11 @@ class Task:
             way = "python -m features index SHARD … --out shards.json"
             raise Refused(f"{model.title} takes shards by a file that names them: {way}")
         method = choose_method(model, self.train, pool)
+        if self.settings.dask is not None and not self.settings.search and method != "passes":
+            raise Refused(
+                f"--dask {self.settings.dask} runs the fits of a search on a cluster, and passes over "
+                f"{MANY:,} rows or more: give --search too"
+            )
         check_writable(folder)
         shared = self.products() if pool == "flatten" and method in ("span", "kernel") else None
         began = time.perf_counter()

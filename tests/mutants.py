@@ -155,6 +155,8 @@ MUTANTS = (
     Mutant(72, "extract/recipe.py", "> MOST_LOST * length", "> np.inf", "extract/test_stored.py::test_numbers_that"),
     Mutant(73, "features/open.py", "        if stack.key != key:", "        if False:", "features/test_shards.py::test_bad_indices"),
     Mutant(73, "features/shards.py", "    if differs:\n", "    if False:\n", "features/test_shards.py::test_what_does"),
+    Mutant(74, "classify/classical/workers.py", "if part.token not in _rows_here:", "if not _rows_here:", "extract/test_cluster.py::test_passes_where"),
+    Mutant(75, "classify/classical/workers.py", "except (Refused, Failed) as error:", "except KeyError as error:", "extract/test_cluster.py::test_a_worker_that_cannot"),
     Mutant(64, "extract/images/colour.py", "if mode != KINDS.get(image.mode):", "if True:", COLOURS + "colours_are"),
     Mutant(64, "extract/images/colour.py", "if np.abs(moved).max() <= SAME:", "if False:", COLOURS + "srgb_stays"),
     Mutant(64, "extract/images/colour.py", "    except (KeyError, OSError,", "    except (EOFError,", COLOURS + "a_profile_that_cannot"),

@@ -152,10 +152,16 @@ def over(dask: str | None, jobs: int) -> Iterator[int]:
         with parallel_config("threading"):
             yield jobs
         return
+    with alike(dask) as client, parallel_config("dask", client=client):
+        yield sum(client.nthreads().values())
+
+
+@contextmanager
+def alike(dask: str) -> Iterator[Any]:
+    """A client of a cluster whose workers have the versions that are here; raises what `over` does."""
     with connect(dask) as client:
         all_fit(client, _unfit, model_versions())
-        with parallel_config("dask", client=client):
-            yield sum(client.nthreads().values())
+        yield client
 
 
 def _unfit(here: dict[str, str]) -> str:

@@ -96,7 +96,7 @@ class Descent:
         self._axes = Axes.of(passes, AXES)
         self._few = self._axes.first(min(int(FEW * width), HELD // (4 * n)))
         self._near: Rows | None = None
-        if isinstance(passes, Rows) and len(self._few.variances) >= FEWEST:
+        if len(self._few.variances) >= FEWEST:
             self._near = Rows(passes.coordinates(self._few.mean, self._few.basis), passes.codes, are_unit=True)
 
     def minimise(

@@ -9,9 +9,9 @@ from classify.classical.answering import Linear
 from classify.classical.calibration import Calibrate, Tempered
 from classify.classical.crossfit import fit_by_passes
 from classify.classical.descent import Descent
-from classify.classical.passes import Rows
 from classify.classical.products import spread
 from classify.classical.span import SpanRotation
+from classify.classical.workers import passes_over
 from classify.rows import row_chunks, shape, unit_centre, unit_rows
 
 
@@ -83,7 +83,7 @@ class SpanLinear(Tempered):
         """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are; or a `Descent`."""
         path = self._path(X)
         if path == "passes":
-            return Descent(Rows(X, codes))
+            return Descent(passes_over(X, codes))
         return SpanRotation().fit_transform(X, products=products) if path == "span" else _unit_matrix(X)
 
     @property

@@ -62,6 +62,9 @@ class Passes(Protocol):
     def sample(self, which: np.ndarray) -> np.ndarray:
         """Some rows by index, in rising order: (m, d) float32."""
 
+    def coordinates(self, mean: np.ndarray, basis: np.ndarray) -> np.ndarray:
+        """One pass for the rows less a mean (d,) along the columns of a basis (d, r): (n, r) float32."""
+
 
 class Rows:
     """`Passes` over an array or a stack on this machine.
@@ -118,7 +121,7 @@ class Rows:
         return np.asarray(X, np.float32) * self._scale[which, None]
 
     def coordinates(self, mean: np.ndarray, basis: np.ndarray) -> np.ndarray:
-        """One pass for the rows less a mean (d,) along the columns of a basis (d, r): (n, r) float32."""
+        """See `Passes`."""
         out = np.empty((self.shape[0], basis.shape[1]), np.float32)
         shift = (mean @ basis).astype(np.float32)
         for at, rows in self._blocks():

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +20,10 @@ from distributed import Client, LocalCluster
 from tiny import attributes, contents, environment, flip, photos, run, stack
 
 from classify import fit
+from classify.classical.descent import Descent
+from classify.classical.losses import Loss, Softmax, SquaredHinge
+from classify.classical.passes import Rows
+from classify.classical.workers import on_workers, passes_over
 from extract import extract
 from extract.backbones import backbone_named
 from extract.compute.cluster import TASK, Cluster, _seen_alike, open_compute
@@ -27,10 +32,11 @@ from extract.compute.rebuild import NOWHERE
 from extract.images.dataset import scan
 from extract.recipe import Recipe
 from extract.stack.passes import _compute
-from features import Failed, Refused
+from features import Failed, Refused, open_stack
 from features.layout import lay_out, layout_path, offsets, partial_path
 from features.runtime.cluster import connect
 from features.runtime.disk import publish
+from features.shards import EndToEnd, end_to_end
 from features.source import CHANGING
 from features.writer import StackWriter
 
@@ -278,5 +284,66 @@ def test_the_search_finds_the_same(model: str, client: Client, tmp_path: Path) -
     assert found[0]["search"] == found[1]["search"]
     assert found[0]["best"] == found[1]["best"]
     assert (here / "predictions.csv").read_bytes() == (there / "predictions.csv").read_bytes()
-    with pytest.raises(Refused, match="--dask .* runs the fits of a search on a cluster: give --search too"):
+    with pytest.raises(Refused, match="--dask .* runs the fits of a search on a cluster, and passes over 5,000 rows"):
         fit(path, model, dask=client.scheduler.address)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> EndToEnd:
+    """Three shards, 900 rows of 60 numbers, four classes."""
+    folder, random = tmp_path_factory.mktemp("shards"), np.random.default_rng(0)
+    centres = random.standard_normal((4, 60))
+    for i in range(3):
+        held = contents(rows=300, shape=(60,), classes=4, seed=i)
+        held["features"] = (held["features"] + centres[held["labels"]]).astype("<f4")
+        held["paths"] = [f"{i}/{path}" for path in held["paths"]]
+        held["sha256"] = random.integers(0, 256, (300, 32), "u1")
+        stack(folder / f"{i}.h5", held)
+    return end_to_end([open_stack(folder / f"{i}.h5") for i in range(3)])
+
+
+def minimum(shards: EndToEnd, loss: Loss) -> float:
+    """The least loss of the train rows that passes find, computed in one piece."""
+    train = shards.select("train")
+    weights = np.ones((len(train), 1), np.float32)
+    found = Descent(passes_over(train, train.y)).minimise(loss, 30.0, weights, tolerance=1e-6)
+    assert found.converged
+    value = Rows(np.asarray(train.X), train.y).sums(loss, found.coef, found.intercept, weights).value
+    penalty = np.square(found.coef, dtype="f8").sum()
+    penalty += np.square(found.intercept).sum() if loss.penalises_intercept else 0
+    return 30.0 * value + 0.5 * float(penalty)
+
+
+@pytest.mark.parametrize("loss", [Softmax(), SquaredHinge()])
+def test_passes_where_the_shards_lie(loss: Loss, client: Client, shards: EndToEnd) -> None:
+    """The loss of a single process within 1e-6, also where a worker is killed in the middle: its rows go to another."""
+    alone = minimum(shards, loss)
+    with on_workers(client):
+        assert minimum(shards, loss) == pytest.approx(alone, rel=1e-6)
+    first = next(iter(client.run(os.getpid).values()))
+
+    class Deadly(type(loss)):  # type: ignore[misc]
+        """Ends the first worker once it has been asked a few times."""
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            asked.append(1)
+            if len(asked) == 40:
+                os.kill(first, signal.SIGKILL)
+            return type(loss), ()
+
+    asked: list[int] = []
+    with on_workers(client):
+        assert minimum(shards, Deadly()) == pytest.approx(alone, rel=1e-6)
+    assert len(asked) > 40
+
+
+def test_a_worker_that_cannot_see_a_shard_is_named(client: Client, shards: EndToEnd, tmp_path: Path) -> None:
+    """Nothing is fitted to the rest."""
+    train = shards.select("train")
+    moved = dataclasses.replace(shards.parts[1], path=tmp_path / "elsewhere.h5")
+    other = dataclasses.replace(train, parts=(shards.parts[0], moved, shards.parts[2]))
+    with (
+        on_workers(client),
+        pytest.raises(Refused, match=r"worker tcp://\S+ cannot open its rows: no stack at .*elsewhere"),
+    ):
+        passes_over(other, train.y)
