@@ -16,6 +16,8 @@ from classify.folds import Splits
 from classify.models import model_versions
 from features.runtime.cluster import all_fit, connect, other_versions
 
+COMPARED = 100  # steps of candidates in passes, at most
+
 
 class HeldOut(NamedTuple):
     """Decisions of models about the rows that each had not seen, fold after fold.
@@ -106,7 +108,13 @@ def fit_by_passes(estimator: Any, descent: Descent) -> Any:
 def _cross_fit_by_passes(
     estimators: Sequence[Any], descent: Descent, splits: Splits, done: Callable[[int], object]
 ) -> list[HeldOut]:
-    """`cross_fit` of all folds at a time; each estimator starts from the one before."""
+    """`cross_fit` of all folds at a time; each estimator starts from the one before.
+
+    Several estimators are only compared: they see the rows' coordinates along the first axes, and take fewer steps.
+    """
+    rough: dict[str, Any] = {}
+    if len(estimators) > 1:
+        descent, rough = descent.few or descent, {"most": COMPARED}
     codes = descent.passes.codes
     classes = int(codes.max()) + 1
     held = np.concatenate([rows for _, rows in splits])
@@ -117,7 +125,7 @@ def _cross_fit_by_passes(
     found = None
     for estimator in estimators:
         weights = row_weights(estimator, codes, [train for train, _ in splits])
-        found = descent.minimise(loss_of(estimator, classes), estimator.C, weights, found)
+        found = descent.minimise(loss_of(estimator, classes), estimator.C, weights, found, **rough)
         scores = np.empty((len(held), len(splits), columns(classes)), np.float32)
         scores[order] = descent.passes.scores(found.coef, found.intercept, held[order]).reshape(scores.shape)
         decisions = scores[np.arange(len(held)), fold_of].astype(np.float64)

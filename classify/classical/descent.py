@@ -88,19 +88,31 @@ class Descent:
 
     Args:
         passes: over the rows.
+        axes: of the rows; by default found in a sample of them.
+
+    Attributes:
+        few: fits to the rows' coordinates along the first axes, fewer numbers; None where they would be hardly fewer.
     """
 
-    def __init__(self, passes: Passes) -> None:
+    def __init__(self, passes: Passes, axes: Axes | None = None) -> None:
         self.passes = passes
+        self._axes = axes or Axes.of(passes, AXES)
         n, width = passes.shape
-        self._axes = Axes.of(passes, AXES)
-        self._few = self._axes.first(min(int(FEW * width), HELD // (4 * n)))
-        self._near: Rows | None = None
-        if len(self._few.variances) >= FEWEST:
-            self._near = Rows(passes.coordinates(self._few.mean, self._few.basis), passes.codes, are_unit=True)
+        count = min(int(FEW * width), HELD // (4 * n))
+        self.few: Descent | None = None
+        if axes is None and count >= FEWEST and self._axes.basis.size:
+            self._first = self._axes.first(count)
+            near = Rows(passes.coordinates(self._first.mean, self._first.basis), passes.codes, are_unit=True)
+            self.few = Descent(near, self._first.of_coordinates())
 
     def minimise(
-        self, loss: Loss, C: float, weights: np.ndarray, start: Minimum | None = None, tolerance: float = TOLERANCE
+        self,
+        loss: Loss,
+        C: float,
+        weights: np.ndarray,
+        start: Minimum | None = None,
+        tolerance: float = TOLERANCE,
+        most: int = STEPS,
     ) -> Minimum:
         """The minimum of C · Σ loss + ½ · |coefficients|², of each model.
 
@@ -108,38 +120,49 @@ class Descent:
             loss: of each model.
             C: inverse penalty.
             weights: (n, f) float32, how much each row counts in each model.
-            start: of a loss that is much like it.
+            start: the minimum of a loss that is much like it.
             tolerance: see `TOLERANCE`.
+            most: steps.
         """
-        if start is None:
+        renewed: tuple[int, ...] = ()
+        if start is None and self.few:
+            near = self.few.minimise(loss, C, weights, None, tolerance, most)
+            coef = self._first.basis @ near.coef
+            start = Minimum(coef, near.intercept - self._first.mean @ coef, 0, True)
+        elif start is None:
             size = weights.shape[1] * columns(int(self.passes.codes.max()) + 1)
             start = Minimum(np.zeros((self.passes.shape[1], size), np.float32), np.zeros(size), 0, True)
-            if self._near is None:
-                return _descend(self.passes, self._axes, loss, C, weights, start, tolerance, RENEWED)
-            few = self._few
-            first = Minimum(np.zeros((len(few.variances), size), np.float32), start.intercept, 0, True)
-            near = _descend(self._near, few.of_coordinates(), loss, C, weights, first, tolerance, RENEWED)
-            coef = few.basis @ near.coef
-            start = Minimum(coef, near.intercept - few.mean @ coef, 0, True)
-        return _descend(self.passes, self._axes, loss, C, weights, start, tolerance)
+            renewed = RENEWED
+        return _descend(self.passes, self._axes, _Goal(loss, C, weights, tolerance, most), start, renewed)
+
+
+class _Goal(NamedTuple):
+    """What is to be minimised, and how far; see `Descent.minimise`."""
+
+    loss: Loss
+    C: float
+    weights: np.ndarray
+    tolerance: float
+    most: int
 
 
 class _Objective:
     """C · Σ loss + ½ · |coefficients|², in numbers that L-BFGS steps in, and the least of it that was seen."""
 
-    def __init__(self, passes: Passes, axes: Axes, loss: Loss, C: float, weights: np.ndarray, start: Minimum) -> None:
-        self._passes, self._loss, self._C, self._weights = passes, loss, C, weights
-        curvature = passes.curvature(loss, start.coef, start.intercept, weights)
-        self.variables = _Variables(axes, C * curvature)
+    def __init__(self, passes: Passes, axes: Axes, goal: _Goal, start: Minimum) -> None:
+        self._passes, self._goal = passes, goal
+        curvature = passes.curvature(goal.loss, start.coef, start.intercept, goal.weights)
+        self.variables = _Variables(axes, goal.C * curvature)
         self.least, self.gap = np.inf, np.inf
         self.coef, self.intercept = start.coef, start.intercept
 
     def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray]:
         coef, intercept = self.variables.unpack(numbers)
-        sums = self._passes.sums(self._loss, coef, intercept, self._weights)
-        by_coef, by_intercept = self._C * sums.coef + coef, self._C * sums.intercept
-        value = self._C * sums.value + 0.5 * float(np.einsum("ij,ij->", coef, coef, dtype=np.float64))
-        if self._loss.penalises_intercept:
+        goal = self._goal
+        sums = self._passes.sums(goal.loss, coef, intercept, goal.weights)
+        by_coef, by_intercept = goal.C * sums.coef + coef, goal.C * sums.intercept
+        value = goal.C * sums.value + 0.5 * float(np.einsum("ij,ij->", coef, coef, dtype=np.float64))
+        if goal.loss.penalises_intercept:
             value += 0.5 * float(intercept @ intercept)
             by_intercept = by_intercept + intercept
         gradient = self.variables.gradient(by_coef, by_intercept)
@@ -151,36 +174,27 @@ class _Objective:
         return value, gradient
 
 
-def _descend(
-    passes: Passes,
-    axes: Axes,
-    loss: Loss,
-    C: float,
-    weights: np.ndarray,
-    at: Minimum,
-    tolerance: float,
-    renewed: tuple[int, ...] = (),
-) -> Minimum:
+def _descend(passes: Passes, axes: Axes, goal: _Goal, at: Minimum, renewed: tuple[int, ...]) -> Minimum:
     """Steps of L-BFGS from a start until the gap is within the tolerance, or no more of them help."""
     from scipy.optimize import minimize
 
-    rounds, steps, reached = [*renewed, STEPS], 0, np.inf
-    while steps < STEPS:
-        objective = _Objective(passes, axes, loss, C, weights, at)
+    rounds, steps, reached = [*renewed, goal.most], 0, np.inf
+    while steps < goal.most:
+        objective = _Objective(passes, axes, goal, at)
 
         def stop(intermediate_result: Any, objective: _Objective = objective) -> None:
-            if objective.gap <= tolerance:
+            if objective.gap <= goal.tolerance:
                 raise StopIteration
 
         first = objective.variables.pack(at.coef, at.intercept)
-        most = min(rounds.pop(0) if rounds else STEPS, STEPS - steps)
+        some = min(rounds.pop(0) if rounds else goal.most, goal.most - steps)
         remembered = int(np.clip(REMEMBERED // (16 * first.size), 5, 30))
-        options = {"maxcor": remembered, "maxiter": most, "maxfun": 2 * most + 20, "ftol": 0, "gtol": 0}
+        options = {"maxcor": remembered, "maxiter": some, "maxfun": 2 * some + 20, "ftol": 0, "gtol": 0}
         with _scipy_on_one_thread():
             done = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop, options=options)
         steps += max(1, done.nit)
-        at = Minimum(objective.coef, objective.intercept, steps, objective.gap <= tolerance)
-        if at.converged or (not rounds and objective.least > reached * (1 - tolerance / 10)):
+        at = Minimum(objective.coef, objective.intercept, steps, objective.gap <= goal.tolerance)
+        if at.converged or (not rounds and objective.least > reached * (1 - goal.tolerance / 10)):
             break
         reached = objective.least
     return at
