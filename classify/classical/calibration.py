@@ -9,7 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.classical.answering import Answering, logits
+from classify.classical.answering import Answering
+from classify.classical.coupling import logits
 from classify.classical.crossfit import HeldOut, cross_fit
 from classify.classical.descent import Descent
 from classify.classical.products import unit_products

@@ -1,4 +1,4 @@
-"""Probabilities of a one-against-one classifier: those of each pair of classes, coupled over all pairs."""
+"""Probabilities from decisions: a softmax of them, or those of each pair of classes, coupled over all pairs."""
 
 import numpy as np
 
@@ -39,3 +39,17 @@ def _minimum(pairs: np.ndarray, count: int) -> np.ndarray:
     right[:, count] = 1
     found = np.linalg.solve(system, right)[:, :count, 0].clip(np.finfo(float).tiny)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def tempered(decisions: np.ndarray, temperature: float | None) -> np.ndarray | None:
+    """(m, classes) float64 softmax(decision / T); None without a T."""
+    if temperature is None:
+        return None
+    scores = logits(decisions) / temperature
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
+def logits(decisions: np.ndarray) -> np.ndarray:
+    """(m, classes) scores. For two classes, whose decision is one number, minus and plus that number."""
+    return decisions if decisions.ndim == 2 else np.column_stack([-decisions, decisions])

@@ -13,58 +13,18 @@ few of them because of what is done before:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from classify.classical.axes import Axes, Variables
 from classify.classical.losses import Loss, columns
 from classify.classical.passes import Passes, Rows
 
-SAMPLE, SAMPLE_BYTES = 4096, 1 << 29  # rows whose axes are found, at most
-AXES = 1536  # at most
 FEW, FEWEST, HELD = 0.3, 64, 1 << 30  # share of the width, number and bytes of the coordinates that are held
 STEPS, REMEMBERED = 1000, 1 << 29  # of L-BFGS at most, and bytes of those that it remembers
 RENEWED = (10, 30)  # steps after which the curvature is measured again, while steps are cheap
 TOLERANCE = 2e-5  # of a bound on how far the loss is above its minimum, relative; the truth was less than half of it
-
-
-class Axes(NamedTuple):
-    """Principal axes of rows.
-
-    Attributes:
-        mean: (d,) float64 of the rows.
-        basis: (d, r) float32, orthonormal columns; empty where the rows are the coordinates along them, r = d.
-        variances: (r,) float64, the largest first.
-    """
-
-    mean: np.ndarray
-    basis: np.ndarray
-    variances: np.ndarray
-
-    @classmethod
-    def of(cls, passes: Passes, most: int) -> Self:
-        """The first axes of a sample of the rows, no more than `most`."""
-        from scipy.linalg import eigh
-
-        n, width = passes.shape
-        count = min(n, SAMPLE, max(1, SAMPLE_BYTES // (4 * width)))
-        rows = passes.sample(np.linspace(0, n - 1, count).astype(np.int64))
-        mean = rows.mean(axis=0, dtype=np.float64)
-        rows -= mean.astype(np.float32)
-        tall = count >= width
-        products = rows.T @ rows if tall else rows @ rows.T
-        squares, vectors = eigh(products, overwrite_a=True, check_finite=False, driver="evd")
-        kept = np.flatnonzero(squares > len(products) * np.finfo(np.float32).eps * squares[-1])[::-1][:most]
-        basis = vectors[:, kept] if tall else rows.T @ (vectors[:, kept] / np.sqrt(squares[kept]))
-        return cls(mean, np.ascontiguousarray(basis), squares[kept].astype(np.float64) / count)
-
-    def first(self, count: int) -> "Axes":
-        """The first few of them."""
-        return Axes(self.mean, np.ascontiguousarray(self.basis[:, :count]), self.variances[:count])
-
-    def of_coordinates(self) -> "Axes":
-        """The axes of the rows' coordinates along these."""
-        return Axes(np.zeros(len(self.variances)), np.empty((0, 0)), self.variances)
 
 
 class Minimum(NamedTuple):
@@ -96,11 +56,11 @@ class Descent:
 
     def __init__(self, passes: Passes, axes: Axes | None = None) -> None:
         self.passes = passes
-        self._axes = axes or Axes.of(passes, AXES)
+        self._axes = axes or Axes.of(passes)
         n, width = passes.shape
-        count = min(int(FEW * width), HELD // (4 * n))
+        count = min(int(FEW * width), HELD // (4 * n), len(self._axes.variances))
         self.few: Descent | None = None
-        if axes is None and count >= FEWEST and self._axes.basis.size:
+        if axes is None and count >= FEWEST:
             self._first = self._axes.first(count)
             near = Rows(passes.coordinates(self._first.mean, self._first.basis), passes.codes, are_unit=True)
             self.few = Descent(near, self._first.of_coordinates())
@@ -152,7 +112,7 @@ class _Objective:
     def __init__(self, passes: Passes, axes: Axes, goal: _Goal, start: Minimum) -> None:
         self._passes, self._goal = passes, goal
         curvature = passes.curvature(goal.loss, start.coef, start.intercept, goal.weights)
-        self.variables = _Variables(axes, goal.C * curvature)
+        self.variables = Variables(axes, goal.C * curvature)
         self.least, self.gap = np.inf, np.inf
         self.coef, self.intercept = start.coef, start.intercept
 
@@ -212,45 +172,3 @@ def _scipy_on_one_thread() -> Iterator[None]:
     others = [lib["filepath"] for lib in blas.info() if "numpy" not in lib["filepath"]]
     with blas.select(filepath=others).limit(limits=1 if len(others) < len(blas) else None):
         yield
-
-
-class _Variables:
-    """Coefficients (d, f·k) and intercepts (f·k,) as the numbers that L-BFGS steps in."""
-
-    def __init__(self, axes: Axes, curvature: np.ndarray) -> None:
-        bends, turns = np.linalg.eigh(curvature)  # (f, k), (f, k, k)
-        bends = np.maximum(bends, 0)
-        self._axes, self._turns = axes, turns.astype(np.float32)
-        self._scale = np.sqrt(1 + np.outer(axes.variances, bends)).astype(np.float32)
-        self._shift = np.repeat(1 / np.sqrt(1 + bends.mean(axis=1)), bends.shape[1])
-        self._shape = (len(axes.mean), bends.size)
-
-    def pack(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-        """The numbers, (d·f·k + f·k,) float64."""
-        scaled = self._scaled(self._turned(coef, self._turns), self._scale)
-        return np.concatenate([scaled.ravel(), (intercept + self._axes.mean @ coef) / self._shift]).astype(np.float64)
-
-    def unpack(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients (d, f·k) float32 and intercepts (f·k,) float64."""
-        size = self._shape[0] * self._shape[1]
-        scaled = numbers[:size].reshape(self._shape).astype(np.float32)
-        coef = self._turned(self._scaled(scaled, 1 / self._scale), self._turns.transpose(0, 2, 1))
-        return coef, numbers[size:] * self._shift - self._axes.mean @ coef
-
-    def gradient(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-        """A gradient in coefficients and intercepts as one in these numbers."""
-        centred = (coef - np.outer(self._axes.mean, intercept)).astype(np.float32)
-        scaled = self._scaled(self._turned(centred, self._turns), 1 / self._scale)
-        return np.concatenate([scaled.ravel(), intercept * self._shift]).astype(np.float64)
-
-    def _scaled(self, values: np.ndarray, factors: np.ndarray) -> np.ndarray:
-        """Values (d, f·k) times factors (r, f·k) along the axes; off them they stay."""
-        basis = self._axes.basis
-        if not basis.size:
-            return values * factors
-        return np.asarray(values + basis @ ((factors - 1) * (basis.T @ values)))
-
-    @staticmethod
-    def _turned(values: np.ndarray, turns: np.ndarray) -> np.ndarray:
-        own = np.split(values, len(turns), axis=1)
-        return np.hstack([each @ turn for each, turn in zip(own, turns, strict=True)])

@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
-from classify.classical.answering import Neighbours, ballots, shares
+from classify.classical.answering import Neighbours
 from classify.classical.calibration import Calibrate, Tempered, temperature
+from classify.classical.votes import ballots, shares
 from classify.folds import folds
 from classify.rows import taken
 

@@ -1,0 +1,39 @@
+"""Which rows are nearest by cosine, and what they vote for."""
+
+from typing import Any
+
+import numpy as np
+
+from classify.rows import row_chunks, shape, unit_rows
+
+
+def ballots(codes: np.ndarray, balance: bool) -> np.ndarray:
+    """(n, classes) votes of rows of these classes (n,): one each, or together as many for every class."""
+    votes = np.eye(codes.max() + 1)[codes]
+    return np.asarray(votes / np.bincount(codes) if balance else votes)
+
+
+def shares(cosines: np.ndarray, votes: np.ndarray, k: int) -> np.ndarray:
+    """(m, classes) float64 shares of the k nearest rows' votes, each row sums to one; cosines: (m, n)."""
+    k = min(k, cosines.shape[1])
+    nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+    found = votes[nearest].sum(axis=1)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def nearest(X: Any, rows: Any, k: int) -> np.ndarray:
+    """(m, k) indices of the rows (n, d) that are nearest to each of X's (m, d) by cosine, in no order; all if n < k."""
+    near = np.empty((shape(X)[0], 0), np.float32)
+    which = np.empty(near.shape, np.int64)
+    start = 0
+    asked = np.concatenate([unit_rows(piece) for piece in row_chunks(X)])
+    for piece in row_chunks(rows):
+        lengths = np.sqrt(np.einsum("ij,ij->i", piece, piece, dtype=np.float64))
+        cosines = np.hstack([near, (asked @ piece.T) / np.where(lengths == 0, 1, lengths).astype(np.float32)])
+        indices = np.hstack([which, np.broadcast_to(np.arange(start, start + len(piece)), (len(which), len(piece)))])
+        start += len(piece)
+        if cosines.shape[1] > k:
+            best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+            cosines, indices = np.take_along_axis(cosines, best, axis=1), np.take_along_axis(indices, best, axis=1)
+        near, which = cosines, indices
+    return which
