@@ -13,18 +13,21 @@ from classify.classical.crossfit import over
 from classify.classical.search import settings
 from classify.folds import Splits
 from features.runtime.log import log
+from features.runtime.progress import progress
 
 MOST_TREES = 1000
 PATIENCE = 20  # trees without a lower loss before boosting stops
 FACTOR = 3  # each round of halving keeps one candidate in three, and gives it three times the trees
 FEWEST_TREES = 20  # of the first round
+BLOCK, ROUNDS = 20_000, 5  # rows of a block, and rounds of boosting on it
+TREES = 8000  # of all classes at most, in blocks
 
 
 def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, check: np.ndarray, balance: bool) -> Any:
     """Fit an XGBClassifier; rows put aside decide the number of trees.
 
-    Trees are added to the train part until the log loss of the others has not fallen for 20 of them; then the number
-    at which it was least is grown on all rows.
+    Trees are added to the train part until the log loss of the others has not fallen for 20 rounds; then the number
+    at which it was least is grown on all rows. More than 20,000 rows are boosted in blocks, see `_fit_in_blocks`.
 
     Args:
         estimator: unfitted; without rows to check on, its own `n_estimators` are grown.
@@ -34,6 +37,8 @@ def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, c
         balance: whether every class weighs the same.
     """
     weights = compute_sample_weight("balanced", y) if balance else np.ones(len(y))
+    if len(train) > BLOCK and len(check):
+        return _fit_in_blocks(estimator, X, y, weights, train, check)
     if len(check) and len(np.unique(y[train])) == len(np.unique(y)):
         probe = clone(estimator).set_params(n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE)
         told: dict[str, Any] = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
@@ -41,6 +46,43 @@ def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, c
         estimator.set_params(n_estimators=probe.best_iteration + 1)
         log.info(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside")
     return estimator.fit(X, y, sample_weight=weights)
+
+
+def _fit_in_blocks(
+    estimator: Any, X: np.ndarray, y: np.ndarray, weights: np.ndarray, train: np.ndarray, check: np.ndarray
+) -> Any:
+    """Boost on blocks of rows, drawn anew every few rounds, until the loss of rows put aside does not fall.
+
+    This is stochastic gradient boosting (Friedman, 2002). XGBoost's own `subsample` costs as much as all rows: on two
+    cores a tree took 0.28 s for 94,000 rows at any share. Nothing is grown again on the rows put aside.
+    """
+    from xgboost import DMatrix, QuantileDMatrix
+    from xgboost import train as boost
+
+    classes = int(y.max()) + 1
+    kind = {"objective": "multi:softprob", "num_class": classes} if classes > 2 else {"objective": "binary:logistic"}
+    params = estimator.get_xgb_params() | kind | {"eval_metric": "mlogloss" if classes > 2 else "logloss"}
+    random = np.random.default_rng(estimator.random_state)
+    aside = np.sort(random.permutation(check)[: BLOCK // 4])
+    beside = DMatrix(X[aside], y[aside], weight=weights[aside])
+    most = min(MOST_TREES, max(PATIENCE, TREES // (classes if classes > 2 else 1)))
+    losses: list[float] = []
+    booster: Any = None
+    with progress(total=most, unit="rounds") as bar:
+        while len(losses) < most and len(losses) - int(np.argmin(losses or [0])) <= PATIENCE:
+            rows = np.sort(random.choice(train, BLOCK, replace=False))
+            block = QuantileDMatrix(X[rows], y[rows], weight=weights[rows], max_bin=estimator.max_bin)
+            told: dict[str, Any] = {}
+            rounds = min(ROUNDS, most - len(losses))
+            how = {"evals": [(beside, "aside")], "evals_result": told, "verbose_eval": False, "xgb_model": booster}
+            booster = boost(params, block, rounds, **how)
+            losses += next(iter(told["aside"].values()))
+            bar.update(rounds)
+    best = int(np.argmin(losses)) + 1
+    why = "the most that are grown" if best == most else f"the least loss on {len(aside):,} rows put aside"
+    log.info(f"{best} trees a class, in blocks of {BLOCK:,} rows: {why}")
+    estimator.load_model(bytearray(booster[:best].save_raw("ubj")))
+    return estimator.set_params(n_estimators=best)
 
 
 def search_trees(

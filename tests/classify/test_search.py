@@ -16,7 +16,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from tiny import contents, environment, run, stack
 
 from classify import compare, fit, fitting
-from classify.classical import memory
+from classify.classical import memory, trees
 from classify.classical.kernel import KernelSVC
 from classify.classical.linear import SpanLinear
 from classify.classical.products import unit_products
@@ -268,6 +268,19 @@ def test_passes_need_no_keras(pair, tmp_path):
     done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True)
     assert '"passes"' in (tmp_path / "result.json").read_text()
     assert done.stdout == "imported []\n", done.stderr
+
+
+def test_xgboost_boosts_many_rows_in_blocks(pair, tmp_path, monkeypatch, caplog):
+    """Two blocks of rows in place of all: as right but for a few, saved like the others, and the same when repeated."""
+    exact = result(fit(str(pair[1]), model="xgboost", out=str(tmp_path / "exact")))
+    monkeypatch.setattr(trees, "BLOCK", 100)
+    folders = [fit(str(pair[1]), model="xgboost", out=str(tmp_path / str(i))) for i in range(2)]
+    found = result(folders[0])
+    assert found["accuracy"] > exact["accuracy"] - 0.1
+    assert f"{found['params']['n_estimators']} trees a class, in blocks of 100 rows" in caplog.text
+    rounds = load_model(folders[0])[0].get_booster().num_boosted_rounds()
+    assert rounds == found["params"]["n_estimators"]
+    assert (folders[0] / "predictions.csv").read_bytes() == (folders[1] / "predictions.csv").read_bytes()
 
 
 def test_xgboost_grows_as_many_trees_as_held_out_rows_ask_for(pair, tmp_path):
