@@ -1,7 +1,7 @@
 """The minimum of a linear model's loss on any number of rows, by passes over them.
 
-A pass reads every row once and sums the loss and its gradient (`Passes`); SciPy's L-BFGS chooses the steps. It needs
-few of them because of what is done before:
+A pass reads every row once and sums the loss and its gradient (`Passes`). SciPy's L-BFGS chooses the steps. Two things
+keep them few:
 
 - **The loss is made round.** Principal axes of a sample of the rows, with variances λ, and the curvature of the loss in
   the classes, Q·diag(μ)·Qᵀ summed over the rows, stand for the Hessian: along axis i and class direction j it is
