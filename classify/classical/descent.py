@@ -11,17 +11,15 @@ keep them few:
   coordinates along the others, which are held in memory and are fewer numbers, then to the rows themselves.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from classify.classical.axes import Axes, Variables
 from classify.classical.losses import Loss, columns
-from classify.classical.passes import Passes, Rows
+from classify.classical.passes import Passes, Rows, blas_on_one_thread
 
-FEW, FEWEST, HELD = 0.3, 64, 1 << 30  # share of the width, number and bytes of the coordinates that are held
+FEW, FEWEST, HELD = 0.3, 64, 1 << 30  # coordinates held: their share of the width, least number, and most bytes
 STEPS, REMEMBERED = 1000, 1 << 29  # of L-BFGS at most, and bytes of those that it remembers
 RENEWED = (10, 30)  # steps after which the curvature is measured again, while steps are cheap
 TOLERANCE = 2e-5  # of a bound on how far the loss is above its minimum, relative; the truth was less than half of it
@@ -51,16 +49,17 @@ class Descent:
         axes: of the rows; by default found in a sample of them.
 
     Attributes:
-        few: fits to the rows' coordinates along the first axes, fewer numbers; None where they would be hardly fewer.
+        few: fits to the rows' coordinates along the first axes; None where these would be hardly fewer numbers, or too
+            many to hold.
     """
 
     def __init__(self, passes: Passes, axes: Axes | None = None) -> None:
         self.passes = passes
         self._axes = axes or Axes.of(passes)
         n, width = passes.shape
-        count = min(int(FEW * width), HELD // (4 * n), len(self._axes.variances))
+        count = min(int(FEW * width), len(self._axes.variances))
         self.few: Descent | None = None
-        if axes is None and count >= FEWEST:
+        if axes is None and count >= FEWEST and 4 * n * count <= HELD:
             self._first = self._axes.first(count)
             near = Rows(passes.coordinates(self._first.mean, self._first.basis), passes.codes, are_unit=True)
             self.few = Descent(near, self._first.of_coordinates())
@@ -150,7 +149,7 @@ def _descend(passes: Passes, axes: Axes, goal: _Goal, at: Minimum, renewed: tupl
         some = min(rounds.pop(0) if rounds else goal.most, goal.most - steps)
         remembered = int(np.clip(REMEMBERED // (16 * first.size), 5, 30))
         options = {"maxcor": remembered, "maxiter": some, "maxfun": 2 * some + 20, "ftol": 0, "gtol": 0}
-        with _scipy_on_one_thread():
+        with blas_on_one_thread():
             done = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop, options=options)
         steps += max(1, done.nit)
         at = Minimum(objective.coef, objective.intercept, steps, objective.gap <= goal.tolerance)
@@ -158,17 +157,3 @@ def _descend(passes: Passes, axes: Axes, goal: _Goal, at: Minimum, renewed: tupl
             break
         reached = objective.least
     return at
-
-
-@contextmanager
-def _scipy_on_one_thread() -> Iterator[None]:
-    """Leave the cores to NumPy's products: SciPy brings a BLAS of its own, and its threads spin while they wait.
-
-    On two cores a pass took 110 ms beside them, and 50 ms without.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    others = [lib["filepath"] for lib in blas.info() if "numpy" not in lib["filepath"]]
-    with blas.select(filepath=others).limit(limits=1 if len(others) < len(blas) else None):
-        yield

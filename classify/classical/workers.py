@@ -175,12 +175,11 @@ def _rows_of(part: Part) -> Rows:
         for other in [token for token in _rows_here if not token.startswith(stack_of)]:
             del _rows_here[other]
         from distributed import get_worker
-        from threadpoolctl import threadpool_limits
 
         worker = get_worker()
-        threadpool_limits(worker.state.nthreads, "blas")  # workers of one machine share its cores
+        threads = worker.state.nthreads  # workers of one machine share its cores
         try:
-            _rows_here[part.token] = Rows(open_stack(part.path).take(part.rows), part.codes)
+            _rows_here[part.token] = Rows(open_stack(part.path).take(part.rows), part.codes, threads=threads)
         except (Refused, Failed) as error:
             raise Refused(f"worker {worker.address} cannot open its rows: {error}") from None
     return _rows_here[part.token]
