@@ -24,7 +24,7 @@ from extract.compute.local import Compute
 from extract.images.dataset import scan
 from extract.images.decode import decode, squash
 from extract.network.forward import choose_device, compile_forward
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from extract.recipe import Recipe
 from extract.stack.job import Job
 from extract.stack.make import make_stacks
@@ -44,7 +44,7 @@ def compared(what: str, plain: Path, faster: Path, folder: Path) -> None:
 def drift(photos: Path, weights: str) -> None:
     """A row on how far scaled decoding moves pixels and rows of 12-megapixel photos."""
     backbone = backbone_named("mobilenetv2")
-    network = Network.named(backbone, weights, backbone.size, 0, [backbone.layer])
+    network = KerasNetwork.named(backbone, weights, backbone.size, 0, [backbone.layer])
     forward = compile_forward(network, LARGE, choose_device("auto"))
     files = [file.read_bytes() for file in sorted(photos.rglob("*.jpg"))]
     scaled = np.stack([squash(decode(file, backbone.size), backbone.size) for file in files])

@@ -23,7 +23,7 @@ from extract import extract
 from extract.backbones import backbone_named
 from extract.images.decode import decode, squash
 from extract.network.forward import choose_device, compile_forward
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from features import Stack, open_stack
 
 SPACES = {"Display P3": DISPLAY_P3, "Adobe RGB": ADOBE_RGB}
@@ -48,7 +48,7 @@ def levels_in(space: Space, images: np.ndarray) -> np.ndarray:
 def rows_in(space: Space, test: Stack, weights: str, profile: bytes | None) -> np.ndarray:
     """(n, width) rows of a stack's images, had a camera saved them in another colour space, with a profile or none."""
     backbone, root = backbone_named("mobilenetv2"), Path(test.attrs["dataset_root"])
-    network = Network.named(backbone, weights, backbone.size, 0, [backbone.layer])
+    network = KerasNetwork.named(backbone, weights, backbone.size, 0, [backbone.layer])
     forward = compile_forward(network, BATCH, choose_device("auto"))
 
     def read(path: str) -> np.ndarray:

@@ -30,7 +30,7 @@ from extract.images.dataset import scan
 from extract.network.base import load_base
 from extract.network.forward import Forward, compile_forward, fastest_forward
 from extract.network.importing import import_keras
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from extract.recipe import Recipe
 from features import Failed, open_stack
 from features.layout import partial_path
@@ -99,7 +99,7 @@ class Case:
         real = Path("weights", f"{name}.weights.h5")
         self.weights = str(real) if real.exists() else "random"
         self.base, _ = load_base(self.backbone, self.weights, self.size, seed=0)
-        self.network = Network.around(self.base, self.backbone)
+        self.network = KerasNetwork.around(self.base, self.backbone)
         self.pixels = np.random.default_rng(0).integers(0, 256, (min(images, 4096), self.size, self.size, 3), "u1")
         self.batch = 0
         self.rows: dict[str, np.ndarray] = {}  # precision → of the first images

@@ -71,7 +71,7 @@ class Source:
         self.attrs, self.shape = held.attrs, held.feature_shape
         self.rows = np.asarray(held.X)
         self.test = held.split == SPLITS["test"]
-        pooled = pool_rows(self.rows, held.feature_shape[-1], "avg")
+        pooled = pool_rows(self.rows, held.feature_shape, "avg")
         pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
         self.codes = np.zeros(len(held), np.int64)
         shares = np.diff(np.linspace(0, classes, len(held.label_names) + 1).astype(int))
@@ -102,7 +102,7 @@ class Source:
                 digests = [hashlib.sha256(b"%d" % i).digest() for i in range(start, start + len(rows))]
                 stats: dict[str, np.ndarray] = {"sha256": np.frombuffer(b"".join(digests), "u1").reshape(-1, 32)}
                 stats |= {name: np.zeros(len(rows), "i8") for name in ("size", "mtime_ns")}
-                made = pool_rows(rows, self.shape[-1], "avg") if pool else rows
+                made = pool_rows(rows, self.shape, "avg") if pool else rows
                 writer.write(start, made, stats, np.zeros(len(rows), bool), 0.0)
             split = np.where(self.test[chosen], SPLITS["test"], SPLITS["train"])
             return writer.finish(split.astype("u1"), {})

@@ -26,7 +26,7 @@ from extract.compute.pipeline import read_block
 from extract.images.dataset import scan
 from extract.network.engines import choose_engine
 from extract.network.forward import choose_device, compile_forward
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from extract.recipe import Recipe
 from features.runtime.machine import cores
 
@@ -40,7 +40,7 @@ def speeds(photos: Path, name: str, weights: str, folder: Path) -> tuple[float, 
     data = linked(photos, count, folder / name)
     device = choose_device("auto")
     engine, _ = choose_engine("auto", device, "f32")
-    network = Network.named(backbone, weights, backbone.size, 0, [backbone.layer])
+    network = KerasNetwork.named(backbone, weights, backbone.size, 0, [backbone.layer])
     forward = compile_forward(network, engine.batch, device, engine.name)
     recipe = Recipe(scan(str(data)), backbone, weights, backbone.layer, backbone.size, seed=0)
     paths = recipe.listing.paths

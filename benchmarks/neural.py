@@ -37,7 +37,7 @@ from extract.images.decode import decode, squash
 from extract.network.base import cut, load_base
 from extract.network.forward import choose_device, compile_forward
 from extract.network.importing import import_keras
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from extract.network.tail import cut_below, tail_of
 from features import open_stack
 
@@ -102,7 +102,7 @@ def measure(layers: int, rate: float, photos: Path, folder: Path, found: Measure
     theirs, mine = sources(layers, rate, jit=device == "gpu" or only_jit()), ours(layers, rate)
     base = fresh_base()
     layer = cut_below(base, layers) if layers else base.layers[-1].name
-    forward = compile_forward(Network.around(cut(base, layer), backbone), FORWARD, device)
+    forward = compile_forward(KerasNetwork.around(cut(base, layer), backbone), FORWARD, device)
     path = extract(str(manifest(photos, BATCH, folder)), weights="random", layer=layer, out=str(folder / f"{layer}.h5"))
     stack, labels, rows = open_stack(path), np.arange(BATCH) % CLASSES, np.arange(BATCH)
     files = sorted(photos.rglob("*.jpg"))[:BATCH]

@@ -17,6 +17,7 @@ FAILED = "failed"
 BENCHMARKS = {
     "engines": ("PHOTOS", "WEIGHTS"),
     "starting": ("PHOTOS", "WEIGHTS"),
+    "model_files": ("PHOTOS", "WEIGHTS"),
     "limits": ("PHOTOS", "WEIGHTS"),
     "reading": ("STACK",),
     "accuracy": ("PHOTOS", "WEIGHTS"),

@@ -102,7 +102,7 @@ class SavedModel:
     def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """The rows as the model takes them; of several stacks as `SideBySide` puts them."""
         if self.pool != "flatten":
-            return np.hstack([pool_rows(x, shape[-1], self.pool) for x, shape in zip(parts, self.shapes, strict=True)])
+            return np.hstack([pool_rows(x, shape, self.pool) for x, shape in zip(parts, self.shapes, strict=True)])
         if len(parts) == 1:
             return parts[0]
         return np.hstack([unit_rows(x) * np.float32(np.sqrt(w)) for x, w in zip(parts, self.weights, strict=True)])

@@ -10,6 +10,7 @@ from classify.folds import folds
 from classify.fusion import parts
 from classify.rows import shape
 from features import Stack
+from features.halves import widened
 from features.layout import CHUNK_BYTES
 from features.reader import pool_rows
 
@@ -67,7 +68,7 @@ class Familiarity(NamedTuple):
             rows: (m, width) float32 of each stack.
             shapes: of a row of each, before flattening.
         """
-        pooled = _pooled([pool_rows(x, shape[-1], "avg") for x, shape in zip(rows, shapes, strict=True)])
+        pooled = _pooled([pool_rows(x, shape, "avg") for x, shape in zip(rows, shapes, strict=True)])
         return np.searchsorted(self.levels, _nearest(pooled, self.means)) / LEVELS
 
     def save(self, folder: Path) -> None:
@@ -87,8 +88,8 @@ def _pooled_pieces(stack: Stack) -> Iterator[tuple[slice, np.ndarray]]:
     step = max(1, CHUNK_BYTES // (4 * sum(shape(part)[1] for part in stacks)))
     for start in range(0, len(stack), step):
         at = slice(start, min(start + step, len(stack)))
-        some = [np.asarray(part.take(np.arange(at.start, at.stop)).X[:], "<f4") for part in stacks]
-        yield at, _pooled([pool_rows(x, p.feature_shape[-1], "avg") for x, p in zip(some, stacks, strict=True)])
+        some = [widened(part.take(np.arange(at.start, at.stop)).X[:]) for part in stacks]
+        yield at, _pooled([pool_rows(x, p.feature_shape, "avg") for x, p in zip(some, stacks, strict=True)])
 
 
 def _pooled(parts: Sequence[np.ndarray]) -> np.ndarray:

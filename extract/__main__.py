@@ -12,15 +12,16 @@ from pathlib import Path
 from extract import BACKBONES, extract, extract_layers
 from extract.images.decode import FILTERS, RESIZES
 from extract.images.views import AUGMENTS
+from extract.layers import layers_of
 from extract.network import cache
 from extract.network.engines import ENGINES, PRECISIONS
-from extract.stage import DEVICES, POOLED
+from extract.stage import DEVICES
 from features import Failed, Refused, info, open_stack
 from features.open import STACKS
 from features.runtime.cli import DONE_WITH_REJECTS, add_door, add_version, as_json, run
 from features.runtime.errors import shown
 from features.runtime.log import log
-from features.schema import STORES
+from features.schema import POOLINGS, STORES
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
         "augment": list(AUGMENTS),
         "resize": RESIZES,
         "filter": list(FILTERS),
-        "pool": list(POOLED),
+        "pool": list(POOLINGS),
         "store": list(STORES),
     }
     add_door(parser, extract, positional=("data",), several=("layer",), choices=choices)
@@ -43,7 +44,12 @@ def main() -> int:
         "--json", action="store_true", help="print what `features info` says of the stack, as one object"
     )
     parser.add_argument("--list", action="store_true", help="list the backbones and stop")
+    parser.add_argument("--layers", metavar="MODEL", help="list what --layer takes of a backbone or model, and stop")
     given = vars(parser.parse_args())
+    if model := given.pop("layers"):
+        for name, shape in layers_of(model, given["size"]).items():
+            print(f"{'×'.join(map(str, shape)):>14}  {name}")
+        return 0
     if given.pop("list"):
         print_backbones()
         return 0

@@ -40,6 +40,9 @@ class Backbone:
     depth: int | None
     trained: int | None = None
 
+    resize = "squash"  # how an image becomes its input, and by which filter, unless told otherwise
+    filter = "bilinear"
+
     @property
     def name(self) -> str:
         return self.keras_name.lower()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,14 @@ from PIL import Image
 
 from extract.backbones import Backbone, backbone_named
 from extract.images.dataset import Listing
-from extract.images.decode import decode, framed
+from extract.images.decode import decode, framed, resized_first
 from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
+from extract.model_file import ModelFile, is_model_file
 from extract.network.base import weights_identity
-from extract.network.network import Network
+from extract.network.network import KerasNetwork, Network
+from extract.network.onnx_network import OnnxNetwork
+from extract.preprocessing import Values
 from features import Refused
 from features.compression import MOST_LOST
 from features.schema import SPLITS, STORES, UNLABELLED
@@ -45,14 +49,14 @@ class Recipe:
         views: augmented views of each labelled train image, beside the image itself.
         augment: how they are made, a name in `AUGMENTS`.
         precision: of the arithmetic, a name in `PRECISIONS`.
-        resize: how an image becomes a square, one of `RESIZES`.
+        resize: how an image becomes a square, one of `RESIZES`, or see `resized_first`.
         filter: a name in `FILTERS`.
         decode: `scaled-srgb`; `scaled` for stacks that were begun when colour profiles were ignored; `full` for older
             ones, when every JPEG was decoded at its full size; `full-srgb` where no stack is concerned.
     """
 
     listing: Listing
-    backbone: Backbone
+    backbone: Backbone | ModelFile
     weights: str
     layer: str
     size: int
@@ -72,7 +76,7 @@ class Recipe:
         """How the rows of a stack with these root attributes were made, for other images or another layer."""
         recipe = cls(
             listing,
-            backbone_named(attrs["backbone"]),
+            backbone_of(attrs, weights),
             weights,
             layer,
             attrs["input_size"],
@@ -98,8 +102,8 @@ class Recipe:
             "" if self.weights == self.backbone.weights else Path(self.weights).name.split(".")[0],
             self.layer if self.layer != self.backbone.layer else "",
             f"{self.size}px" if self.size != self.backbone.size else "",
-            self.resize if self.resize != "squash" else "",
-            self.filter if self.filter != "bilinear" else "",
+            self.resize if self.resize != self.backbone.resize else "",
+            self.filter if self.filter != self.backbone.filter else "",
             f"{self.views}views" if self.views else "",
             self.augment if self.views and self.augment != "photo" else "",
             self.precision if self.precision != "f32" else "",
@@ -133,10 +137,18 @@ class Recipe:
         return weights_identity(self.backbone, self.weights, self.seed)
 
     @property
+    def is_onnx(self) -> bool:
+        """Whether the network is an ONNX file's, in which Keras has no part."""
+        return isinstance(self.backbone, ModelFile) and self.backbone.is_onnx
+
+    @property
     def network(self) -> Network:
         """The network of its pass; not built yet."""
         layers = self.layers or (self.layer,)
-        return Network.named(self.backbone, self.weights, self.size, self.seed, layers, self.pool)
+        if isinstance(self.backbone, ModelFile) and self.is_onnx:
+            values = Values.of(self.backbone.preprocessing)
+            return OnnxNetwork(self.backbone.file, values, self.size, layers, self.pool)
+        return KerasNetwork.named(self.backbone, self.weights, self.size, self.seed, layers, self.pool)
 
     @property
     def output(self) -> int:
@@ -213,7 +225,8 @@ class Recipe:
             Unreadable: as `decode` and `framed` of `extract.images.decode`.
         """
         share = LEAST_SIDE[self.augment] if self.views else 1.0
-        side = math.ceil(self.size / share) if self.decode.startswith("scaled") else None
+        least = int(re.sub(r"\D", "", self.resize) or self.size)  # `edge256` resizes to that first
+        side = math.ceil(least / share) if self.decode.startswith("scaled") else None
         return framed(decode(data, side, self.is_managed), self.resize)
 
     @property
@@ -223,4 +236,11 @@ class Recipe:
 
     def pixels(self, image: Image.Image, sha256: np.ndarray, view: int) -> np.ndarray:
         """One view of an opened image, (size, size, 3) uint8 RGB."""
-        return view_of(image, self.size, self.augment, self.seed, sha256, view, self.filter)
+        first = resized_first(image.size, self.resize)
+        return view_of(image, self.size, self.augment, self.seed, sha256, view, self.filter, first)
+
+
+def backbone_of(attrs: Mapping[str, Any], weights: str) -> Backbone | ModelFile:
+    """The backbone of a stack with these root attributes, and with its weights where they are now."""
+    name = attrs["backbone"]
+    return ModelFile.recorded(attrs, Path(weights)) if is_model_file(name) else backbone_named(name)

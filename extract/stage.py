@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from extract.backbones import backbone_named
+from extract.backbones import Backbone, backbone_named
 from extract.compute.local import Compute
 from extract.images.dataset import Listing, scan
 from extract.images.decode import FILTERS, RESIZES
 from extract.images.shard import shard_of
 from extract.images.views import AUGMENTS
+from extract.model_file import ModelFile, is_model_file, saved_model
 from extract.network.base import weights_identity
 from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
@@ -28,24 +29,24 @@ from features.open import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least, listed
 from features.runtime.log import log
-from features.schema import STORES
+from features.schema import POOLINGS, STORES
 
 DEVICES = ("auto", "cpu", "gpu")
-POOLED = ("avg", "max")
 CHOICES: dict[str, tuple[str, Collection[str]]] = {  # option → what its values are called, and all of them
     "device": ("device", DEVICES),
     "augment": ("augmentation", AUGMENTS),
     "precision": ("precision", PRECISIONS),
     "resize": ("resize", RESIZES),
     "filter": ("filter", FILTERS),
-    "pool": ("pooling", POOLED),
+    "pool": ("pooling", POOLINGS),
     "store": ("type of stored rows", STORES),
 }
 
 
 def extract(
     data: str = "digits",
-    backbone: str = "vgg16",
+    backbone: str | Any = "vgg16",
+    preprocess: str | None = None,
     weights: str | None = None,
     layer: str | None = None,
     classes: int | None = None,
@@ -59,8 +60,8 @@ def extract(
     batch: int | None = None,
     views: int = 0,
     augment: str = "photo",
-    resize: str = "squash",
-    filter: str = "bilinear",
+    resize: str | None = None,
+    filter: str | None = None,
     pool: str | None = None,
     store: str = "f32",
     seed: int = 0,
@@ -80,10 +81,14 @@ def extract(
         data: folder with one folder of images a class, or with train/ and test/ folders of those, or in Food-101's
             layout, or of images alone; a .tar or .zip file of these; an array (x.npy, x.h5::dataset); a CSV manifest
             (path,label[,split][,group]); or the name of a dataset (digits, food101).
-        backbone: the frozen conv base; python -m extract --list shows all.
-        weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet, and for
-            scattering, which has none to choose, its formula.
-        layer: cut the base at this layer; by default its last, of scattering the deepest scale that fits the size.
+        backbone: the frozen conv base; python -m extract --list shows all. Or a model of your own: an .onnx or .keras
+            file, a folder as model hubs publish it, or in Python a Keras model.
+        preprocess: how a model of your own wants its images, where no preprocessor_config.json lies beside it:
+            imagenet, tf, caffe, clip, siglip or none, or settings: mean=… std=… size=… crop=… filter=… scale=… order=….
+        weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet.
+            scattering and models of your own have none to choose.
+        layer: cut the base at this layer; by default its last, of scattering the deepest scale that fits the size, of
+            an ONNX file its first output. python -m extract --layers shows a model's.
             On the command line several make a stack each, in one pass over the images (`extract_layers`).
         classes: take only this many classes, the first by name.
         columns: a manifest's columns by what they are for: path=filename,label=class, also split and group.
@@ -92,15 +97,17 @@ def extract(
             any). classify takes all parts together.
         size: side of the square input in pixels; by default the backbone's own.
         device: auto, cpu or gpu.
-        engine: auto, keras or openvino (CPUs only, the faster there); fixed once a stack is begun.
+        engine: auto, keras, openvino (CPUs only, the faster there) or onnxruntime (ONNX files only); fixed once a stack
+            is begun.
         precision: of the arithmetic: f32, bf16 or f16; rows are always stored as float32.
         batch: images a forward pass, halved where they don't fit; by default the engine's own, and from 2,000 images on
             the fastest by a short measurement. Fixed once a stack is begun.
         views: number of augmented views of each train image, stored as rows beside it.
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
-        resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black).
-        filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased.
-        pool: store each row pooled over all positions, avg or max, and nothing else of it; by default all of it.
+        resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black);
+            by default squash, and for a model of your own what its preprocessing says.
+        filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased; by default bilinear, or so too.
+        pool: store each row pooled over all positions, avg or max, or its class token, cls; by default all of it.
         store: type of the stored rows: f32, or f16, half as large and rounded to eleven binary digits.
         seed: seeds random weights, views, and the split if the dataset has none. Another split alone computes nothing.
         no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
@@ -137,6 +144,7 @@ def extract_layers(layers: list[str], **settings: Any) -> list[Made]:
 
 
 def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
+    given["backbone"] = saved_model(given["backbone"])
     asked = SimpleNamespace(**given)
     command = command_line(["python", "-m", "extract"], extract, given, positional=("data",))
     for name, least in (("batch", 1), ("size", 1), ("views", 0), ("seed", 0)):
@@ -144,14 +152,15 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
     if not 0 <= asked.max_bad <= 100:
         raise Refused(f"--max-bad {asked.max_bad:g}: give a percentage from 0 to 100")
     _check_names(**{option: given[option] for option in CHOICES if given[option] is not None})
-    row = backbone_named(asked.backbone)
+    row = _backbone(asked)
     listing = scan(asked.data, asked.classes, asked.columns, asked.group)
     if asked.shard:
         listing = shard_of(listing, asked.shard)
     for line in listing.notes:
         log.info(f"note: {line}")
     size = asked.size or row.size
-    how = {name: given[name] for name in ("views", "augment", "precision", "resize", "filter", "store")}
+    how = {name: given[name] for name in ("views", "augment", "precision", "store")}
+    how |= {"resize": asked.resize or row.resize, "filter": asked.filter or row.filter}
     how["pool"] = asked.pool or ""
     compute = Compute(asked.device, asked.engine, asked.batch, asked.dask)
     jobs = []
@@ -167,6 +176,17 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
     for stack in stacks:
         _check_rejects(stack, asked.max_bad, len(listing.paths))
     return [Made(stack) for stack in stacks]
+
+
+def _backbone(asked: SimpleNamespace) -> Backbone | ModelFile:
+    """The backbone by its name, or the model at a path."""
+    if is_model_file(asked.backbone):
+        if asked.weights:
+            raise Refused(f"--weights {asked.weights}: a model file holds its own")
+        return ModelFile.at(Path(asked.backbone), asked.preprocess, asked.size)
+    if asked.preprocess:
+        raise Refused(f"--preprocess is for models of your own: {asked.backbone} has its own preprocessing")
+    return backbone_named(asked.backbone)
 
 
 def _check_rejects(stack: Path, most: float, images: int) -> None:

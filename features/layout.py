@@ -16,7 +16,7 @@ import numpy as np
 
 from features.runtime.disk import sync
 from features.runtime.errors import Failed
-from features.schema import FORMAT, VERSION, group_dtype, row_fields
+from features.schema import AXES, FORMAT, VERSION, group_dtype, row_fields
 
 ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it
 CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
@@ -53,7 +53,7 @@ def lay_out(
         rows: what is already known of the rows, by dataset name; `paths`, `labels` and `view` (rows,) at least, and
             `group` if the dataset has groups.
         label_names: (classes,) names, sorted.
-        feature_shape: shape of one row before flattening, (h, w, c), or (c,) of pooled ones.
+        feature_shape: shape of one row before flattening: (h, w, c), (t, c) of tokens, (c,) of pooled ones.
         attrs: root attributes beside `format`, `format_version` and `feature_shape`; `dtype` is that of the rows.
         rejects: (path, reason, size, mtime_ns) of the images that could not be read.
 
@@ -90,6 +90,7 @@ def lay_out(
                 file.create_dataset("rejects", data=table)
             file.attrs.update({"format": FORMAT, "format_version": VERSION, **attrs})
             file.attrs["feature_shape"] = np.array(feature_shape, "<i8")
+            file.attrs["axes"] = AXES[len(feature_shape)]
         _reserve(path)
     except OSError as error:
         path.unlink(missing_ok=True)

@@ -24,9 +24,9 @@ def pool(stack: str, pool: str = "avg", store: str = "f32", out: str | None = No
 
     Args:
         stack: the HDF5 file, of rows that are not pooled.
-        pool: avg or max, over all positions.
+        pool: avg or max over all positions, or cls, the class token of rows of tokens.
         store: type of the stored rows: f32, or f16.
-        out: the file to write; by default the stack's name with -avg or -max before .h5.
+        out: the file to write; by default the stack's name with -avg, -max or -cls before .h5.
 
     Returns:
         the path that was written.
@@ -36,11 +36,9 @@ def pool(stack: str, pool: str = "avg", store: str = "f32", out: str | None = No
         Failed: a row of the stack is damaged, or the disk is full.
     """
     source, began = open_stack(stack), time.perf_counter()
-    if pool not in ("avg", "max"):
-        raise Refused(f"no pooling is called {pool!r}; there are avg and max")
     if store not in STORES:
         raise Refused(f"no type of stored rows is called {store!r}; there are {', '.join(STORES)}")
-    source.take(np.arange(0)).pooled(pool)  # refuses what is flat
+    source.take(np.arange(0)).pooled(pool)  # refuses what cannot be pooled so
     if "pool" in source.attrs:
         raise Refused(f"{stack} holds rows that are pooled ({source.attrs['pool']}) already")
     ending = f"-{pool}.h5" if store == "f32" else f"-{pool}-{store}rows.h5"
@@ -60,7 +58,7 @@ def pool(stack: str, pool: str = "avg", store: str = "f32", out: str | None = No
 
 
 def _write(source: Stack, target: Path, pool: str, store: str) -> None:
-    channels, command = source.feature_shape[-1], source.attrs["command"]
+    command = source.attrs["command"]
     words = f"{command} --pool {pool}{'' if store == 'f32' else f' --store {store}'} --out {target}"
     attrs = {name: value for name, value in source.attrs.items() if name not in ("feature_shape", "rounding_error")}
     attrs |= {"pool": pool, "dtype": np.dtype(STORES[store]).name, "command": words}
@@ -69,13 +67,13 @@ def _write(source: Stack, target: Path, pool: str, store: str) -> None:
     known = {"paths": source.paths, "labels": source.y, "view": source.view}
     if source.groups is not None:
         known["group"] = source.groups
-    lay_out(layout_path(target), known, source.label_names, (channels,), attrs, source.rejects)
+    lay_out(layout_path(target), known, source.label_names, source.feature_shape[-1:], attrs, source.rejects)
     publish(layout_path(target), partial_path(target))
     stats = {name: source.field(name) for name in ("sha256", "size", "mtime_ns")}
     with StackWriter(target) as writer:
         row, seconds = 0, source.extract_seconds
         for piece in source.chunks():
-            rows = pool_rows(piece, channels, pool)
+            rows = pool_rows(piece, source.feature_shape, pool)
             if store == "f16":
                 rounded(rows, source, row)
             here = slice(row, row + len(rows))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from features.halves import widened
 from features.layout import CHUNK_BYTES
 from features.runtime.errors import Refused
-from features.schema import SPLITS, key
+from features.schema import POOLINGS, SPLITS, key
 
-POOLS = ("flatten", "avg", "max")
+POOLS = ("flatten", *POOLINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Stack:
         path: the HDF5 file.
         attrs: the root attributes, as plain Python values.
         label_names: class names, sorted; `y` indexes them.
-        feature_shape: (h, w, c) of one row before flattening, C order; (c,) of a pooled one.
+        feature_shape: (h, w, c) of one row before flattening, C order; (t, c) of tokens; (c,) of a pooled one.
         rows: (n,) int64, indices of these rows in the file.
 
     A pipeline that needs nothing else:
@@ -150,7 +152,7 @@ class Stack:
         """These rows in order, (k, width) float32 pieces of about `chunk_bytes`."""
         step = max(1, chunk_bytes // (4 * int(np.prod(self.feature_shape))))
         for start in range(0, len(self), step):
-            yield self.take(np.arange(start, min(start + step, len(self)))).X[:].astype("<f4", copy=False)
+            yield widened(self.take(np.arange(start, min(start + step, len(self)))).X[:])
 
     def columns(self, start: int, stop: int) -> np.ndarray:
         """Columns start:stop of these rows, (n, stop − start) float32, a contiguous copy."""
@@ -161,22 +163,21 @@ class Stack:
         return np.ascontiguousarray(block if (np.diff(self.rows) == 1).all() else block[self.rows - first], "<f4")
 
     def pooled(self, pool: str) -> np.ndarray:
-        """Average or max over all positions, (n, c) float32; derived from flattened rows while reading them.
+        """Rows pooled by `pool_rows`, (n, c) float32; derived from flattened rows while reading them.
 
         Raises:
-            Refused: no such pooling, or the layer has no positions to pool over.
+            Refused: no such pooling, or the layer has no positions to pool over, or no class token.
         """
-        if pool not in ("avg", "max"):
-            raise Refused(f"no pooling is called {pool!r}; there are avg and max")
+        if pool not in POOLINGS:
+            raise Refused(f"no pooling is called {pool!r}; there are {', '.join(POOLINGS)}")
         if self.attrs.get("pool") == pool:
             return np.concatenate([np.empty((0, self.feature_shape[-1]), "<f4"), *self.chunks()])
         if len(self.feature_shape) < 2:
             raise Refused(f"{self.path} holds {self._flat()}: use --pool flatten")
-        channels = self.feature_shape[-1]
-        out = np.empty((len(self), channels), "<f4")
+        out = np.empty((len(self), self.feature_shape[-1]), "<f4")
         row = 0
         for piece in self.chunks():
-            out[row : row + len(piece)] = pool_rows(piece, channels, pool)
+            out[row : row + len(piece)] = pool_rows(piece, self.feature_shape, pool)
             row += len(piece)
         return out
 
@@ -186,8 +187,28 @@ class Stack:
         return f"layer {self.attrs['layer']!r}, which is flat already"
 
 
-def pool_rows(rows: np.ndarray, channels: int, pool: str) -> np.ndarray:
-    """Average (`avg`) or max of flattened rows (n, positions · channels) over the positions, (n, channels)."""
-    positions = rows.reshape(len(rows), -1, channels)
-    pooled: np.ndarray = positions.mean(1) if pool == "avg" else positions.max(1)
-    return pooled
+def pool_rows(rows: np.ndarray, shape: tuple[int, ...], pool: str) -> np.ndarray:
+    """Pool flattened rows over their positions.
+
+    Of tokens (t, c) the last ⌊√t⌋² are the image's patches, row by row, and those before them the class token and
+    registers, which stand for no position. So 257 tokens are one and 16 × 16, and 201 are five and 14 × 14.
+
+    Args:
+        rows: (n, width).
+        shape: of one row, (h, w, c) or (t, c).
+        pool: average (`avg`) or max of the positions, or the class token (`cls`).
+
+    Returns:
+        (n, c).
+
+    Raises:
+        Refused: there is no class token.
+    """
+    positions = rows.reshape(len(rows), -1, shape[-1])
+    before = shape[0] - math.isqrt(shape[0]) ** 2 if len(shape) == 2 else 0
+    if pool == "cls":
+        if not before:
+            raise Refused(f"rows of {'×'.join(map(str, shape))} have no class token: --pool avg or max")
+        return np.ascontiguousarray(positions[:, 0])
+    patches = positions[:, before:]
+    return np.asarray(patches.mean(1) if pool == "avg" else patches.max(1))

@@ -29,6 +29,8 @@ RECIPE = (
     "precision",
 )
 OPTIONAL = ("decode", "pool")  # … and how JPEGs were decoded, and rows pooled, where they were not kept in full
+POOLINGS = ("avg", "max", "cls")  # over all positions; `cls`: the class token of rows of tokens
+AXES = {3: "height,width,channel", 2: "token,channel", 1: "channel"}  # by the number of sides of a row
 STORES = {"f32": "<f4", "f16": "<f2"}  # --store → type of the stored rows
 VIEWS = ("views", "augment", "seed")  # … and, only where there are views, what decides theirs
 # … and what else it takes to see another image as a stack saw its own: `extract.compute.rebuild`.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from features.runtime.disk import open_file
+from features.runtime.errors import Failed
 
 MOST_BYTES = 1_280_000_000  # of one file: 160 million pixels of four channels of 16 bits, not compressed
 CHANGING = "it changed while it was read"
@@ -98,6 +99,18 @@ def file_sha256(path: Path) -> bytes | None:
             return hashlib.file_digest(file, "sha256").digest()
     except (OSError, UnicodeEncodeError):
         return None
+
+
+def hashed(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes.
+
+    Raises:
+        Failed: it cannot be read.
+    """
+    digest = file_sha256(path)
+    if digest is None:
+        raise Failed(f"cannot read {path}")
+    return digest.hex()
 
 
 def check_size(size: int) -> None:

@@ -33,6 +33,7 @@ DECODED, LISTED, FETCHED, STAGE, DASK = (
 )
 MANIFEST = "extract/test_manifest.py::test_"
 COLOURS, TIFFS = "extract/test_colour.py::test_", "extract/test_tiff.py::test_"
+FILES, ONNX = "extract/test_model_files.py::test_", "extract/network/onnx_file.py"
 READ, PREDICTED = "features/test_reader.py::test_", "classify/test_predict.py::test_"
 # fmt: off
 MUTANTS = (
@@ -157,6 +158,11 @@ MUTANTS = (
     Mutant(73, "features/shards.py", "    if differs:\n", "    if False:\n", "features/test_shards.py::test_what_does"),
     Mutant(74, "classify/classical/workers.py", "if part.token not in _rows_here:", "if not _rows_here:", "extract/test_cluster.py::test_passes_where"),
     Mutant(75, "classify/classical/workers.py", "except (Refused, Failed) as error:", "except KeyError as error:", "extract/test_cluster.py::test_a_worker_that_cannot"),
+    Mutant(76, ONNX, " or not file.resolve().is_relative_to(folder)", "", FILES + "damaged_and_hostile"),
+    Mutant(76, "extract/network/wire.py", "if size > len(data) - at:", "if False:", FILES + "damaged_and_hostile"),
+    Mutant(77, "extract/preprocessing.py", "not in (None, False)", "in ()", "extract/test_preprocessing.py::test_what"),
+    Mutant(78, "extract/network/keras_file.py", "if code := sorted(set(_code(told))):", "if code := []:", FILES + "code_in"),
+    Mutant(79, ONNX, "for path in (self.path, *self.external)]", "for path in (self.path,)]", FILES + "from_a_folder"),
     Mutant(64, "extract/images/colour.py", "if mode != KINDS.get(image.mode):", "if True:", COLOURS + "colours_are"),
     Mutant(64, "extract/images/colour.py", "if np.abs(moved).max() <= SAME:", "if False:", COLOURS + "srgb_stays"),
     Mutant(64, "extract/images/colour.py", "    except (KeyError, OSError,", "    except (EOFError,", COLOURS + "a_profile_that_cannot"),

@@ -13,6 +13,7 @@ from classify.networks.dense import dense_head
 from classify.networks.training import Network, compiled, train
 from classify.rows import pooled, shape, taken, unit_centre
 from extract.backbones import backbone_named
+from extract.model_file import is_model_file
 from extract.network.base import cut, load_base
 from extract.network.importing import import_keras
 from extract.network.tail import cut_below, default_layers, tail_of
@@ -82,6 +83,10 @@ class Finetune(Network):
             KeyboardInterrupt: interrupted before both were trained together for an epoch.
         """
         attrs = _stack(X).attrs
+        if is_model_file(attrs["backbone"]):
+            raise Failed(
+                f"{attrs['backbone']} is a model file: fine-tuning takes the backbones of python -m extract --list"
+            )
         row = backbone_named(attrs["backbone"])
         weights = attrs["weights_file"] or attrs["weights"]
         if weights == "formula":

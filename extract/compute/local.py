@@ -35,7 +35,7 @@ class Compiled(NamedTuple):
     why: str  # that engine was chosen
     batch: int
     weights_sha256: str
-    feature_shapes: list[tuple[int, ...]]  # (h, w, c) of each layer of the pass
+    feature_shapes: list[tuple[int, ...]]  # of each layer of the pass
 
 
 def compile_recipe(recipe: Recipe, compute: Compute, measure: bool) -> tuple[Compiled, Forward]:
@@ -50,8 +50,8 @@ def compile_recipe(recipe: Recipe, compute: Compute, measure: bool) -> tuple[Com
         Refused: the device, the engine or the layer does not exist here, or the weights do not fit.
         Failed: no weights, or no memory.
     """
-    device = choose_device(compute.device)
-    engine, why = choose_engine(compute.engine, device, recipe.precision)
+    device = choose_device(compute.device, recipe.is_onnx)
+    engine, why = choose_engine(compute.engine, device, recipe.precision, recipe.is_onnx)
     network = recipe.network
     if compute.batch is None and measure:
         forward = fastest_forward(network, device, engine.name, recipe.precision)

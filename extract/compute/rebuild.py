@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from extract.backbones import Backbone, backbone_named
+from extract.backbones import backbone_named
 from extract.compute.pipeline import Layers, ahead, read_block
 from extract.images.dataset import Listing
 from extract.images.decode import framed, to_rgb
 from extract.network.base import weights_identity
 from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
-from extract.recipe import Recipe
+from extract.recipe import Recipe, backbone_of
 from features import Refused
 from features.runtime.log import log
 from features.runtime.machine import cores
@@ -112,18 +112,18 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
     """
     if missing := [name for name in ("engine", "batch", "weights") if name not in made]:
         raise Refused(f"the model does not say by which {missing[0]} its rows were made: extract and fit again")
-    row = backbone_named(made["backbone"])
+    source = _weights(made, weights)
+    row = backbone_of(made, source)
     if row.preprocessing != made["preprocessing"]:
         raise Refused(
             f"{row.name}: preprocessing was {made['preprocessing']} and is {row.preprocessing} here; fit again"
         )
-    source = _weights(made, row, weights)
     wanted = made["weights_sha256"]
     if (sha256 := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
         raise Refused(_other_weights(made, source, sha256))
-    device = _device(made["device"])
-    engine = _engine(made, device)
     recipe = Recipe.recorded(made, NOWHERE, source, made["layer"])
+    device = _device(made["device"], recipe.is_onnx)
+    engine = _engine(made, device, recipe.is_onnx)
     network = recipe.network
     forward = compile_forward(network, made["batch"], device, engine, recipe.precision)
     if network.weights_sha256 != wanted:
@@ -171,12 +171,12 @@ def compute(stages: Sequence[StageOne], given: Iterable[Photo]) -> Iterator[Comp
         yield from ahead(lane, forward, decoded, depth=lanes + 1)
 
 
-def _weights(made: Mapping[str, Any], row: Backbone, moved: Path | None) -> str:
+def _weights(made: Mapping[str, Any], moved: Path | None) -> str:
     """The recorded weights as `load_base` takes them: the file where they are now, else where they were."""
     cached = not made["weights_file"]
     if cached and made["weights"] != "imagenet":
         return str(made["weights"])
-    file = Path(made["weights_file"] or row.weights_file)
+    file = Path(made["weights_file"] or backbone_named(made["backbone"]).weights_file)
     if moved is not None:
         file = moved / file.name if moved.is_dir() else moved
     if cached and (moved is None or (moved.is_dir() and not file.is_file())):  # a folder may be for another base
@@ -196,16 +196,20 @@ def _other_weights(made: Mapping[str, Any], source: str, sha256: str) -> str:
     )
 
 
-def _device(then: str) -> str:
+def _device(then: str, is_onnx: bool) -> str:
     try:
-        return choose_device(then)
+        return choose_device(then, is_onnx)
     except Refused:  # no GPU: the same recipe on a CPU, which `rebuild` warns of
         return "cpu"
 
 
-def _engine(made: Mapping[str, Any], device: str) -> str:
+def _engine(made: Mapping[str, Any], device: str, is_onnx: bool) -> str:
     name = made["engine"].split()[0]
-    why = ENGINES[name].unfit(device, made["precision"]) if name in ENGINES else "there is none of that name here"
+    why = (
+        ENGINES[name].unfit(device, made["precision"], is_onnx)
+        if name in ENGINES
+        else "there is none of that name here"
+    )
     if not why and ENGINES[name].recorded != made["engine"]:
         why = f"here it is {ENGINES[name].recorded}; set KERAS_BACKEND={made['engine'].split()[-1]}"
     if why:

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import logging
+import re
 import warnings
 
 import numpy as np
@@ -147,9 +148,30 @@ def framed(image: Image.Image, resize: str) -> Image.Image:
     return image
 
 
-def squash(image: Image.Image, side: int, filter: str = "bilinear") -> np.ndarray:
-    """The whole of an image as a square, (side, side, 3) uint8 RGB, by one of Pillow's filters in `FILTERS`."""
-    return np.asarray(image.resize((side, side), FILTERS[filter]))
+def resized_first(size: tuple[int, int], resize: str) -> tuple[int, int] | None:
+    """(width, height) that an image of a size is resized to, before a square in its middle is cropped.
+
+    `edge256`: the shortest edge becomes 256 pixels, the other in proportion, rounded down; `squash256`: both do. None
+    for the names in `RESIZES`.
+    """
+    found = re.fullmatch(r"(edge|squash)(\d+)", resize)
+    if not found:
+        return None
+    edge = int(found[2])
+    if found[1] == "squash":
+        return edge, edge
+    width, height = (edge * length // min(size) for length in size)
+    return width, height
+
+
+def squash(image: Image.Image, side: int, filter: str = "bilinear", first: tuple[int, int] | None = None) -> np.ndarray:
+    """The whole of an image as a square, (side, side, 3) uint8 RGB, by one of Pillow's filters in `FILTERS`.
+
+    With `first` it is resized to that, and the square is its middle.
+    """
+    whole = image.resize(first or (side, side), FILTERS[filter])
+    left, top = (whole.width - side) // 2, (whole.height - side) // 2
+    return np.asarray(whole.crop((left, top, left + side, top + side)))
 
 
 def turned(image: Image.Image) -> Image.Image:

@@ -65,7 +65,14 @@ LEAST_SIDE = {"photo": math.sqrt(AREA[0] * ASPECT[0]), "sources": 1.0}  # share 
 
 
 def view_of(
-    image: Image.Image, side: int, augment: str, seed: int, sha256: np.ndarray, view: int, filter: str = "bilinear"
+    image: Image.Image,
+    side: int,
+    augment: str,
+    seed: int,
+    sha256: np.ndarray,
+    view: int,
+    filter: str = "bilinear",
+    first: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """One view of an image; the same arguments always give the same pixels.
 
@@ -77,12 +84,17 @@ def view_of(
         sha256: (32,) uint8 of the image file.
         view: 0 for the image itself; another number, another random change.
         filter: a name in `FILTERS`.
+        first: see `squash`; of a changed view, the middle of the image is taken in this proportion.
 
     Returns:
         (side, side, 3) uint8 RGB.
     """
     if view == 0:
-        return squash(image, side, filter)
+        return squash(image, side, filter, first)
+    if first:
+        width, height = (round(length * side / whole) for length, whole in zip(image.size, first, strict=True))
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
     digest = hashlib.sha256(f"{seed}:{view}:".encode() + sha256.tobytes()).digest()
     return AUGMENTS[augment](image, side, np.random.default_rng(int.from_bytes(digest)), filter)
 

@@ -1,6 +1,7 @@
 """A Keras model compiled on each of Keras's backends, for one batch size: uint8 pixels → float32 rows."""
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -45,6 +46,13 @@ def sees_gpu() -> bool:
         return bool(keras.distribution.list_devices("gpu"))
     except RuntimeError:  # JAX raises where TensorFlow gives an empty list
         return False
+
+
+def onnxruntime_sees_gpu() -> bool:
+    """Whether ONNX Runtime is installed with a GPU to compute on."""
+    if not any(map(os.path.exists, GPU_FILES)) or importlib.util.find_spec("onnxruntime") is None:
+        return False
+    return "CUDAExecutionProvider" in importlib.import_module("onnxruntime").get_available_providers()
 
 
 def _may_have_gpu() -> bool:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from extract.backbones import Backbone
+from extract.model_file import ModelFile
 from extract.network.importing import import_keras, keras_home
 from extract.network.scattering import IDENTITY, scattering
 from features import Failed, Refused
 from features.runtime.errors import listed, nearest
-from features.source import file_sha256
+from features.source import file_sha256, hashed
 
 EFFICIENTNET_STDDEV = (0.229, 0.224, 0.225)
 
 
-def weights_identity(backbone: Backbone, weights: str, seed: int) -> dict[str, Any]:
+def weights_identity(backbone: Backbone | ModelFile, weights: str, seed: int) -> dict[str, Any]:
     """The attributes that tell whether a stack was made with these weights, without building the base.
 
     Args:
@@ -35,6 +36,8 @@ def weights_identity(backbone: Backbone, weights: str, seed: int) -> dict[str, A
     Raises:
         Refused: the file is not there, or the base has no weights to choose.
     """
+    if isinstance(backbone, ModelFile):
+        return {"weights_sha256": backbone.sha256}
     if backbone.weights == "formula":
         if weights != "formula":
             raise Refused(f"{backbone.name} has no weights, a formula gives its filters: leave --weights {weights} out")
@@ -46,10 +49,10 @@ def weights_identity(backbone: Backbone, weights: str, seed: int) -> dict[str, A
         return {"weights_sha256": digest.hex()} if digest else {"weights": weights}
     if not Path(weights).is_file():
         raise Refused(f"no weights file at {weights} (expected imagenet, random, or a .h5, .weights.h5 or .keras file)")
-    return {"weights_sha256": _sha256(Path(weights))}
+    return {"weights_sha256": hashed(Path(weights))}
 
 
-def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[Any, str]:
+def load_base(backbone: Backbone | ModelFile, weights: str, size: int, seed: int) -> tuple[Any, str]:
     """Build a base without its top and give it its weights.
 
     All weights go into the same network, the one that Keras builds for `imagenet`. That matters for EfficientNet
@@ -71,6 +74,8 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
         Refused: a file that does not fit the base.
     """
     keras = import_keras()
+    if isinstance(backbone, ModelFile):
+        return load_model(backbone.file), backbone.sha256
     keras.backend.clear_session()  # layers without a name of their own are numbered from here, alike in every run
     if weights == "formula":
         try:
@@ -82,7 +87,7 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
         file = imagenet_file(backbone)
         native = _with_imagenet(construct, backbone, file)
         if size == backbone.size:
-            return native, _sha256(file)
+            return native, hashed(file)
         keras.backend.clear_session()
     else:
         file = Path(weights)
@@ -100,7 +105,7 @@ def load_base(backbone: Backbone, weights: str, size: int, seed: int) -> tuple[A
         sha256 = digest.hexdigest()
     else:
         _load_file(base, backbone, file)
-        sha256 = _sha256(file)
+        sha256 = hashed(file)
     if backbone.module == "efficientnet":
         _fold_rescaling(base)
     return base, sha256
@@ -178,17 +183,25 @@ def _load_file(base: Any, backbone: Backbone, file: Path) -> None:
         raise Refused(f"weights file {file} does not fit {backbone.name}: it holds no {listed(missing)}")
 
 
+def load_model(file: Path) -> Any:
+    """A network in Keras's own format. What it holds is data: a layer that brings code of its own is refused."""
+    keras = import_keras()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise Failed(f"{file} is damaged or incomplete: {error}") from None
+    except Exception as error:  # Keras raises whatever a layer's constructor does
+        raise Refused(f"{file} cannot be loaded safely: {' '.join(str(error).split())[:300]}") from None
+    # A sequential one has no tensors of its own to cut at.
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
 def _kernels(base: Any) -> dict[str, int]:
     """Checksum of every weight array that is random in a new base."""
     arrays = zip(base.weights, base.get_weights(), strict=True)
     return {weight.path: zlib.crc32(array.tobytes()) for weight, array in arrays if array.ndim > 1}
-
-
-def _sha256(file: Path) -> str:
-    digest = file_sha256(file)
-    if digest is None:
-        raise Failed(f"cannot read weights file {file}")
-    return digest.hex()
 
 
 def _fold_rescaling(base: Any) -> None:

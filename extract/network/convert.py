@@ -50,6 +50,11 @@ def convert(model: Any) -> Any:
     return openvino.Model([whole.output(output.name) for output in function.outputs], whole.get_parameters())
 
 
+def output_shapes(converted: Any) -> list[tuple[int, ...]]:
+    """Of each output, for one image."""
+    return [tuple(side.get_length() for side in list(output.partial_shape)[1:]) for output in converted.outputs]
+
+
 def write(converted: Any, folder: Path) -> None:
     """Write `FILES` into a folder; the weights stay float32, which is not OpenVINO's default."""
     import_openvino().save_model(converted, folder / FILES[0], compress_to_fp16=False)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from extract.network.backends import Run, sees_gpu
+from extract.network.backends import Run, onnxruntime_sees_gpu, sees_gpu
 from extract.network.engines import ENGINES
 from extract.network.importing import backend_name
 from extract.network.network import Network
@@ -27,7 +27,7 @@ class Forward:
         batch: images a call.
         lanes: calls that may run at once, each in a thread of its own.
         pool: see `Network`.
-        channels: of each layer.
+        shapes: of each layer.
 
     Raises:
         Failed: the memory that was there when it was compiled no longer is.
@@ -37,7 +37,7 @@ class Forward:
     batch: int
     lanes: int = 1
     pool: str = ""
-    channels: Sequence[int] = ()
+    shapes: Sequence[tuple[int, ...]] = ()
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         whole = images
@@ -57,16 +57,21 @@ class Forward:
             ) from None
         if not self.pool:
             return layers
-        return [pool_rows(rows, count, self.pool) for rows, count in zip(layers, self.channels, strict=True)]
+        return [pool_rows(rows, shape, self.pool) for rows, shape in zip(layers, self.shapes, strict=True)]
 
 
-def choose_device(device: str) -> str:
-    """`cpu` or `gpu`, for `auto`, `cpu` or `gpu`.
+def choose_device(device: str, is_onnx: bool = False) -> str:
+    """`cpu` or `gpu`, for `auto`, `cpu` or `gpu`; of an ONNX file, whose GPU is ONNX Runtime's, or of Keras.
 
     Raises:
-        Refused: a GPU was asked for and the Keras backend sees none.
+        Refused: a GPU was asked for and there is none.
     """
-    there = device != "cpu" and sees_gpu()
+    there = device != "cpu" and (onnxruntime_sees_gpu() if is_onnx else sees_gpu())
+    if device == "gpu" and not there and is_onnx:
+        raise Refused(
+            "--device gpu: ONNX Runtime sees no GPU. Install the onnx-gpu extra (pip install -e '.[onnx-gpu]') and the "
+            "GPU's driver, or use --device auto or cpu."
+        )
     if device == "gpu" and not there:
         raise Refused(
             f"--device gpu: Keras on {backend_name()} sees no GPU. "
@@ -134,7 +139,7 @@ def compile_forward(
         try:
             run, lanes = ENGINES[engine].compile(network, batch, device, precision)
             run(np.zeros((batch, network.size, network.size, 3), "u1"))
-            return Forward(run, batch, lanes, network.pool, [shape[-1] for shape in network.feature_shapes])
+            return Forward(run, batch, lanes, network.pool, network.output_shapes)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise

@@ -11,7 +11,7 @@ from extract.backbones import BACKBONES, backbone_named
 from extract.network.base import cut, load_base
 from extract.network.forward import compile_forward
 from extract.network.importing import import_keras
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from features import Refused
 
 pytestmark = pytest.mark.slow
@@ -114,7 +114,7 @@ def test_golden_rows(name: str, module: str) -> None:
     base, _ = load_base(row, "random", 64, seed=3)
     preprocess = getattr(keras.applications, module).preprocess_input
     calibrate(base, preprocess)
-    forward = compile_forward(Network.around(base, row), batch=4, device="cpu")
+    forward = compile_forward(KerasNetwork.around(base, row), batch=4, device="cpu")
     plain = getattr(keras.applications, row.keras_name)(weights=None, include_top=False, input_shape=(64, 64, 3))
     plain.set_weights(base.get_weights())
     expected = np.asarray(plain(preprocess(np.array(IMAGES, "float32")), training=False))
@@ -161,7 +161,7 @@ def test_efficientnet_from_a_file_is_the_network_keras_builds(tmp_path: Path, mo
         np.asarray(cut(net, layer)(np.array(IMAGES, "float32"), training=False)).reshape(3, -1) for net in (own, made)
     )
     base, _ = load_base(row, str(file), 64, seed=0)
-    close(compile_forward(Network.around(cut(base, layer), row), batch=3, device="cpu")(IMAGES)[0], expected)
+    close(compile_forward(KerasNetwork.around(cut(base, layer), row), batch=3, device="cpu")(IMAGES)[0], expected)
     assert np.abs(without - expected).max() > 1e-2 * np.abs(expected).max()
 
 

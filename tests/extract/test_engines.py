@@ -17,7 +17,7 @@ from extract.network.convert import convert
 from extract.network.engines import ENGINES, PRECISIONS, choose_engine
 from extract.network.forward import compile_forward
 from extract.network.importing import import_keras
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from features import Refused, open_stack
 from features.layout import offsets, partial_path
 
@@ -49,7 +49,7 @@ def test_the_engines_agree(name: str) -> None:
         calibrate(base, getattr(keras.applications, row.module).preprocess_input)
     base = cut(base, row.layer)
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), "u1")
-    network = Network.around(base, row)
+    network = KerasNetwork.around(base, row)
     (expected,), (got,) = (compile_forward(network, 4, "cpu", engine)(pixels) for engine in ("keras", "openvino"))
     assert (got.dtype, got.shape) == (np.float32, expected.shape)
     close(got, expected, 2e-4 if name in AMPLIFY else 1e-4)
@@ -61,7 +61,7 @@ def test_the_engines_agree_on_real_photos(shared: Path) -> None:
     base, _ = load_base(BACKBONES["mobilenetv2"], str(weights), 224, seed=0)
     files = sorted((shared / "data" / "food101-10" / "images").rglob("*.jpg"))[::500]
     pixels = np.stack([np.asarray(Image.open(file).convert("RGB").resize((224, 224))) for file in files])
-    network = Network.around(base, BACKBONES["mobilenetv2"])
+    network = KerasNetwork.around(base, BACKBONES["mobilenetv2"])
     (expected,), (got,) = (compile_forward(network, 16, "cpu", engine)(pixels) for engine in ("keras", "openvino"))
     close(got, expected)
 
@@ -80,7 +80,7 @@ def test_a_row_is_the_same_whatever_runs_beside_it() -> None:
     """Guards bit-identical resumption: neighbours, and calls at the same time, change no bit."""
     row = BACKBONES["mobilenetv2"]
     base, _ = load_base(row, "random", 64, seed=3)
-    forward = compile_forward(Network.around(base, row), 4, "cpu", "openvino")
+    forward = compile_forward(KerasNetwork.around(base, row), 4, "cpu", "openvino")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 64, 64, 3), "u1")
     alone = [forward(block)[0] for block in pixels]
     with ThreadPoolExecutor(forward.lanes + 1) as pool:

@@ -15,7 +15,7 @@ from extract import BACKBONES
 from extract.network.base import load_base
 from extract.network.forward import compile_forward
 from extract.network.importing import import_keras
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +30,7 @@ import numpy as np
 from extract import BACKBONES
 from extract.network.base import load_base
 from extract.network.forward import compile_forward
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from features import Refused
 
 folder = Path(sys.argv[1])
@@ -44,7 +44,7 @@ for name in sys.argv[2:]:
         continue
     with np.load(folder / f"{name}.npz") as weights:
         base.set_weights([weights[f"arr_{i}"] for i in range(len(weights))])
-    *_, rows = compile_forward(Network.around(base, row), 4, "cpu", "keras")(pixels)
+    *_, rows = compile_forward(KerasNetwork.around(base, row), 4, "cpu", "keras")(pixels)
     np.save(folder / f"{name}.npy", rows)
 """
 
@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             calibrate(base, getattr(keras.applications, row.module).preprocess_input)
         np.savez(folder / f"{name}.npz", *base.get_weights())
         np.save(folder / f"{name}-pixels.npy", PIXELS[:, :side, :side])
-        *_, rows = compile_forward(Network.around(base, row), 4, "cpu", "keras")(PIXELS[:, :side, :side].copy())
+        *_, rows = compile_forward(KerasNetwork.around(base, row), 4, "cpu", "keras")(PIXELS[:, :side, :side].copy())
         np.save(folder / f"{name}-expected.npy", rows)
     env = environment(KERAS_BACKEND="torch")
     done = subprocess.run([sys.executable, "-c", CHILD, folder, *names], env=env, capture_output=True, text=True)

@@ -25,7 +25,7 @@ from extract.images.dataset import scan
 from extract.network.base import imagenet_file, load_base
 from extract.network.forward import compile_forward
 from extract.network.importing import import_keras
-from extract.network.network import Network
+from extract.network.network import KerasNetwork
 from extract.recipe import Recipe
 from features import Failed, Refused, open_stack
 from features.layout import lay_out, layout_path, partial_path
@@ -66,7 +66,7 @@ def greedy(power: int, times: int = 1, white: int = 0):
 @pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     """36: the allocator's own refusal (it tries for 10 s) at a batch of 8; 4 fits, and its rows are right."""
-    forward = compile_forward(Network.around(greedy(12), BACKBONES["efficientnetb0"]), 8, "cpu")
+    forward = compile_forward(KerasNetwork.around(greedy(12), BACKBONES["efficientnetb0"]), 8, "cpu")
     assert forward.batch == 4
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), "u1")
     np.testing.assert_array_equal(forward(images)[0], images.reshape(3, -1))
@@ -76,7 +76,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
 def test_not_even_one_image_fits() -> None:
     """36: where halving ends: a base that needs 4 TB for one image."""
     with pytest.raises(Failed, match="not even one 8 px image fits the memory of this cpu"):
-        compile_forward(Network.around(greedy(1, times=2**40), BACKBONES["efficientnetb0"]), 1, "cpu")
+        compile_forward(KerasNetwork.around(greedy(1, times=2**40), BACKBONES["efficientnetb0"]), 1, "cpu")
 
 
 @pytest.mark.slow
@@ -88,8 +88,8 @@ def test_out_of_memory_in_the_middle_of_a_run(tmp_path: Path) -> None:
     recipe = Recipe(listing, BACKBONES["efficientnetb0"], "random", "top", size=8, seed=0)
     lay_out(layout_path(tmp_path / "a.h5"), recipe.rows({}), listing.label_names, (8, 8, 3), attributes())
     publish(layout_path(tmp_path / "a.h5"), partial_path(tmp_path / "a.h5"))
-    forward = compile_forward(Network.around(greedy(1, white=2**44), recipe.backbone), 1, "cpu")
-    enough = compile_forward(Network.around(greedy(1), recipe.backbone), 1, "cpu")
+    forward = compile_forward(KerasNetwork.around(greedy(1, white=2**44), recipe.backbone), 1, "cpu")
+    enough = compile_forward(KerasNetwork.around(greedy(1), recipe.backbone), 1, "cpu")
     blocks = [np.array([row]) for row in range(6)]
     with (
         pytest.raises(Failed, match="^out of memory in a batch of 1 images that had fitted before. What was finished"),

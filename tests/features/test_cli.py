@@ -70,7 +70,7 @@ def test_the_command_line_is_the_function(words: tuple[str, ...], door, tmp_path
     told = help_of(*words, cwd=tmp_path)
     positional = set(re.findall(r"^  ([a-z]+)  +\S", told.split("options:")[0], re.M))
     parameters = inspect.signature(door).parameters
-    beside = {"help", "list", "json", "version"} - set(parameters)  # of the command alone
+    beside = {"help", "list", "json", "layers", "version"} - set(parameters)  # of the command alone
     options = set(re.findall(r"^  --([a-z-]+)", told, re.M)) - beside
     assert {name.replace("-", "_") for name in options} | positional == set(parameters)
     entries = re.findall(r"^  (?:--)?([a-z-]+)\b(.*?)(?=^  \S|\Z)", told, re.M | re.S)

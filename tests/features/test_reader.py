@@ -68,7 +68,7 @@ def test_pooled(opened) -> None:
     np.testing.assert_allclose(opened.pooled("avg"), positions.mean(1), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(opened.pooled("max"), positions.max(1))
     np.testing.assert_array_equal(opened.select("test").pooled("max"), positions.max(1)[TEST])
-    with pytest.raises(Refused, match="no pooling is called 'sum'; there are avg and max"):
+    with pytest.raises(Refused, match="no pooling is called 'sum'; there are avg, max, cls"):
         opened.pooled("sum")
 
 

@@ -1,0 +1,174 @@
+"""A backbone that is a file: ONNX, or Keras's own format."""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from extract.network.keras_file import read_keras
+from extract.network.onnx_file import OnnxFile, read_onnx
+from extract.preprocessing import Preprocessing, presets
+from features import Refused
+from features.open import STACKS
+from features.runtime.log import log
+
+ENDINGS = (".onnx", ".keras")
+IN_FOLDER = ("model.onnx", "onnx/model.onnx", "model.keras")  # as model hubs lay them out
+CONFIG = "preprocessor_config.json"
+GENERIC = ("model", "onnx", "")  # names that say nothing
+PREFERRED = ("image_embeds",)  # the output of models of images and texts that their makers compare
+CLASSES = (1000, 1001, 21841, 21843)  # of ImageNet
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """A frozen network in a file, and how it wants its images. It stands where a `Backbone` does.
+
+    Attributes:
+        file: the `.onnx` or `.keras` file.
+        name: what a stack records: the folder's or the file's, with the ending.
+        preprocessing: `extract.preprocessing.Values` as text.
+        size: side of the square input, pixels.
+        resize, filter: how an image becomes that square, see `Preprocessing`.
+        layer: its output, unless another tensor is asked for.
+    """
+
+    file: Path
+    name: str
+    preprocessing: str
+    size: int
+    resize: str
+    filter: str
+    layer: str
+
+    @classmethod
+    def at(cls, path: Path, preprocess: str | None, size: int | None) -> Self:
+        """The model at a path: a file, or a folder in the layout of model hubs.
+
+        Args:
+            path: of the file or folder.
+            preprocess: see `Preprocessing.parsed`; None for the folder's own description.
+            size: side of the square input; None for what the file or its description says.
+
+        Raises:
+            Refused, Failed: there is none, it cannot be taken (`read_onnx`), or nothing says how it wants its images.
+        """
+        file = found(path)
+        onnx = read_onnx(file) if file.suffix == ".onnx" else None
+        inside = onnx or read_keras(file)
+        said = _preprocessing(file, preprocess, size or inside.side)
+        if size and said.size and size != said.size and said.resize != "squash":
+            raise Refused(
+                f"--size {size}: its preprocessing crops to {said.size} px; give --preprocess with crop={size}"
+            )
+        side = size or said.size or inside.side
+        if side is None:
+            raise Refused(f"{file} takes images of any size: give --size, or size=… in --preprocess")
+        if inside.side not in (None, side):
+            raise Refused(f"{file} takes images of {inside.side} px, and its preprocessing gives {side} px")
+        layer = default_layer(inside) if isinstance(inside, OnnxFile) else inside.layer
+        return cls(file, _name(file), str(said.values), side, said.resize, said.filter, layer)
+
+    @classmethod
+    def recorded(cls, attrs: Mapping[str, Any], file: Path) -> Self:
+        """The model that a stack with these root attributes was made by, and where its file is now."""
+        made = (attrs[name] for name in ("backbone", "preprocessing", "input_size", "resize", "resize_filter", "layer"))
+        return cls(file, *made)
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether Keras has no part in it."""
+        return self.file.suffix == ".onnx"
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the file, and of weights beside it; see `OnnxFile.sha256`."""
+        return read_onnx(self.file).sha256 if self.is_onnx else read_keras(self.file).sha256
+
+    @property
+    def weights(self) -> str:
+        """The file: a network in a file has no other weights."""
+        return str(self.file)
+
+    def layer_at(self, size: int) -> str:
+        """Its layer unless another is asked for."""
+        return self.layer
+
+
+def saved_model(backbone: Any) -> str:
+    """A backbone's name or path as text. A Keras model is saved first, under the hash of what it holds."""
+    if isinstance(backbone, str | os.PathLike):
+        return os.fspath(backbone)
+    digest = hashlib.sha256(backbone.to_json().encode())
+    for array in backbone.get_weights():
+        digest.update(array.tobytes())
+    file = STACKS / f"{backbone.name}-{digest.hexdigest()[:12]}.keras"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        whole = file.with_name(f"{os.getpid()}-{file.name}")
+        backbone.save(whole)
+        whole.replace(file)
+    return str(file)
+
+
+def is_model_file(backbone: str) -> bool:
+    """Whether a backbone's name is that of a file or a folder, or of a stack that such a one made."""
+    return backbone.endswith(ENDINGS) or "/" in backbone or Path(backbone).is_dir()
+
+
+def default_layer(onnx: OnnxFile) -> str:
+    """The first output that the image alone decides, or the one that texts are compared with."""
+    layer = next((name for name in PREFERRED if name in onnx.of_image), onnx.of_image[0])
+    shape = next(tensor.shape for tensor in onnx.outputs if tensor.name == layer)
+    if onnx.probabilities or "logits" in layer or (len(shape) == 2 and shape[1] in CLASSES):
+        count = f" over {shape[-1]:,} classes" if shape and shape[-1] else ""
+        log.warning(
+            f"{layer} looks like logits{count}, not features: python -m extract --layers {onnx.path} lists others"
+        )
+    elif len(onnx.of_image) > 1:
+        log.info(f"layer: {layer}, of the outputs {', '.join(onnx.of_image)}; --layer takes any of them")
+    return layer
+
+
+def found(path: Path) -> Path:
+    """The file of a model at a path: itself, or what a folder holds.
+
+    Raises:
+        Refused: there is none.
+    """
+    if path.is_file() and path.suffix in ENDINGS:
+        return path
+    inside = [path / name for name in IN_FOLDER if (path / name).is_file()]
+    if inside:
+        return inside[0]
+    if path.is_dir():
+        raise Refused(f"{path} holds no model: {', '.join(IN_FOLDER)} are looked for")
+    if path.exists():
+        raise Refused(
+            f"{path} is no model: a file that ends in {' or '.join(ENDINGS)} is expected, or a folder with one"
+        )
+    raise Refused(f"there is no model at {path}")
+
+
+def _preprocessing(file: Path, given: str | None, side: int | None) -> Preprocessing:
+    """As given; else as the file beside the model says, or the folder above it."""
+    if given:
+        return Preprocessing.parsed(given, side)
+    folders = (file.parent, file.parent.parent) if file.parent.name == "onnx" else (file.parent,)
+    for config in (folder / CONFIG for folder in folders):
+        if config.is_file():
+            return Preprocessing.of_config(config)
+    raise Refused(
+        f"nothing says how {file} wants its images: there is no {CONFIG} beside it. Give --preprocess. {presets()}"
+    )
+
+
+def _name(file: Path) -> str:
+    """The first of the file's and its folders' names that says something, with the file's ending."""
+    resolved = file.resolve()
+    names = (resolved.stem, resolved.parent.name, resolved.parent.parent.name)
+    name = next((each for each in names if each not in GENERIC), "model")
+    return re.sub(r"[^\w.-]+", "-", name) + file.suffix
