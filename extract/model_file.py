@@ -31,7 +31,7 @@ class ModelFile:
         file: the `.onnx` or `.keras` file.
         name: what a stack records: the folder's or the file's, with the ending.
         preprocessing: `extract.preprocessing.Values` as text.
-        size: side of the square input, pixels.
+        size: side of its square input unless another is asked for, pixels.
         resize, filter: how an image becomes that square, see `Preprocessing`.
         layer: its output, unless another tensor is asked for.
     """
@@ -64,13 +64,13 @@ class ModelFile:
             raise Refused(
                 f"--size {size}: its preprocessing crops to {said.size} px; give --preprocess with crop={size}"
             )
-        side = size or said.size or inside.side
-        if side is None:
+        own = said.size or inside.side or size
+        if own is None:
             raise Refused(f"{file} takes images of any size: give --size, or size=… in --preprocess")
-        if inside.side not in (None, side):
-            raise Refused(f"{file} takes images of {inside.side} px, and its preprocessing gives {side} px")
+        if inside.side not in (None, size or own):
+            raise Refused(f"{file} takes images of {inside.side} px, and {size or own} px are asked for")
         layer = default_layer(inside) if isinstance(inside, OnnxFile) else inside.layer
-        return cls(file, _name(file), str(said.values), side, said.resize, said.filter, layer)
+        return cls(file, _name(file), str(said.values), own, said.resize, said.filter, layer)
 
     @classmethod
     def recorded(cls, attrs: Mapping[str, Any], file: Path) -> Self:

@@ -88,9 +88,8 @@ def lay_out(
                     list(rejects), [("path", text), ("reason", text), ("size", "<i8"), ("mtime_ns", "<i8")]
                 )
                 file.create_dataset("rejects", data=table)
-            file.attrs.update({"format": FORMAT, "format_version": VERSION, **attrs})
+            file.attrs.update(dict(attrs, format=FORMAT, format_version=VERSION, axes=AXES[len(feature_shape)]))
             file.attrs["feature_shape"] = np.array(feature_shape, "<i8")
-            file.attrs["axes"] = AXES[len(feature_shape)]
         _reserve(path)
     except OSError as error:
         path.unlink(missing_ok=True)

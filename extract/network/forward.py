@@ -150,4 +150,6 @@ def compile_forward(
 
 def _is_out_of_memory(error: Exception) -> bool:
     text = f"{type(error).__name__} {error}".lower()
-    return bool(re.search(r"resource_?exhausted|out of memory|\boom\b|memoryerror|bad_alloc", text))
+    return bool(
+        re.search(r"resource_?exhausted|out of memory|\boom\b|memoryerror|bad_alloc|failed to allocate memory", text)
+    )

@@ -34,6 +34,7 @@ class OnnxNetwork(Network):
     def __init__(self, path: Path, values: Values, size: int, layers: Sequence[str], pool: str = "") -> None:
         super().__init__(size, pool)
         self.path, self.values, self.layers = path, values, layers
+        self._ran: list[tuple[int, ...]] = []  # shapes that ONNX Runtime gave: OpenVINO may not be here
 
     @cached_property
     def file(self) -> OnnxFile:
@@ -70,7 +71,7 @@ class OnnxNetwork(Network):
 
     @property
     def _shapes(self) -> list[tuple[int, ...]]:
-        return output_shapes(self.converted)
+        return self._ran or output_shapes(self.converted)
 
     def _from_pixels(self, model: Any) -> Any:
         """The model on uint8 pixels (batch, side, side, 3), RGB."""
@@ -117,6 +118,11 @@ class OnnxNetwork(Network):
             rows = session.run(list(self.layers), {image.name: np.ascontiguousarray(made, to)})
             return [_last(np.asarray(each, np.float32), self.file.is_nhwc) for each in rows]
 
+        try:
+            first = run(np.zeros((batch, self.size, self.size, 3), "u1"))
+        except runtime.capi.onnxruntime_pybind11_state.InvalidArgument as error:
+            raise Refused(f"ONNX Runtime cannot compute {self.path}: {str(error).splitlines()[0][:300]}") from None
+        self._ran = [rows.shape[1:] for rows in first]
         return run, 1
 
 
@@ -164,7 +170,8 @@ def _output(model: Any, path: Path, layer: str) -> Any:
             if layer in output.get_names():
                 return node.input_value(0) if node.get_type_name() == "Result" else output
             known += output.get_names()
-    raise Refused(f"{path} has no tensor {layer!r}.{nearest(layer, known)} All: python -m extract --layers {path}")
+    close = nearest(layer, list(dict.fromkeys(known)))
+    raise Refused(f"{path} has no tensor {layer!r}.{close} All: python -m extract --layers {path}")
 
 
 def _channels_last(output: Any, is_nhwc: bool) -> Any:

@@ -274,7 +274,7 @@ def test_random_bytes_end_in_one_line(tmp_path: Path) -> None:
         (["--backbone", "m.onnx", "--preprocess", "none", "--weights", "random"], "a model file holds its own"),
         (
             ["--backbone", "m.onnx", "--preprocess", "none size=9"],
-            "takes images of 8 px, and its preprocessing gives 9",
+            "takes images of 8 px, and 9 px are asked for",
         ),
         (["--backbone", "m.onnx", "--preprocess", "none", "--engine", "keras"], "Keras computes no ONNX files"),
         (["--backbone", "vgg16", "--preprocess", "none"], "is for models of your own"),
