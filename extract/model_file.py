@@ -168,7 +168,7 @@ def _preprocessing(file: Path, given: str | None, side: int | None) -> Preproces
 
 def _name(file: Path) -> str:
     """The first of the file's and its folders' names that says something, with the file's ending."""
-    resolved = file.resolve()
-    names = (resolved.stem, resolved.parent.name, resolved.parent.parent.name)
+    whole = file.absolute()  # not what a link points to: hubs keep files under their hash
+    names = (whole.stem, whole.parent.name, whole.parent.parent.name)
     name = next((each for each in names if each not in GENERIC), "model")
     return re.sub(r"[^\w.-]+", "-", name) + file.suffix

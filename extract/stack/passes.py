@@ -203,7 +203,7 @@ def _made_with(recipe: Recipe, compiled: Compiled) -> dict[str, Any]:
     named = recipe.weights in ("imagenet", "random", "formula")
     return {
         "weights": Path(recipe.weights).name,
-        "weights_file": "" if named else str(Path(recipe.weights).resolve()),
+        "weights_file": "" if named else str(Path(recipe.weights).absolute()),
         "weights_sha256": compiled.weights_sha256,
         "engine": compiled.engine,
         "device": compiled.device,

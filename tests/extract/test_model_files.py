@@ -142,6 +142,19 @@ def test_from_a_folder_to_a_prediction(tmp_path: Path) -> None:
         Classifier.load(model, moved / "onnx").predict_proba(some)
 
 
+def test_a_link_keeps_its_name(tmp_path: Path) -> None:
+    """Guards a hub's own cache, where files lie under their hash and a folder of links names them."""
+    blob = small(tmp_path / "blobs" / "m.onnx").rename(tmp_path / "blobs" / "0123abcd")
+    link = tmp_path / "nice-net" / "model.onnx"
+    link.parent.mkdir()
+    link.symlink_to(blob)
+    data = str(photos(tmp_path / "photos"))
+    made = extract(data, str(link.parent), preprocess="none", layer="vector", out=str(tmp_path / "a.h5"))
+    assert open_stack(made).attrs["backbone"] == "nice-net.onnx"
+    model = fit(str(made), model="logreg", out=str(tmp_path / "model"))
+    assert Classifier.load(model).predict_proba([str(tmp_path / "photos" / "class0" / "0.png")]).shape == (1, 3)
+
+
 def test_an_onnx_backbone_imports_no_keras(tmp_path: Path) -> None:
     """Guards the start: Keras takes four seconds, and has no part in an ONNX file."""
     code = "import sys; from extract import extract; extract(*sys.argv[1:3], preprocess='none size=8', out=sys.argv[3])"
