@@ -56,7 +56,7 @@ class ModelFile:
         Raises:
             Refused, Failed: there is none, it cannot be taken (`read_onnx`), or nothing says how it wants its images.
         """
-        file = found(path)
+        file = found(path).absolute()  # workers of a cluster have other folders
         onnx = read_onnx(file) if file.suffix == ".onnx" else None
         inside = onnx or read_keras(file)
         said = _preprocessing(file, preprocess, size or inside.side)

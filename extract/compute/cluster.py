@@ -31,6 +31,7 @@ from features.runtime.cli import KEPT
 from features.runtime.cluster import all_fit, connect, other_versions
 from features.runtime.errors import listed
 from features.runtime.machine import use_only
+from features.runtime.versions import installed
 from features.schema import made_by
 from features.source import CHANGING
 from features.writer import StackWriter
@@ -75,7 +76,7 @@ class Cluster:
         """See `Local`; two blocks a thread of the cluster are in flight: one computed, one on its way."""
         writer = next(iter(writers.values()))  # any of them: they differ in the layer alone, and in rows that are done
         blocks = in_blocks(rows, batch * math.ceil(TASK / batch))
-        made = json.dumps(made_by(writer.attrs) | {"versions": row_versions()})
+        made = json.dumps(made_by(writer.attrs) | {"versions": row_versions(recipe.is_onnx)})
         listing = recipe.listing
 
         def told(rows: np.ndarray) -> tuple[Any, ...]:
@@ -152,7 +153,7 @@ def _seen_alike(
 def _unfit(writers: dict[str, str], root: str) -> str:
     """Why this worker cannot take part; empty where it can."""
     if open_source(root).exists():
-        return other_versions(writers, row_versions())
+        return other_versions(writers, installed(writers))
     return f"no {root} there: workers read the images from where the writer does, so share or mount it"
 
 

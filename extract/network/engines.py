@@ -16,10 +16,9 @@ from features.runtime.versions import installed
 
 # --precision → (Keras's policy, OpenVINO's hint); the stored rows are float32 whatever the arithmetic was.
 PRECISIONS = {"f32": ("float32", "f32"), "bf16": ("mixed_bfloat16", "bf16"), "f16": ("mixed_float16", "f16")}
-PACKAGES = (
-    *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino", "onnxruntime", "onnxruntime-gpu"),
-    *("numpy", "h5py", "pillow", "pillow-heif"),
-)
+KERAS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino")
+ONNX = ("openvino", "onnxruntime", "onnxruntime-gpu")
+IMAGES = ("numpy", "h5py", "pillow", "pillow-heif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +72,14 @@ def choose_engine(engine: str, device: str, precision: str, is_onnx: bool = Fals
     return ENGINES[engine], "as asked for"
 
 
-def row_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that affect a row."""
-    return installed(PACKAGES)
+def row_versions(is_onnx: bool = False) -> dict[str, str]:
+    """Versions of Python and of the packages that affect a row, of an ONNX file's network or of Keras's."""
+    return installed([*(ONNX if is_onnx else KERAS), *IMAGES])
 
 
 def changed_versions(then: Mapping[str, str]) -> list[str]:
     """`numpy 2.3 then, 2.4 here` of each package that is another version than was recorded."""
-    here = row_versions()
+    here = installed(then)
     return [f"{name} {was} then, {here.get(name, 'none')} here" for name, was in then.items() if here.get(name) != was]
 
 

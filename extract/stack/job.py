@@ -48,7 +48,7 @@ class Job:
             **({"seed": self.recipe.seed} if listing.split is None else {}),  # it seeds the split
             "dataset": listing.name,
             "dataset_root": str(listing.root),
-            "versions": json.dumps(row_versions()),
+            "versions": json.dumps(row_versions(self.recipe.is_onnx)),
             "command": self.command,
         }
         return {name: value for name, value in attrs.items() if value is not None}
