@@ -46,7 +46,6 @@ CHOICES: dict[str, tuple[str, Collection[str]]] = {  # option → what its value
 def extract(
     data: str = "digits",
     backbone: str | Any = "vgg16",
-    preprocess: str | None = None,
     weights: str | None = None,
     layer: str | None = None,
     classes: int | None = None,
@@ -62,6 +61,7 @@ def extract(
     augment: str = "photo",
     resize: str | None = None,
     filter: str | None = None,
+    preprocess: str | None = None,
     pool: str | None = None,
     store: str = "f32",
     seed: int = 0,
@@ -83,8 +83,6 @@ def extract(
             (path,label[,split][,group]); or the name of a dataset (digits, food101).
         backbone: the frozen conv base; python -m extract --list shows all. Or a model of your own: an .onnx or .keras
             file, a folder as model hubs publish it, or in Python a Keras model.
-        preprocess: how a model of your own wants its images, where no preprocessor_config.json lies beside it:
-            imagenet, tf, caffe, clip, siglip or none, or settings: mean=… std=… size=… crop=… filter=… scale=… order=….
         weights: imagenet (Keras downloads them once), a weights file, or random (seeded); by default imagenet.
             scattering and models of your own have none to choose.
         layer: cut the base at this layer; by default its last, of scattering the deepest scale that fits the size, of
@@ -107,6 +105,8 @@ def extract(
         resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black);
             by default squash, and for a model of your own what its preprocessing says.
         filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased; by default bilinear, or so too.
+        preprocess: how a model of your own wants its images, where no preprocessor_config.json lies beside it:
+            imagenet, tf, caffe, clip, siglip or none, or settings: mean=… std=… size=… crop=… filter=… scale=… order=….
         pool: store each row pooled over all positions, avg or max, or its class token, cls; by default all of it.
         store: type of the stored rows: f32, or f16, half as large and rounded to eleven binary digits.
         seed: seeds random weights, views, and the split if the dataset has none. Another split alone computes nothing.

@@ -190,8 +190,6 @@ def load_model(file: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise Failed(f"{file} is damaged or incomplete: {error}") from None
     except Exception as error:  # Keras raises whatever a layer's constructor does
         raise Refused(f"{file} cannot be loaded safely: {' '.join(str(error).split())[:300]}") from None
     # A sequential one has no tensors of its own to cut at.

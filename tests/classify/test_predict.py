@@ -325,8 +325,8 @@ def test_imagenet_weights_that_are_given(here: Path, model: Path, tmp_path: Path
     with pytest.raises(Refused, match="no weights file at .*gone.h5, which the model's rows were made with"):
         Classifier.load(folder, tmp_path / "gone.h5")
     (there / row.weights_file).rename(tmp_path / "other.h5")
-    made = {"weights": "imagenet", "weights_file": "", "weights_sha256": sha256}
-    assert _weights(made, row, there) == "imagenet", "a folder that another base's weights are in"
+    made = {"backbone": "vgg16", "weights": "imagenet", "weights_file": "", "weights_sha256": sha256}
+    assert _weights(made, there) == "imagenet", "a folder that another base's weights are in"
 
 
 @pytest.mark.parametrize("kind", ["logreg", "svm", "xgboost"])

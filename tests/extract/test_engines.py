@@ -89,10 +89,10 @@ def test_a_row_is_the_same_whatever_runs_beside_it() -> None:
     assert np.array_equal(forward(pixels[0][2:3])[0][0], alone[0][2])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
 def test_precision_is_recorded_and_drifts_a_little(tmp_path: Path, engine: str) -> None:
     """Guards `--precision`: another key and file, float32 rows near those at f32, and never those of f32 unasked."""
-    if ENGINES[engine].unfit("cpu", "bf16"):
+    if ENGINES[engine].unfit("cpu", "bf16", False):
         pytest.skip("this CPU has no bf16 for OpenVINO")
     data = photos(tmp_path / "photos")
     exact, rough = (
@@ -128,7 +128,7 @@ def test_the_engine_stays_with_a_begun_stack(tmp_path: Path, capsys: pytest.Capt
         assert np.array_equal(file["features"][:], before)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
 def test_the_batch_is_measured_where_there_are_many_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

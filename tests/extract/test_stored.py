@@ -153,7 +153,7 @@ def test_bad_pooling(tmp_path: Path) -> None:
     """Guards the messages of `features pool`."""
     path = stack(tmp_path / "a.h5", contents(rows=6))
     flat = stack(tmp_path / "flat.h5", contents(rows=6, shape=(24,)))
-    with pytest.raises(Refused, match="no pooling is called 'mean'; there are avg and max"):
+    with pytest.raises(Refused, match="no pooling is called 'mean'; there are avg, max, cls"):
         pool(str(path), "mean")
     with pytest.raises(Refused, match="no type of stored rows is called 'f8'; there are f32, f16"):
         pool(str(path), store="f8")
