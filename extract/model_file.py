@@ -16,7 +16,9 @@ from features.open import STACKS
 from features.runtime.log import log
 
 ENDINGS = (".onnx", ".keras")
-IN_FOLDER = ("model.onnx", "onnx/model.onnx", "model.keras")  # as model hubs lay them out
+IN_FOLDER = (  # as model hubs lay them out; of models of images and texts, the half that sees
+    *("vision_model.onnx", "onnx/vision_model.onnx", "model.onnx", "onnx/model.onnx", "model.keras"),
+)
 CONFIG = "preprocessor_config.json"
 GENERIC = ("model", "onnx", "")  # names that say nothing
 PREFERRED = ("image_embeds",)  # the output of models of images and texts that their makers compare

@@ -282,7 +282,7 @@ def test_random_bytes_end_in_one_line(tmp_path: Path) -> None:
     ("words", "named"),
     [
         (["--backbone", "nowhere/model.onnx"], "there is no model at nowhere/model.onnx"),
-        (["--backbone", "."], "holds no model: model.onnx"),
+        (["--backbone", "."], "holds no model: vision_model.onnx"),
         (["--backbone", "m.onnx"], "m.onnx wants its images: there is no preprocessor_config.json beside it"),
         (["--backbone", "m.onnx", "--preprocess", "none", "--weights", "random"], "a model file holds its own"),
         (
