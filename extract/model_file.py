@@ -59,8 +59,7 @@ class ModelFile:
             Refused, Failed: there is none, it cannot be taken (`read_onnx`), or nothing says how it wants its images.
         """
         file = found(path).absolute()  # workers of a cluster have other folders
-        onnx = read_onnx(file) if file.suffix == ".onnx" else None
-        inside = onnx or read_keras(file)
+        inside = read_onnx(file) if file.suffix == ".onnx" else read_keras(file)
         said = _preprocessing(file, preprocess, size or inside.side)
         if size and said.size and size != said.size and said.resize != "squash":
             raise Refused(
@@ -101,7 +100,7 @@ class ModelFile:
 
 
 def saved_model(backbone: Any) -> str:
-    """A backbone's name or path as text. A Keras model is saved first, under the hash of what it holds."""
+    """A backbone's name, or the path of its file. A Keras model is saved for that; the file is named by its hash."""
     if isinstance(backbone, str | os.PathLike):
         return os.fspath(backbone)
     digest = hashlib.sha256(backbone.to_json().encode())

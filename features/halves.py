@@ -14,7 +14,7 @@ def widened(rows: Any) -> np.ndarray:
     """Rows (n, d) of float32 or float16 as float32: an array as it is, or a copy.
 
     NumPy's own cast of float16 branches on every number that is zero or tiny. Rows after a ReLU are full of them, and
-    the cast took 7 times as long.
+    the cast took several times as long.
     """
     rows = np.asarray(rows)
     if rows.dtype != np.float16:

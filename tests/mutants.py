@@ -159,6 +159,7 @@ MUTANTS = (
     Mutant(74, "classify/classical/workers.py", "if part.token not in _rows_here:", "if not _rows_here:", "extract/test_cluster.py::test_passes_where"),
     Mutant(75, "classify/classical/workers.py", "except (Refused, Failed) as error:", "except KeyError as error:", "extract/test_cluster.py::test_a_worker_that_cannot"),
     Mutant(76, ONNX, " or not file.resolve().is_relative_to(folder)", "", FILES + "damaged_and_hostile"),
+    Mutant(76, "extract/network/wire.py", "if size > len(data) - at:", "if False:", FILES + "damaged_and_hostile"),
     Mutant(77, "extract/preprocessing.py", "not in (None, False)", "in ()", "extract/test_preprocessing.py::test_what"),
     Mutant(78, "extract/network/keras_file.py", "if code := sorted(set(_code(told))):", "if code := []:", FILES + "code_in"),
     Mutant(79, ONNX, "for path in (self.path, *self.external)]", "for path in (self.path,)]", FILES + "from_a_folder"),

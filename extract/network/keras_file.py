@@ -49,12 +49,16 @@ def read_keras(path: Path) -> KerasFile:
     shape = inputs[0] if len(inputs) == 1 else inputs
     if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or not shape[1]:
         raise Refused(f"{path} takes inputs of {shape}: one square RGB image of a fixed size is expected")
-    if not isinstance(ends, str):
-        ends = ends if isinstance(ends[0], str) else ends[0] if len(ends) == 1 else [None]
-        ends = ends[0]
-    if ends is None:
-        raise Refused(f"{path} has several outputs: cut it at one with --layer")
-    return KerasFile(path, shape[1], ends)
+    return KerasFile(path, shape[1], ends if isinstance(ends, str) else _only(path, ends))
+
+
+def _only(path: Path, outputs: list[Any]) -> str:
+    """The layer of the one output: `[name, 0, 0]`, or a list with that."""
+    if isinstance(outputs[0], str):
+        return outputs[0]
+    if len(outputs) > 1:
+        raise Refused(f"{path} has {len(outputs)} outputs: save it with the one whose features are wanted")
+    return str(outputs[0][0])
 
 
 def _code(told: Any) -> Iterator[str]:

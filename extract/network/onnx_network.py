@@ -130,7 +130,7 @@ def openvino_model(file: OnnxFile, size: int) -> Any:
     """OpenVINO's model of a file, for any batch and one size.
 
     Raises:
-        Refused: OpenVINO knows one of its operators not, or its batch is fixed.
+        Refused: OpenVINO does not know one of its operators, or its batch is fixed.
     """
     try:
         model = import_openvino().Core().read_model(file.path)

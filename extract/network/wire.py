@@ -1,6 +1,6 @@
 """Messages of Protocol Buffers, read in place.
 
-A length that points outside of what it stands in is an error, so a hostile file costs no more than walking over it.
+Each length is checked before it is followed. So a hostile file costs one walk over its bytes.
 """
 
 import mmap
@@ -33,7 +33,7 @@ def mapped(path: Path) -> memoryview:
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """Number and value of each field of a message: an integer, or the bytes of what it holds."""
+    """Number and value of each field of a message. A value is an integer or bytes."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
