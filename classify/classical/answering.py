@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from classify.classical.coupling import coupled, tempered
+from classify.classical.coupling import from_pairs, own_temperature, tempered
 from classify.classical.nystrom import kernels
 from classify.classical.products import has_direction, rbf, unit_products
 from classify.classical.votes import ballots, nearest
@@ -47,10 +47,9 @@ class Linear(NamedTuple):
 
     @classmethod
     def of(cls, fitted: Any) -> Self:
-        """See `Answering`; logistic regression brings no temperature: σ(d) of two classes is softmax(±d / 2)."""
+        """See `Answering`; logistic regression brings no temperature."""
         coef = fitted.model_.coef_
-        own = 1.0 if len(coef) > 1 else 2.0
-        temperature = fitted.temperature_ if "temperature_" in vars(fitted) else own
+        temperature = fitted.temperature_ if "temperature_" in vars(fitted) else own_temperature(len(coef))
         return cls(coef, fitted.model_.intercept_, fitted.classes_, temperature)
 
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -128,8 +127,7 @@ class Kernel(NamedTuple):
         codes = self._votes(pairs).argmax(axis=1)
         if self.temperature is None:
             return self.classes[codes], None
-        sigmoids = 1 / (1 + np.exp(-np.clip(pairs / self.temperature, -700, 700)))
-        return self.classes[codes], coupled(sigmoids, codes, len(self.classes))
+        return self.classes[codes], from_pairs(pairs, codes, len(self.classes), self.temperature)
 
     def _pairs(self, X: Any) -> np.ndarray:
         """(m, pairs) decisions, positive for the first class of a pair; of two classes (m, 1), for the second."""

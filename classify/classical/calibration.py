@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.classical.answering import Answering
-from classify.classical.coupling import logits
+from classify.classical.coupling import logits, tempered
 from classify.classical.crossfit import HeldOut, cross_fit
 from classify.classical.descent import Descent
 from classify.classical.products import unit_products
@@ -125,6 +125,16 @@ class Tempered(ClassifierMixin, BaseEstimator):
             raise NoProbabilities(NONE)
         return proba
 
+    def find_temperature(self, decisions: np.ndarray, y: np.ndarray) -> float:
+        """T of the probabilities, by decisions of plain estimators about rows held out; see `temperature`."""
+        return temperature(decisions, y)
+
+    def probabilities(self, decisions: np.ndarray, predicted: np.ndarray, T: float | None) -> np.ndarray | None:
+        """(m, classes) float64, of decisions of plain estimators and the codes (m,) that they predicted; None
+        without a T.
+        """
+        return tempered(decisions, T)
+
     def found(self) -> dict[str, Any]:
         """What fitting found that decides the model, beside its parameters."""
         return {name: getattr(self, name) for name in self.FOUND}
@@ -208,7 +218,7 @@ def pair_temperature(decisions: np.ndarray, y: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    count = round((1 + math.sqrt(1 + 8 * decisions.shape[1])) / 2)
+    count = classes_of_pairs(decisions)
     first, second = np.triu_indices(count, 1)
     place, sign = np.zeros((count, count), int), np.zeros((count, count))
     place[first, second] = place[second, first] = np.arange(len(first))
@@ -222,3 +232,8 @@ def pair_temperature(decisions: np.ndarray, y: np.ndarray) -> float:
         return float(((1 - wrong) * np.logaddexp(0, -scaled) + wrong * np.logaddexp(0, scaled)).mean())
 
     return float(np.exp(-minimize_scalar(loss, bounds=(-10, 10), options={"xatol": 1e-10}).x))
+
+
+def classes_of_pairs(decisions: np.ndarray) -> int:
+    """k, of decisions (m, k(k−1)/2)."""
+    return round((1 + math.sqrt(1 + 8 * decisions.shape[1])) / 2)

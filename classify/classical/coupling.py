@@ -41,6 +41,16 @@ def _minimum(pairs: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
+def from_pairs(pairs: np.ndarray, labels: np.ndarray, count: int, temperature: float) -> np.ndarray:
+    """`coupled` probabilities from decisions (m, k(k−1)/2) of all pairs: their sigmoids are σ(decision / T)."""
+    return coupled(1 / (1 + np.exp(-np.clip(pairs / temperature, -700, 700))), labels, count)
+
+
+def own_temperature(columns: int) -> float:
+    """T of logistic regression's probabilities: 1, and 2 for two classes, as σ(d) is softmax(±d / 2)."""
+    return 1.0 if columns > 1 else 2.0
+
+
 def tempered(decisions: np.ndarray, temperature: float | None) -> np.ndarray | None:
     """(m, classes) float64 softmax(decision / T); None without a T."""
     if temperature is None:

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 
-from classify.classical.descent import STEPS, Descent
+from classify.classical.descent import STEPS, Descent, Minimum
 from classify.classical.losses import columns, loss_of
 from classify.folds import Splits
 from classify.models import model_versions
@@ -117,22 +117,28 @@ def _cross_fit_by_passes(
         descent, rough = descent.few or descent, {"most": COMPARED}
     codes = descent.passes.codes
     classes = int(codes.max()) + 1
-    held = np.concatenate([rows for _, rows in splits])
-    ends = np.cumsum([len(rows) for _, rows in splits]).tolist()
-    fold_of = np.repeat(np.arange(len(splits)), [len(rows) for _, rows in splits])
-    order = np.argsort(held, kind="stable")
     answers: list[HeldOut] = []
     found = None
     for estimator in estimators:
         weights = row_weights(estimator, codes, [train for train, _ in splits])
         found = descent.minimise(loss_of(estimator, classes), estimator.C, weights, found, **rough)
-        scores = np.empty((len(held), len(splits), columns(classes)), np.float32)
-        scores[order] = descent.passes.scores(found.coef, found.intercept, held[order]).reshape(scores.shape)
-        decisions = scores[np.arange(len(held)), fold_of].astype(np.float64)
-        predicted = decisions.argmax(axis=1) if classes > 2 else (decisions[:, 0] > 0).astype(np.int64)
-        answers.append(HeldOut(held, predicted, decisions if classes > 2 else decisions[:, 0], ends, found.converged))
+        answers.append(answered_by_passes(descent, found, [held for _, held in splits]))
         done(len(splits))
     return answers
+
+
+def answered_by_passes(descent: Descent, found: Minimum, parts: Sequence[np.ndarray]) -> HeldOut:
+    """What models that a descent found say of some rows, each of its own part."""
+    classes = int(descent.passes.codes.max()) + 1
+    held = np.concatenate(parts)
+    model = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
+    order = np.argsort(held, kind="stable")
+    scores = np.empty((len(held), len(parts), columns(classes)), np.float32)
+    scores[order] = descent.passes.scores(found.coef, found.intercept, held[order]).reshape(scores.shape)
+    decisions = scores[np.arange(len(held)), model].astype(np.float64)
+    predicted = decisions.argmax(axis=1) if classes > 2 else (decisions[:, 0] > 0).astype(np.int64)
+    ends = np.cumsum([len(rows) for rows in parts]).tolist()
+    return HeldOut(held, predicted, decisions if classes > 2 else decisions[:, 0], ends, found.converged)
 
 
 def row_weights(estimator: Any, codes: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.svm import SVC, LinearSVC
 
 from classify.classical.answering import Kernel, Landmarks, of_kernel_machine
-from classify.classical.calibration import Calibrate, Tempered, pair_temperature, temperature
+from classify.classical.calibration import Calibrate, Tempered, classes_of_pairs, pair_temperature, temperature
+from classify.classical.coupling import from_pairs
 from classify.classical.crossfit import fit_by_passes
 from classify.classical.descent import Descent
 from classify.classical.nystrom import Nystrom, landmarks
@@ -57,24 +58,36 @@ class KernelSVC(Tempered):
 
     def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray | None, calibrate: Calibrate) -> None:
         self.path_ = self.path or "kernel"
-        self.gamma_ = self.gamma / self.scale(X, products)
+        scale = self.scale(X, products)
+        self.gamma_ = self.gamma / scale
         if products is None:
-            nystrom, descent = self._nystrom(X, codes)
+            nystrom, descent = self._nystrom(X, codes, scale)
             plain = self.plain(1.0)
             self.temperature_ = calibrate(plain, descent)
             self.model_ = fit_by_passes(plain, descent)
             self.model_.coef_ = self.model_.coef_ @ nystrom.root.T
             self.support_rows_ = nystrom.rows
             return
-        kernel, svc = self.space(X, codes, products), self.plain(1.0)
+        kernel, svc = self.space(X, codes, products, scale), self.plain(1.0)
         self.coupled_ = len(self.classes_) > 2
-        self.temperature_ = calibrate(svc, kernel, pair_temperature if self.coupled_ else temperature)
+        self.temperature_ = calibrate(svc, kernel, self.find_temperature)
         self.model_ = svc.set_params(decision_function_shape="ovr").fit(kernel, codes)
         self.support_rows_ = taken(X, self.model_.support_)
 
     def wants_products(self, X: Any) -> bool:
         """Whether its kernel is made of them."""
         return self.path != "nystrom"
+
+    def find_temperature(self, decisions: np.ndarray, y: np.ndarray) -> float:
+        """See `Tempered`; of more than two classes by the decisions of all pairs, but for `nystrom`."""
+        pairs = self.path != "nystrom" and decisions.ndim == 2
+        return pair_temperature(decisions, y) if pairs else temperature(decisions, y)
+
+    def probabilities(self, decisions: np.ndarray, predicted: np.ndarray, T: float | None) -> np.ndarray | None:
+        """See `Tempered` and `find_temperature`."""
+        if T is None or self.path == "nystrom" or decisions.ndim == 1:
+            return super().probabilities(decisions, predicted, T)
+        return from_pairs(decisions, predicted, classes_of_pairs(decisions), T)
 
     def plain(self, scale: float) -> Any:
         """scikit-learn's SVC, unfitted, on a kernel, with a decision for each pair of classes; its C needs no scale.
@@ -90,15 +103,15 @@ class KernelSVC(Tempered):
         """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
         return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
 
-    def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None) -> Any:
+    def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None, scale: float) -> Any:
         """(n, n) float64 kernel of X's rows, from their products; of `nystrom`, a `Descent` on their features."""
         if products is None:
-            return self._nystrom(X, codes)[1]
+            return self._nystrom(X, codes, scale)[1]
         squares = np.diag(products)
-        return rbf(products, squares, squares, self.gamma / self.scale(X, products))
+        return rbf(products, squares, squares, self.gamma / scale)
 
-    def _nystrom(self, X: Any, codes: np.ndarray) -> tuple[Nystrom, Descent]:
-        nystrom = Nystrom.of(landmarks(X, codes), self.gamma / self.scale(X, None))
+    def _nystrom(self, X: Any, codes: np.ndarray, scale: float) -> tuple[Nystrom, Descent]:
+        nystrom = Nystrom.of(landmarks(X, codes), self.gamma / scale)
         return nystrom, Descent(Rows(nystrom.features(X), codes, are_unit=True))
 
     @property

@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from classify.classical.answering import Linear
 from classify.classical.calibration import Calibrate, Tempered
+from classify.classical.coupling import own_temperature
 from classify.classical.crossfit import fit_by_passes
 from classify.classical.descent import Descent
 from classify.classical.products import spread
@@ -52,8 +53,9 @@ class SpanLinear(Tempered):
     def _fit(self, X: Any, codes: np.ndarray, products: np.ndarray | None, calibrate: Calibrate) -> None:
         self.path_ = self._path(X)
         rotation = SpanRotation().fit(X, products=products) if self.path_ == "span" else None
-        space: Any = self.space(X, codes, products) if rotation is None else rotation.Z_
-        estimator = self.plain(self.scale(X, products))
+        scale = self.scale(X, products)
+        space: Any = self.space(X, codes, products, scale) if rotation is None else rotation.Z_
+        estimator = self.plain(scale)
         self.C_ = estimator.C
         if not gives_probabilities(estimator):
             self.temperature_ = calibrate(estimator, space)
@@ -70,6 +72,12 @@ class SpanLinear(Tempered):
         rows, width = shape(X)
         return self.path or ("span" if rows < width else "primal")
 
+    def find_temperature(self, decisions: np.ndarray, y: np.ndarray) -> float:
+        """See `Tempered`; logistic regression's own probabilities need no search for one."""
+        if gives_probabilities(self.plain(1.0)):
+            return own_temperature(1 if decisions.ndim == 1 else decisions.shape[1])
+        return super().find_temperature(decisions, y)
+
     def plain(self, scale: float) -> Any:
         """The estimator itself, unfitted, with the C that it has at a spread of `scale`."""
         estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
@@ -79,7 +87,7 @@ class SpanLinear(Tempered):
         """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
         return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
 
-    def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None) -> Any:
+    def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None, scale: float) -> Any:
         """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are; or a `Descent`."""
         path = self._path(X)
         if path == "passes":

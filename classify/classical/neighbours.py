@@ -71,7 +71,7 @@ class CosineNeighbours(Tempered):
         """1: cosines have no scale."""
         return 1.0
 
-    def space(self, X: Any, codes: np.ndarray, products: np.ndarray) -> np.ndarray:
+    def space(self, X: Any, codes: np.ndarray, products: np.ndarray, scale: float) -> np.ndarray:
         """(n, n) float64 cosines of the train rows with each other."""
         return products
 

@@ -1,7 +1,7 @@
 """Search a classifier's settings by cross-validation inside the train rows, on one matrix of inner products."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -59,8 +59,6 @@ def search(
         balance: score balanced accuracy instead of accuracy.
         jobs: fits at a time, see `over`.
     """
-    walked = estimator.walked
-    others = [name for name in grid if name != walked]
     fused = isinstance(X, SideBySide)
     weighting: Sequence[Any] = weightings(len(X.parts)) if fused else [None]
     total = len(weighting) * int(np.prod([len(values) for values in grid.values()]))
@@ -72,29 +70,80 @@ def search(
         for weights in weighting:
             rows = X.weighted(weights) if fused else X
             shared = None if products is None else combined(products, weights) if weights else products[0]
-            for values in product(*(grid[name] for name in others)):
-                fixed = dict(zip(others, values, strict=True))
-                candidates = [clone(estimator).set_params(**fixed, **{walked: value}) for value in grid[walked]]
-                scale = candidates[0].scale(rows, shared)
-                plain = [candidate.plain(scale) for candidate in candidates]
-                space = candidates[0].space(rows, y, shared)
-                answers = cross_fit(plain, space, y, splits, jobs, progress.update)
-                del space
-                for candidate, answer in zip(candidates, answers, strict=True):
-                    params = {walked: getattr(candidate, walked), **fixed}
-                    scores = fold_scores(answer, y, balance)
-                    entry: dict[str, Any] = {"params": params, "mean": float(np.mean(scores)), "scores": scores}
-                    entry |= {"weights": weights} if weights else {}
-                    table.append(entry | {"converged": answer.converged})
-                    uneven = float(np.ptp(weights)) if weights else 0.0
-                    places = [list(grid[name]).index(params[name]) for name in (walked, *others)]
-                    rank = (-round(entry["mean"], 9), *places, uneven)
-                    if not best or rank < best[0]:
-                        best = (rank, params, weights, answer)
-                    progress.best(-best[0][0], best[1])
+            scale = estimator.scale(rows, shared)
+
+            def space_of(candidate: Any, rows: Any = rows, shared: Any = shared, scale: float = scale) -> Any:
+                return candidate.space(rows, y, shared, scale)
+
+            for candidate in tried(estimator, grid, scale, space_of, y, splits, balance, jobs, progress.update):
+                entry = candidate.entry | ({"weights": weights} if weights else {})
+                table.append(entry)
+                rank = (*candidate.rank, float(np.ptp(weights)) if weights else 0.0)
+                if not best or rank < best[0]:
+                    best = (rank, candidate.params, weights, candidate.held_out)
+                progress.best(-best[0][0], best[1])
     _, params, weights, held_out = best
     shared = None if products is None else combined(products, weights) if weights else products[0]
     return Searched(params, weights, held_out, shared, table)
+
+
+class Candidate(NamedTuple):
+    """Settings that were tried.
+
+    Attributes:
+        params: the settings.
+        held_out: what models of these settings said of held-out rows.
+        scores: of each fold.
+        places: of the settings in their lists, the simplest model's first.
+    """
+
+    params: dict[str, Any]
+    held_out: HeldOut
+    scores: list[float]
+    places: list[int]
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The least is the best: the highest mean score, and of equal ones the simplest model."""
+        return (-round(float(np.mean(self.scores)), 9), *self.places)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `result.json` says of it."""
+        told = {"params": self.params, "mean": float(np.mean(self.scores)), "scores": self.scores}
+        return told | {"converged": self.held_out.converged}
+
+
+def tried(
+    estimator: Any,
+    grid: Mapping[str, Sequence[float]],
+    scale: float,
+    space_of: Callable[[Any], Any],
+    y: np.ndarray,
+    splits: Splits,
+    balance: bool = False,
+    jobs: int = 1,
+    done: Callable[[int], object] = lambda fits: None,
+) -> Iterator[Candidate]:
+    """Every combination of a grid, scored on the same folds.
+
+    Args:
+        scale: of the rows, see `Tempered.scale`.
+        space_of: an estimator → what its plain form takes of the rows, see `Tempered.space`.
+        done: told how many more fits were done.
+        estimator, grid, y, splits, balance, jobs: see `search`.
+    """
+    walked = estimator.walked
+    others = [name for name in grid if name != walked]
+    for values in product(*(grid[name] for name in others)):
+        fixed = dict(zip(others, values, strict=True))
+        candidates = [clone(estimator).set_params(**fixed, **{walked: value}) for value in grid[walked]]
+        plain = [candidate.plain(scale) for candidate in candidates]
+        answers = cross_fit(plain, space_of(candidates[0]), y, splits, jobs, done)
+        for candidate, answer in zip(candidates, answers, strict=True):
+            params = {walked: getattr(candidate, walked), **fixed}
+            places = [list(grid[name]).index(params[name]) for name in (walked, *others)]
+            yield Candidate(params, answer, fold_scores(answer, y, balance), places)
 
 
 def fold_scores(answer: HeldOut, y: np.ndarray, balance: bool) -> list[float]:

@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
 
 class Practical(NamedTuple):
-    """Posterior probabilities that one model is worse than another by more than `ROPE`, practically equal, or better."""
+    """Posterior probabilities that a model is worse than another by more than `ROPE`, practically equal, or better."""
 
     worse: float
     equal: float
