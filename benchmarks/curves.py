@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from classify.comparison.figures import linear
+from classify.comparison.drawing import linear
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito's, told apart by the colour-blind
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 300, 52, 78, 30, 40

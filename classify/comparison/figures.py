@@ -4,33 +4,18 @@ A figure is drawn 320 units wide and shown about that wide, side by side with it
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from classify.comparison.drawing import WIDTH, apart, linear, number, rule, svg, text, ticks
 from classify.comparison.statistics import Reliability
 
-WIDTH = 320
 LEVELS = 10  # steps of the heat maps' scale
 NAMED = 15  # classes up to which a heat map or the map has room for their names
 COUNTED = 12  # classes up to which its cells have room for counts
 COLOURS = 10  # of the map's classes, in the stylesheet as --c0 … --c9
-
-
-def linear(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """The map that takes low…high to start…stop, rounded to what a screen can show."""
-    return lambda value: round(start + (value - low) / (high - low or 1) * (stop - start), 2)
-
-
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at most `low` to at least `high`."""
-    raw = (high - low or 1) / about
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
 
 
 def readable(name: str) -> str:
@@ -66,19 +51,19 @@ def heat(confusion: np.ndarray, names: Sequence[str], top: float) -> Markup:
     parts.append(f'<path class="diagonal" d="{diagonal}"/>')
     if k <= NAMED:
         parts += [
-            _text(left - 6, head + (i + 0.5) * cell + 3, f"{_short(name)} {i + 1}", "end")
-            + _text(left + (i + 0.5) * cell, head - 6, str(i + 1), "middle")
+            text(left - 6, head + (i + 0.5) * cell + 3, f"{_short(name)} {i + 1}", "end")
+            + text(left + (i + 0.5) * cell, head - 6, str(i + 1), "middle")
             for i, name in enumerate(names)
         ]
     if k <= COUNTED:
         parts += [
-            _text(
+            text(
                 left + (j + 0.5) * cell, head + (i + 0.5) * cell + 3, str(confusion[i, j]), "middle", _ink(i, j, level)
             )
             for i, j in np.argwhere(confusion)
         ]
     says = f"Confusion matrix: {np.trace(confusion)} of {confusion.sum()} rows on the diagonal"
-    return _svg("heatmap", head + WIDTH - left + 1, parts, says)
+    return svg("heatmap", head + WIDTH - left + 1, parts, says)
 
 
 def curves(train: Sequence[float], validation: Sequence[float], best: int, what: str) -> Markup:
@@ -94,17 +79,17 @@ def curves(train: Sequence[float], validation: Sequence[float], best: int, what:
     marks = ticks(min(map(min, lines.values())), max(map(max, lines.values())), 4)
     right = WIDTH - 62
     x, y = linear(1, max(len(train), 2), 34, right), linear(marks[0], marks[-1], 150, 10)
-    parts = [_rule(34, y(mark), right, y(mark)) + _text(28, y(mark) + 3, f"{mark:g}", "end") for mark in marks]
-    parts += [_text(x(epoch), 166, str(epoch), "middle") for epoch in sorted({1, best + 1, len(train)})]
+    parts = [rule(34, y(mark), right, y(mark)) + text(28, y(mark) + 3, f"{mark:g}", "end") for mark in marks]
+    parts += [text(x(epoch), 166, str(epoch), "middle") for epoch in sorted({1, best + 1, len(train)})]
     parts.append(f'<path class="mark" d="M{x(best + 1)} 10V150"/>')
     ends = apart({kind: (right, y(values[-1])) for kind, values in lines.items()}, high=11)
     for kind, values in lines.items():
         line = " ".join(f"{x(i + 1)},{y(v)}" for i, v in enumerate(values))
-        parts.append(f'<polyline class="line {kind}" points="{line}"/>' + _text(right + 6, ends[kind][1] + 3, kind))
+        parts.append(f'<polyline class="line {kind}" points="{line}"/>' + text(right + 6, ends[kind][1] + 3, kind))
         if kind == "validation":
             parts.append(f'<circle class="dot" cx="{x(best + 1)}" cy="{y(values[best])}" r="3.5"/>')
     at_best = ", ".join(f"{kind} {values[best]:.3f}" for kind, values in lines.items())
-    return _svg("curves", 172, parts, f"{what} over {len(train)} epochs; at epoch {best + 1}: {at_best}")
+    return svg("curves", 172, parts, f"{what} over {len(train)} epochs; at epoch {best + 1}: {at_best}")
 
 
 def search_heat(
@@ -127,15 +112,15 @@ def search_heat(
         parts.append(
             f'<rect class="heat" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high}" '
             f'fill-opacity="{strength:.1f}"><title>{escape(says)}</title></rect>'
-            + _text(x + wide / 2, y + 16, f"{100 * scores[i, j]:.1f}", "middle", "on" if strength > 0.5 else "")
+            + text(x + wide / 2, y + 16, f"{100 * scores[i, j]:.1f}", "middle", "on" if strength > 0.5 else "")
         )
     at = f'x="{left + chosen[1] * wide:.1f}" y="{foot - (chosen[0] + 1) * high}"'
     parts.append(f'<rect class="chosen" {at} width="{wide:.1f}" height="{high}"/>')
-    parts += [_text(left - 6, foot - (i + 0.5) * high + 3, f"{value:g}", "end") for i, value in enumerate(up)]
-    parts += [_text(left + (j + 0.5) * wide, foot + 14, _number(value), "middle") for j, value in enumerate(across)]
-    parts.append(_text(left + (WIDTH - left) / 2, foot + 29, f"{names[0]} across, {names[1]} up", "middle"))
+    parts += [text(left - 6, foot - (i + 0.5) * high + 3, f"{value:g}", "end") for i, value in enumerate(up)]
+    parts += [text(left + (j + 0.5) * wide, foot + 14, number(value), "middle") for j, value in enumerate(across)]
+    parts.append(text(left + (WIDTH - left) / 2, foot + 29, f"{names[0]} across, {names[1]} up", "middle"))
     says = f"Score by {names[0]} and {names[1]}: {scores[chosen]:.2%} with {across[chosen[1]]:g} and {up[chosen[0]]:g}"
-    return _svg("heatmap", foot + 34, parts, says)
+    return svg("heatmap", foot + 34, parts, says)
 
 
 def search_curve(scores: np.ndarray, values: Sequence[float], chosen: int, name: str) -> Markup:
@@ -143,8 +128,8 @@ def search_curve(scores: np.ndarray, values: Sequence[float], chosen: int, name:
     marks = ticks(float(scores.min()), float(scores.max()), 4)
     y = linear(marks[0], marks[-1], 150, 10)
     at = np.interp(np.log10(values), np.log10([values[0], values[-1]]), [44, WIDTH - 12]).round(2).tolist()
-    parts = [_rule(40, y(m), WIDTH - 8, y(m)) + _text(34, y(m) + 3, f"{100 * m:g} %", "end") for m in marks]
-    parts += [_text(a, 166, _number(value), "middle") for a, value in zip(at, values, strict=True)]
+    parts = [rule(40, y(m), WIDTH - 8, y(m)) + text(34, y(m) + 3, f"{100 * m:g} %", "end") for m in marks]
+    parts += [text(a, 166, number(value), "middle") for a, value in zip(at, values, strict=True)]
     parts.append(f'<path class="mark" d="M{at[chosen]} 10V150"/>')
     for a, row in zip(at, scores.tolist(), strict=True):
         parts += [f'<circle class="fold" cx="{a}" cy="{y(score)}" r="1.8"/>' for score in row]
@@ -153,7 +138,7 @@ def search_curve(scores: np.ndarray, values: Sequence[float], chosen: int, name:
     dot = f'<circle class="dot" cx="{at[chosen]}" cy="{y(means[chosen])}" r="3.5"/>'
     parts += [f'<polyline class="line" points="{line}"/>', dot]
     says = f"Score by {name}: {means[chosen]:.2%} with {values[chosen]:g}"
-    return _svg("curves", 184, [*parts, _text((44 + WIDTH) / 2, 181, name, "middle")], says)
+    return svg("curves", 184, [*parts, text((44 + WIDTH) / 2, 181, name, "middle")], says)
 
 
 def reliability_curve(bins: Reliability) -> Markup:
@@ -163,9 +148,7 @@ def reliability_curve(bins: Reliability) -> Markup:
     """
     x, y = linear(0, 1, 34, WIDTH - 12), linear(0, 1, 246, 12)
     parts = [
-        _rule(34, y(v), WIDTH - 12, y(v))
-        + _text(28, y(v) + 3, f"{v:.0%}", "end")
-        + _text(x(v), 264, f"{v:.0%}", "middle")
+        rule(34, y(v), WIDTH - 12, y(v)) + text(28, y(v) + 3, f"{v:.0%}", "end") + text(x(v), 264, f"{v:.0%}", "middle")
         for v in (0, 0.25, 0.5, 0.75, 1)
     ]
     parts.append(f'<path class="perfect" d="M{x(0)} {y(0)}L{x(1)} {y(1)}"/>')
@@ -175,7 +158,7 @@ def reliability_curve(bins: Reliability) -> Markup:
         parts.append(f'<path class="gap" stroke-opacity="{max(0.2, part):.2f}" d="M{x(c)} {y(c)}V{y(a)}"/>')
         parts.append(f'<circle class="share" cx="{x(c)}" cy="{y(a)}" r="{radius:.1f}"/>')
     says = "; ".join(f"{a:.0%} right at {c:.0%}" for c, a in zip(bins.confidence, bins.accuracy, strict=True))
-    return _svg("reliability", 272, parts, f"Share right by confidence: {says}")
+    return svg("reliability", 272, parts, f"Share right by confidence: {says}")
 
 
 def plane(at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray, told: Sequence[str]) -> Markup:
@@ -203,38 +186,9 @@ def plane(at: np.ndarray, y: np.ndarray, names: Sequence[str], wrong: np.ndarray
         )
     shown = np.unique(y).tolist() if len(names) <= NAMED else []
     centres = {names[label]: np.median(spots[y == label], axis=0) for label in shown}
-    parts += [_text(a, b, readable(name), "middle", "name") for name, (a, b) in apart(centres).items()]
+    parts += [text(a, b, readable(name), "middle", "name") for name, (a, b) in apart(centres).items()]
     says = f"{len(y)} test rows placed by likeness, coloured by class; {wrong.sum()} of them are errors"
-    return _svg("plane", height, parts, says, 960)
-
-
-def apart(centres: Mapping[str, Any], wide: float = 150, high: float = 26) -> dict[str, tuple[float, float]]:
-    """Places for names, (x, y) each: where one would cover another it moves down."""
-    placed: dict[str, tuple[float, float]] = {}
-    for name, (x, y) in sorted(centres.items(), key=lambda item: item[1][1]):
-        for a, b in sorted(placed.values(), key=lambda spot: spot[1]):
-            if abs(x - a) < wide and abs(y - b) < high:
-                y = b + high
-        placed[name] = (x, y)
-    return placed
-
-
-def _svg(kind: str, height: float, parts: Iterable[str], says: str, width: int = WIDTH) -> Markup:
-    head = f'<svg class="{kind}" viewBox="0 0 {width} {height:g}" role="img" aria-label="{escape(says)}">'
-    return Markup(head + "".join(parts) + "</svg>")
-
-
-def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
-    kind = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
-
-
-def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<path class="rule" d="M{x1} {y1}L{x2} {y2}"/>'
-
-
-def _number(value: float) -> str:
-    return f"{value:g}" if 0.01 <= value < 1000 else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e−")
+    return svg("plane", height, parts, says, 960)
 
 
 def _short(name: str, most: int = 17) -> str:

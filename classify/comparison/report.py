@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from classify.comparison import figures
+from classify.comparison.drawing import linear, ticks
 from classify.comparison.predictions import Predictions
+from classify.comparison.rendering import rendered
 from classify.comparison.statistics import confused_pairs, reliability
-from classify.comparison.wording import FORMATS, THIN, natural, verdict
+from classify.comparison.wording import natural, verdict
 from classify.fusion import parts
 from classify.history import EARLIER, earlier_runs, said
 from classify.rows import unit_rows
@@ -90,16 +91,7 @@ def write_report(
         "map": placed(test, best_said, seed) if whole else None,
         **{"levels": figures.LEVELS, "named": figures.NAMED, "EARLIER": EARLIER},
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= FORMATS | {"readable": figures.readable}
-    environment.globals |= FORMATS | {"THIN": THIN}
-    path.write_text(environment.get_template("report.html.jinja").render(context), encoding="utf-8")
+    path.write_text(rendered("report.html.jinja", context), encoding="utf-8")
     return path
 
 
@@ -125,10 +117,10 @@ def axis(spans: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
     """
     right = max(high for _, _, high in spans)
     left = max(min(low for low, _, _ in spans), min(right - REACH, spans[0][0]))
-    marks = figures.ticks(left, right)
+    marks = ticks(left, right)
     while (low := min(low for low, value, _ in spans if value >= marks[0])) < marks[0]:
-        marks = figures.ticks(low, right)
-    return {"ticks": marks, "at": figures.linear(marks[0], marks[-1], 0, 100)}
+        marks = ticks(low, right)
+    return {"ticks": marks, "at": linear(marks[0], marks[-1], 0, 100)}
 
 
 def heat_top(rows: Sequence[dict[str, Any]]) -> float:

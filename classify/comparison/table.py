@@ -1,6 +1,6 @@
 """Results as a table for the terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from classify.comparison.wording import joined, p_value, points
@@ -19,11 +19,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     cells = [[head for head, _, _ in columns]] + [
         ["–" if row.get(field) is None else show(row[field]) for _, field, show in columns] for row in there
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(f"{cell:>{w}}" if i else f"{cell:<{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    ]
+    lines = aligned(cells)
     lines += [
         f"{row['model']}{': ' if row.get('pending') else ' failed: '}{row['failed']}" for row in rows if "failed" in row
     ]
@@ -50,7 +46,20 @@ def uneven(rows: list[dict[str, Any]]) -> bool:
     return rows[0].get("leads_by") == "balanced_accuracy"
 
 
-def _short(value: float) -> str:
+def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a table, the head first: the first `left` columns are ranged left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{w}}" if i >= left else f"{cell:<{w}}"
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+
+
+def short(value: float) -> str:
+    """A number in two digits or so."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -65,7 +74,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("diff", "difference", points),
     ("p", "mcnemar_holm_p", p_value),
     ("views", "views_difference", points),
-    ("fit s", "fit_seconds", _short),
-    ("pred s", "predict_seconds", _short),
-    ("MB", "model_bytes", lambda size: _short(size / 1e6)),
+    ("fit s", "fit_seconds", short),
+    ("pred s", "predict_seconds", short),
+    ("MB", "model_bytes", lambda size: short(size / 1e6)),
 )

@@ -13,6 +13,7 @@ from PIL import Image
 from tiny import contents, stack
 
 from classify.comparison import figures
+from classify.comparison.drawing import ticks
 from classify.comparison.judge import judge
 from classify.comparison.report import axis, learning, thumbnail, write_report
 from classify.comparison.wording import natural, points, seconds, verdict
@@ -231,7 +232,7 @@ def test_the_verdict_when_the_baseline_is_best():
 
 @pytest.mark.parametrize(("low", "high"), [(0.752, 0.813), (0, 0), (-0.338, 0.024), (0.5, 1), (3, 4100)])
 def test_ticks_hold_what_they_must(low, high):
-    marks = figures.ticks(low, high)
+    marks = ticks(low, high)
     assert marks[0] <= low
     assert marks[-1] >= high
     assert 2 <= len(marks) <= 8 or low == high
