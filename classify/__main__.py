@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from classify import MODELS, compare, fit, history, predict
+from classify.across.table import sets_table
 from classify.comparison.judge import judge
 from classify.comparison.predictions import Predictions
 from classify.comparison.table import table
@@ -38,7 +39,12 @@ def main() -> int | None:
     if door == "compare":
         wants_json, report = given.pop("json"), compare(**given)
         rows = read(report.with_name("compare.json"))
-        print(as_json({"report": str(report), "models": rows}) if wants_json else f"{table(rows)}\n{report}")
+        if wants_json:
+            print(as_json({"report": str(report), "models": rows}))
+        else:
+            beside = report.with_name("comparison.json")
+            whole = sets_table(rows, read(beside)) if "features" in rows[0] else table(rows)
+            print(f"{whole}\n{report}")
         return None
     wants_json = given.pop("json")
     folder = fit(**given)

@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from classify.fitting import Settings
-from classify.models import model_named
+from classify.models import FINE, model_named
 from classify.result import Fit
 from classify.task import Task
 from features import Refused, Stack, open_stack
@@ -28,7 +29,7 @@ def fit(
     epochs: int | None = None,
     layers: int | None = None,
     views: int | None = None,
-    search: bool = False,
+    search: bool | Literal["fine"] = False,
     balance: bool = False,
     jobs: int | None = None,
     dask: str | None = None,
@@ -49,7 +50,8 @@ def fit(
         epochs: networks only: maximum number of epochs.
         layers: fine-tuning only: how many of the backbone's last layers are trained.
         views: number of augmented views of each train image to train on; by default all that the stack has.
-        search: classical models only: choose the settings by cross-validation inside the train rows.
+        search: classical models only: choose the settings by cross-validation inside the train rows; fine tries 45
+            penalties of a linear model over eleven decades.
         balance: classical models only: let every class weigh the same, however many images it has.
         jobs: threads; by default as many as there are cores.
         dask: run the search's fits, and passes over many rows, on a Dask cluster: a scheduler's address, or local:N for
@@ -78,6 +80,9 @@ def fit(
     options = {name: value for name, value in (("epochs", epochs), ("layers", layers)) if value is not None}
     if strange := [name for name in options if name not in row.options]:
         raise Refused(f"{model} has no --{strange[0]}")
+    check_search(search)
+    if search == FINE and not row.fine:
+        raise Refused(f"{model} has no --search=fine: that is the linear models'")
     if search and not row.grid:
         raise Refused(f"{model} has no --search")
     if balance and row.network:
@@ -100,11 +105,27 @@ def open_stacks(names: list[str] | str, data: str | None = None, weights: str | 
     Raises:
         Refused: one cannot be opened, they do not fit together, or a place is not there.
     """
-    from classify.fusion import together
+    from classify.fusion import side_by_side
+
+    stacks = open_apart(names, data, weights)
+    return stacks[0] if len(stacks) == 1 else side_by_side(stacks)
+
+
+def open_apart(names: list[str] | str, data: str | None = None, weights: str | None = None) -> list[Stack]:
+    """One stack, or several of the same images; shards of different images are one, end to end.
+
+    Args:
+        names, data, weights: see `open_stacks`.
+
+    Raises:
+        Refused: one cannot be opened, some images are the same and some are not, or a place is not there.
+    """
+    from classify.fusion import end_to_end_or_apart
 
     several = [names] if isinstance(names, str) else names
     stacks = [open_stack(name) for name in several]
-    stack = stacks[0] if len(stacks) == 1 else together(stacks)
+    if len(stacks) > 1:
+        stacks = end_to_end_or_apart(stacks)
     now = {}
     for option, place, attribute in (("data", data, "dataset_root"), ("weights", weights, "weights_file")):
         if place and not Path(place.partition(IN_ARRAY)[0]).exists():
@@ -113,7 +134,13 @@ def open_stacks(names: list[str] | str, data: str | None = None, weights: str | 
             now[attribute] = place
     if data and Path(data).suffix == ".csv":
         now["dataset_root"] = str(Path(data).parent)  # paths are relative to a manifest's folder
-    return dataclasses.replace(stack, attrs=stack.attrs | now) if now else stack
+    return [dataclasses.replace(stack, attrs=stack.attrs | now) if now else stack for stack in stacks]
+
+
+def check_search(search: bool | str) -> None:
+    """Raise Refused if there is no such search."""
+    if search not in (True, False, FINE):
+        raise Refused(f"no search is called {search!r}; there are True and {FINE!r}")
 
 
 def split_again(stack: Stack, seed: int | None) -> Stack:
@@ -123,14 +150,20 @@ def split_again(stack: Stack, seed: int | None) -> Stack:
     """
     if seed is None:
         return stack
+    again = seeded_again(stack, seed)
+    test = int(((again.split == SPLITS["test"]) & (stack.view == 0)).sum())
+    log.info(f"split again with seed {seed}: {int((stack.view == 0).sum()) - test} train and {test} test images")
+    return again
+
+
+def seeded_again(stack: Stack, seed: int) -> Stack:
+    """See `split_again`."""
     from extract.images.split import chosen, seeded_split  # stage one's, and without Keras
 
     images = stack.view == 0
     sha256, groups = stack.field("sha256"), chosen(stack.groups, images)
     split = seeded_split(stack.y[images], sha256[images], seed, groups=groups)
     of = {image.tobytes(): code for image, code in zip(sha256[images], split.tolist(), strict=True)}
-    test = int((split == SPLITS["test"]).sum())
-    log.info(f"split again with seed {seed}: {len(split) - test} train and {test} test images")
     return stack.with_split(np.array([of[image.tobytes()] for image in sha256], "u1"))
 
 

@@ -33,14 +33,15 @@ class Settings:
     """How models are fitted; see `fit`.
 
     Attributes:
-        search: whether classical models choose their settings by cross-validation inside the train rows.
+        search: whether classical models choose their settings by cross-validation inside the train rows; `fine` has
+            linear models try 45 penalties.
         balance: whether every class weighs the same in classical models.
         jobs: threads; 0 for as many as there are cores.
         dask: where the search's fits run, and passes over many rows; None for this machine.
         seed: of everything random.
     """
 
-    search: bool = False
+    search: bool | str = False
     balance: bool = False
     jobs: int = 0
     dask: str | None = None
@@ -165,8 +166,9 @@ def _fit_products(
     whole = None if products is None else combined(products, weights) if weights else products[0]
     if settings.search:
         dask = None if facts["path"] == "passes" else settings.dask  # they are on the cluster already
+        grid = model.searched(settings.search)
         with over(dask, jobs) as fits:
-            best = search(estimator, model.grid, X, train.y, splits, products, settings.balance, fits)
+            best = search(estimator, grid, X, train.y, splits, products, settings.balance, fits)
         estimator.set_params(**best.params)
         held_out, whole, weights = best.held_out, best.products, best.weights
         facts = {**facts, "search": best.table, "best": best.params}

@@ -104,24 +104,25 @@ class SideBySide(Stack):
         ]
 
 
-def together(stacks: Sequence[Stack]) -> Stack:
-    """Several stacks as one: side by side where they are of the same images, end to end where all images differ.
+def end_to_end_or_apart(stacks: Sequence[Stack]) -> list[Stack]:
+    """Stacks of the same images as they are; those of different images, shards of one dataset, as one.
 
     Raises:
-        Refused: some images are the same and some are not, or they do not fit together.
+        Refused: some images are the same and some are not, or the shards do not fit together.
     """
     first = {digest.tobytes() for digest in stacks[0].field("sha256")}
     shares = [np.mean([digest.tobytes() in first for digest in stack.field("sha256")]) for stack in stacks[1:]]
     same_recipe = all(recipe_attrs(stack.attrs) == recipe_attrs(stacks[0].attrs) for stack in stacks)
     if max(shares) < MOSTLY and (same_recipe or max(shares) == 0):
-        return end_to_end(stacks)
+        return [end_to_end(stacks)]
     if same_recipe and min(shares) < MOSTLY:
         told = [f"{stack.path}: {share:.0%}" for stack, share in zip(stacks[1:], shares, strict=True)]
         raise Refused(
             f"some of these stacks are of the images of {stacks[0].path}, and some are not: {', '.join(told)} of their "
-            "images are in it. Give those of the same images, side by side, or those of different ones, end to end"
+            "images are in it. Give stacks of the same images, or shards of different ones. Shards become one stack by "
+            "python -m features index SHARD … --out shards.json"
         )
-    return side_by_side(stacks)
+    return list(stacks)
 
 
 def parts(stack: Stack) -> tuple[Stack, ...]:

@@ -40,6 +40,7 @@ class Model:
             the networks' on 15 % of them held out; XGBoost's are set for speed.
         options: its settings that have an option of their own on the command line.
         grid: settings → values that `--search` tries, the simplest model's first; empty where there is no search.
+        fine: what `--search=fine` tries instead; empty where that is the same.
         balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
         of_many: how it is fitted where the matrices of the other paths do not fit or take longer, a name in `METHODS` of
             `classify.fitting`; empty where rows are taken as they are.
@@ -53,9 +54,14 @@ class Model:
     build: Callable[[int], Any]
     options: tuple[str, ...] = ()
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    fine: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     balanced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     of_many: str = ""
     only_if_named: bool = False
+
+    def searched(self, search: bool | str) -> Mapping[str, Sequence[float]]:
+        """What a search tries: `fine` or True."""
+        return self.fine if search == FINE and self.fine else self.grid
 
     @property
     def network(self) -> bool:
@@ -151,6 +157,8 @@ def _scratch(seed: int) -> Any:
 DECADES = tuple(10.0**power for power in range(-4, 5))  # of C at unit spread: eight decades around 1
 WIDTHS = (0.05, 0.15, 0.5, 1.5, 5.0)  # of γ at unit spread; 0.5 is one over the median squared distance
 PENALTY = {"c": DECADES}
+FINE = "fine"  # the search with a protocol that is published for linear probes of frozen networks:
+FINELY = {"c": tuple(10.0 ** (step / 4 - 6) for step in range(45))}  # (Oquab et al., DINOv2, 2023)
 KERNEL = {"C": tuple(10 * c for c in DECADES), "gamma": WIDTHS}
 NEIGHBOURS = {"k": (100, 50, 20, 10, 5, 3, 1)}
 TREES = {"max_depth": (2, 4, 6), "colsample_bynode": (0.05, 0.1, 0.2), "min_child_weight": (1, 5)}
@@ -159,8 +167,8 @@ WEIGHTS = {"class_weight": "balanced"}
 
 # fmt: off
 MODELS = {
-    "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, balanced=INNER_WEIGHTS, of_many="passes"),
-    "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, balanced=INNER_WEIGHTS, of_many="passes"),
+    "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, fine=FINELY, balanced=INNER_WEIGHTS, of_many="passes"),
+    "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, fine=FINELY, balanced=INNER_WEIGHTS, of_many="passes"),
     "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS, of_many="nystrom"),
     "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, balanced={"balance": True}, of_many="blocks"),
     "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),

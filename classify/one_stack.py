@@ -1,4 +1,4 @@
-"""Several classifiers on the very same rows: one table, as JSON and as a report."""
+"""Several classifiers on one stack's rows: fit each, score it once on the test rows, and write table and page."""
 
 import json
 import traceback
@@ -8,86 +8,35 @@ from typing import Any
 
 from classify.comparison.judge import judge, paired_difference
 from classify.comparison.table import table
-from classify.fit import open_stacks, recorded, runs_of, split_again
-from classify.fitting import Settings
 from classify.fusion import parts
 from classify.history import read_result
-from classify.models import MODELS, Model, model_versions
-from classify.own import Estimator, models_named
+from classify.models import Model
 from classify.result import Report
 from classify.task import Task
 from features import Failed
-from features.open import newest_stack
-from features.runtime.cli import command_line
 from features.runtime.disk import write_json
-from features.runtime.errors import at_least, listed
 from features.runtime.log import log
 
 NOT_YET = "it is not fitted yet; the same command goes on with it"
 
 
-def compare(
-    stack: list[str] | str | None = None,
-    models: list[str | Estimator] | None = None,
-    epochs: int | None = None,
-    views: int | None = None,
-    search: bool = False,
-    balance: bool = False,
-    jobs: int | None = None,
-    dask: str | None = None,
-    seed: int = 0,
-    out: str | None = None,
-    data: str | None = None,
-    weights: str | None = None,
-    split_seed: int | None = None,
-) -> Report:
-    """Fit several classifiers to a stack's train rows, score each once on the same test rows, and report.
-
-    The table and the report are written after each model. A model that fails is listed with its reason and costs the
-    others nothing. A comparison that was interrupted goes on with the model it was at. Models that were fitted to the
-    same rows before stay in the table. Where train images have augmented views, each model is also fitted without them,
-    to measure what they bring.
+def compare_models(
+    task: Task, chosen: Mapping[str, Model], options: Mapping[str, Any], folder: Path, by: Mapping[str, Any]
+) -> Path:
+    """Fit classifiers to the rows of one stack, and report; see `compare`.
 
     Args:
-        stack: the feature stack, or several of the same rows, to be fused; by default the newest in features/stacks.
-        models: the classifiers: logreg, linearsvm, svm, knn, xgboost, dense, finetune, scratch; by default all but
-            scratch, which takes hours on a CPU. module:factory, a function that gives a scikit-learn classifier, or
-            from Python the classifier itself: it takes part on average-pooled rows, and is not saved.
-        epochs: maximum number of epochs for networks.
-        views: number of augmented views of each train image to train on; by default all that the stack has.
-        search: choose the classical models' settings by cross-validation inside the train rows.
-        balance: in the classical models, let every class weigh the same, however many images it has.
-        jobs: threads; by default as many as there are cores.
-        dask: run the search's fits, and passes over many rows, on a Dask cluster: a scheduler's address, or local:N for
-            N processes here.
-        seed: seeds everything random, in the fits and in the report.
-        out: folder to write; by default classify/runs/<stack>, or classify/runs/<stack>/split-<seed>.
-        data: where the dataset's images are now, if no longer where the stack was made from.
-        weights: where the backbone's weights file is now, likewise.
-        split_seed: split the images again by this seed, a quarter of each class to test on; the stack stays as it is.
+        task: the rows.
+        chosen: name → row of the classifiers.
+        options: settings of networks, from the command line.
+        folder: where each model gets a folder, and the page lies.
+        by: what is recorded beside the results: the command, versions, the split's seed.
 
     Returns:
-        the report, `report.html`. Beside it lie `compare.json`, the list of the models' results, best first, and each
-        model's own folder. Its `table()` has a row for each model.
-
-    Raises:
-        Refused: a model is unknown, or the stack has too few classes or views or no test rows.
-        Failed: not one of the models could be fitted.
-        KeyboardInterrupt: interrupted; a network that was being trained has the result of its best weights.
+        the page.
     """
-    stack = stack or str(newest_stack())
-    command = command_line(["python", "-m", "classify", "compare"], compare, dict(locals()), positional=("stack",))
-    at_least(0, seed=seed, split_seed=split_seed)
-    at_least(1, epochs=epochs, jobs=jobs)
-    chosen = models_named(models)
-    if left_out := [name for name in MODELS if models is None and name not in chosen]:
-        log.info(f"{listed(left_out)} is left out unless it is named: it takes hours on a CPU")
-    opened = split_again(open_stacks(stack, data, weights), split_seed)
-    task = Task(opened, views, settings := Settings(search, balance, jobs or 0, dask, seed))
-    without = Task(opened, 0, settings) if task.views else None
-    folder = Path(out) if out else runs_of(task.name, split_seed)
-    by = {"command": command, "versions": model_versions(), **recorded(split_seed)}
-    fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": opened.key})
+    without = Task(task.stack, 0, task.settings) if task.views else None
+    fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": task.stack.key})
     page = Comparison(folder, task, chosen, without is not None)
     try:
         for name, model in chosen.items():
@@ -96,13 +45,13 @@ def compare(
                 page.done.append(name)
                 continue
             about = {"model": name, "title": model.title, **by}
-            options = {"epochs": epochs} if epochs is not None and "epochs" in model.options else {}
+            own = {option: value for option, value in options.items() if option in model.options}
             try:
                 log.info(f"fitting {model.title} to {len(task.train)} rows …")
-                _run(task, model, options, folder / name, about)
+                _run(task, model, own, folder / name, about)
                 if without and name in page.plain:
                     log.info(f"fitting {model.title} to {len(without.train)} rows, without views …")
-                    _run(without, model, options, page.plain[name], about)
+                    _run(without, model, own, page.plain[name], about)
             except Exception as error:  # of each library its own, where memory runs out for example
                 page.failed[name] = _reason(model, error)
             else:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from classify.models import MODELS, Model, model_named
 from features import Refused
+from features.runtime.errors import listed
+from features.runtime.log import log
 
 
 class Estimator(Protocol):
@@ -20,18 +22,24 @@ class Estimator(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 
 
-def models_named(given: Sequence[str | Estimator] | None) -> dict[str, Model]:
+def models_named(given: Sequence[str | Estimator] | None, several: bool = False) -> dict[str, Model]:
     """Name → row, of models of the table and of a user's own.
 
     Args:
         given: names in `MODELS`; `module:factory`, whose call without arguments gives a classifier; or classifiers.
             None: all of the table that are not too slow to be unasked for.
+        several: whether several stacks are compared: then None is the models that share their inner products.
 
     Raises:
         Refused: there is no such model, or what is given is no classifier.
     """
     if given is None:
-        return {name: model for name, model in MODELS.items() if not model.only_if_named}
+        quick = {name: model for name, model in MODELS.items() if model.takes in ("span", "products")}
+        every = {name: model for name, model in MODELS.items() if not model.only_if_named}
+        left_out = [name for name in MODELS if name not in (quick if several else every)]
+        why = "it takes hours on a CPU" if len(left_out) == 1 else "they take far longer than the others"
+        log.info(f"{listed(left_out)} {'is' if len(left_out) == 1 else 'are'} left out unless named: {why}")
+        return quick if several else every
     models: dict[str, Model] = {}
     for each in given:
         if isinstance(each, str) and ":" not in each:

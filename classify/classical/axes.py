@@ -40,6 +40,12 @@ class Axes(NamedTuple):
         basis = vectors[:, kept] if tall else rows.T @ (vectors[:, kept] / np.sqrt(squares[kept]))
         return cls(mean, np.ascontiguousarray(basis), squares[kept].astype(np.float64) / count)
 
+    @classmethod
+    def along(cls, rows: np.ndarray) -> Self:
+        """The axes of rows (n, r) that are coordinates along their principal axes through the origin already."""
+        mean, variances = rows.mean(axis=0, dtype=np.float64), rows.var(axis=0, dtype=np.float64)
+        return cls(mean, np.empty((0, 0), np.float32), variances)
+
     def first(self, count: int) -> "Axes":
         """The first few of them."""
         return Axes(self.mean, np.ascontiguousarray(self.basis[:, :count]), self.variances[:count])

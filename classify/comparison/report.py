@@ -95,9 +95,9 @@ def write_report(
     return path
 
 
-def spans(rows: Sequence[dict[str, Any]], score: str) -> list[tuple[float, float, float]]:
+def spans(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[float, float, float]]:
     """(low, value, high) of a score and its interval, of the rows that have them."""
-    return [(ends[0], row[score], ends[1]) for row in rows if (ends := row[f"{score}_interval"]) is not None]
+    return [(ends[0], row[score], ends[1]) for row in rows if (ends := row.get(f"{score}_interval"))]
 
 
 def heat_maps(rows: Sequence[dict[str, Any]], names: Sequence[str], top: float) -> list[tuple[dict[str, Any], Any]]:

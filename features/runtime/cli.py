@@ -61,7 +61,11 @@ def add_door(
             how["choices"] = choices[name]
             how["metavar"] = name.upper() if len(choices[name]) > 8 else None
         if kind is bool:
-            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=how["help"])
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, action="store_true", help=how["help"])
+            for value in _other_values(hints[name]):  # a value after a blank would be the next positional argument
+                told = f"see {option}"
+                parser.add_argument(f"{option}={value}", dest=name, action="store_const", const=value, help=told)
             continue
         how["type"] = kind
         if required or name in positional:
@@ -146,6 +150,9 @@ def command_line(
         value = given[name]
         if name in positional or value == parameter.default:
             continue
+        if parameter.default is False and value is not True:
+            words.append(f"--{name.replace('_', '-')}={value}")
+            continue
         words.append(f"--{name.replace('_', '-')}")
         words += [] if value is True else [str(part) for part in value] if isinstance(value, list) else [str(value)]
     return shlex.join(words)
@@ -164,10 +171,15 @@ def _terminate(signum: int, frame: types.FrameType | None) -> typing.NoReturn:
 
 def _kind(hint: Any) -> tuple[Any, bool]:
     """(type of one value, whether there are several) of an annotation: `int`, `str | None`, `list[str | Other]`."""
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     many = typing.get_origin(hint) is list
     return (_kind(typing.get_args(hint)[0])[0] if many else hint), many
+
+
+def _other_values(hint: Any) -> tuple[Any, ...]:
+    """What a flag may be beside given or not: the values of `Literal`."""
+    return tuple(value for part in typing.get_args(hint) for value in typing.get_args(part))
 
 
 def _helps(door: Callable[..., Any]) -> dict[str, str]:

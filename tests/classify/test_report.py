@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from tiny import contents, stack
 
-from classify.comparison import figures
 from classify.comparison.drawing import ticks
 from classify.comparison.judge import judge
 from classify.comparison.report import axis, learning, thumbnail, write_report

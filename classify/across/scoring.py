@@ -1,0 +1,118 @@
+"""The table of a comparison: each feature set and model, its scores over all splits, its distance from the best."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from classify.across.cells import Answers
+from classify.across.splits import Split
+from classify.comparison.resampling import Parts, corrected_t, mean_interval, practically
+from classify.comparison.scores import scores
+from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
+from classify.comparison.wording import ALPHA
+
+MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
+CLOCKS = ("fit_seconds", "predict_seconds")
+
+
+@dataclasses.dataclass
+class Entry:
+    """One row of the table.
+
+    Attributes:
+        features, model, title: what it is.
+        facts: what is known beside the scores, JSON.
+        scores: of each split, see `scores`.
+        right: of each split (m,) bool.
+        failed: why it has no scores.
+    """
+
+    features: str
+    model: str
+    title: str
+    facts: dict[str, Any]
+    scores: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    right: list[np.ndarray] = dataclasses.field(default_factory=list)
+    failed: str = ""
+
+    def add(self, answers: Answers, y: np.ndarray, classes: int) -> None:
+        """Count the answers of one more split, whose test rows have classes `y` (m,) of 0…k−1."""
+        found = scores(y, answers.predicted, classes, answers.probabilities)
+        found.pop("confusion")
+        self.scores.append(found | {name: answers.facts[name] for name in (*CLOCKS, "best") if name in answers.facts})
+        self.right.append(np.asarray(answers.predicted == y))
+
+    def of(self, score: str) -> np.ndarray:
+        """(R,) a score over the splits."""
+        return np.array([each[score] for each in self.scores])
+
+
+def judged(entries: Sequence[Entry], splits: Sequence[Split], lead: str) -> list[dict[str, Any]]:
+    """The table's rows, best first, then those that failed.
+
+    One split: Wilson's interval, Newcombe's of the difference from the best, and McNemar's exact test. Several: the
+    corrected resampled t-test. Either is corrected for testing all against the best (Holm).
+
+    Args:
+        entries: at least one with scores.
+        splits: the splits that all of them have in common.
+        lead: the score that ranks them, `accuracy` or `balanced_accuracy`.
+    """
+    sizes = np.mean([[len(split.train), len(split.test)] for split in splits], axis=0)
+    parts = Parts(*(round(size) for size in sizes.tolist()))
+    there = [entry for entry in entries if not entry.failed]
+    order = sorted(there, key=lambda entry: (-entry.of(lead).mean(), -entry.of("macro_f1").mean()))
+    best = order[0]
+    p_values = [_against(entry, best, lead, parts)[0] for entry in order[1:]]
+    adjusted = [None, *holm(p_values)]
+    rows = []
+    for entry, p in zip(order, adjusted, strict=True):
+        row = _described(entry, parts, lead)
+        row["p"] = p
+        row["tied"] = p is None or p >= ALPHA
+        if p is not None:
+            row |= _against(entry, best, lead, parts)[1]
+        rows.append(row)
+    failed = [{**_named(entry), "accuracy": None, "failed": entry.failed} for entry in entries if entry.failed]
+    return rows + failed
+
+
+def _named(entry: Entry) -> dict[str, Any]:
+    return {"features": entry.features, "model": entry.model, "title": entry.title, **entry.facts}
+
+
+def _described(entry: Entry, parts: Parts, lead: str) -> dict[str, Any]:
+    """A row without what the others add to it."""
+    several = len(entry.scores) > 1
+    means = {name: None if None in (v := [s[name] for s in entry.scores]) else float(np.mean(v)) for name in MEANS}
+    clocks = {
+        name: float(np.mean([each[name] for each in entry.scores]))
+        for name in CLOCKS
+        if all(name in each for each in entry.scores)
+    }
+    right = entry.right[0]
+    ends = mean_interval(entry.of(lead), parts) if several else share_interval([right.sum()], [len(right)])
+    return {
+        **_named(entry),
+        "repeats": len(entry.scores),
+        "n_train": parts.train,
+        "n_test": parts.test,
+        "leads_by": lead,
+        **means,
+        f"{lead if several else 'accuracy'}_interval": ends,
+        "each": [{name: each[name] for name in (*MEANS, "best") if name in each} for each in entry.scores],
+        **clocks,
+    }
+
+
+def _against(entry: Entry, best: Entry, lead: str, parts: Parts) -> tuple[float, dict[str, Any]]:
+    """The p-value of no difference from the best, before any correction, and what the row says of the difference."""
+    if len(entry.scores) == 1:
+        a, b = entry.right[0], best.right[0]
+        ends = difference_interval(a, b)
+        return mcnemar(a, b), {"difference": float(a.mean() - b.mean()), "difference_interval": ends}
+    apart = entry.of(lead) - best.of(lead)
+    told = {"difference": float(apart.mean()), "difference_interval": mean_interval(apart, parts)}
+    return corrected_t(apart, parts)[1], told | {"practically": practically(apart, parts)._asdict()}
