@@ -16,7 +16,7 @@ EXTRACT = $(call option,BACKBONE,backbone) $(call option,PREPROCESS,preprocess) 
 	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage)
 # Where images and weights are now. DATA has a default, which is not meant here.
 MOVED = $(if $(filter command environment,$(origin DATA)),--data "$(DATA)") $(call option,WEIGHTS,weights)
-CLASSICAL = $(if $(SEARCH),--search) $(if $(BALANCE),--balance) $(call option,JOBS,jobs) $(call option,DASK,dask)
+CLASSICAL = $(if $(SEARCH),--search$(if $(filter fine,$(SEARCH)),=fine)) $(if $(BALANCE),--balance) $(call option,JOBS,jobs) $(call option,DASK,dask)
 PYTEST = $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist worksteal
 REJECTS_ARE_FINE = || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
@@ -58,10 +58,18 @@ classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
 	@$(call paths,STACK); $(RUN) -m classify fit "$$@" $(call option,MODEL,model) $(call option,POOL,pool) \
 		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
 
-compare: setup  ## stage two: all models, or MODELS="svm xgboost", on the same test rows → a report
-## STACK MODELS SEARCH BALANCE VIEWS EPOCHS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
-	@$(call paths,STACK); $(RUN) -m classify compare "$$@" $(if $(MODELS),--models $(MODELS)) \
-		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
+# Stacks of several backbones, extracted where they are missing; their paths, a line each, join the words "$$@".
+EXTRACT_EACH = lines=$$(printf '\n_'); lines=$${lines%_}; for backbone in $(BACKBONES); do \
+	made=$$($(RUN) -m extract "$(DATA)" --backbone "$$backbone" $(if $(LAYERS),--layer $(LAYERS)) $(call option,WEIGHTS,weights) \
+		$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,ENGINE,engine) $(call option,PRECISION,precision)) \
+	$(REJECTS_ARE_FINE); blanks=$$IFS; IFS=$$lines; set -f; set -- "$$@" $$made; set +f; IFS=$$blanks; done
+
+compare: $(if $(BACKBONES),.data-is-there) setup  ## stage two: all models, or MODELS="svm knn", on the same test rows → a report; BACKBONES="vgg16 resnet50" compares those
+## STACK BACKBONES LAYERS CLASSES SIZE DEVICE ENGINE PRECISION FUSE POOL REPEATS CURVES
+## MODELS SEARCH BALANCE VIEWS EPOCHS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
+	@$(call paths,STACK); $(if $(BACKBONES),$(EXTRACT_EACH);) $(RUN) -m classify compare "$$@" $(if $(MODELS),--models $(MODELS)) \
+		$(if $(FUSE),--fuse) $(if $(POOL),--pool $(POOL)) $(call option,REPEATS,repeats) $(if $(CURVES),--curves) \
+		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(if $(BACKBONES),,$(MOVED))
 
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
 ## MODEL PHOTOS WEIGHTS OUT

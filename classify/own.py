@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from classify.comparison.wording import joined
 from classify.models import MODELS, Model, model_named
 from features import Refused
-from features.runtime.errors import listed
 from features.runtime.log import log
 
 
@@ -36,9 +36,11 @@ def models_named(given: Sequence[str | Estimator] | None, several: bool = False)
     if given is None:
         quick = {name: model for name, model in MODELS.items() if model.takes in ("span", "products")}
         every = {name: model for name, model in MODELS.items() if not model.only_if_named}
-        left_out = [name for name in MODELS if name not in (quick if several else every)]
-        why = "it takes hours on a CPU" if len(left_out) == 1 else "they take far longer than the others"
-        log.info(f"{listed(left_out)} {'is' if len(left_out) == 1 else 'are'} left out unless named: {why}")
+        left_out = joined([name for name in MODELS if name not in (quick if several else every)])
+        if several:
+            log.info(f"{left_out} are left out unless they are named: they take far longer")
+        else:
+            log.info(f"{left_out} is left out unless it is named: it takes hours on a CPU")
         return quick if several else every
     models: dict[str, Model] = {}
     for each in given:

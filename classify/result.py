@@ -28,9 +28,10 @@ class Report(Result):
 def _row(result: dict[str, Any]) -> dict[str, Any]:
     low, high = result.get("accuracy_interval") or (None, None)
     scores = {name: result.get(name) for name in SCORES}
-    apart = {"difference": result.get("difference"), "p": result.get("mcnemar_holm_p")}
+    apart = {"difference": result.get("difference"), "p": result.get("mcnemar_holm_p", result.get("p"))}
     costs = {name: result.get(name) for name in COSTS}
     ended = {"failed": result["failed"]} if "failed" in result else {}
     interval = {"accuracy_low": low, "accuracy_high": high}
     known = {} if low is None and "failed" not in result else {**interval, **apart}
-    return {"model": result["model"], "n_test": result.get("n_test"), **scores, **known, **costs, **ended}
+    of = {"features": result["features"], "repeats": result.get("repeats")} if "features" in result else {}
+    return {**of, "model": result["model"], "n_test": result.get("n_test"), **scores, **known, **costs, **ended}

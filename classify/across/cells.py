@@ -23,8 +23,8 @@ from classify.task import Task
 from features import Stack
 
 # Bounds on how far the losses of linear models are above their minima: of models that only calibrate, and of those that
-# are scored. The second is as near as float32 allows, so that a cell says what `fit` says.
-ROUGH, FINE, FINE_STEPS = 1e-4, 1e-6, 60
+# are scored. The second is about as near as float32 allows, so that a cell says what `fit` says.
+ROUGH, FINE, FINE_STEPS = 5e-4, 5e-6, 60
 
 
 class Answers(NamedTuple):

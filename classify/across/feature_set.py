@@ -13,7 +13,7 @@ from classify.classical.passes import Rows
 from classify.classical.products import unit_products
 from classify.rows import pooled, row_chunks, shape, unit_rows
 from features import Refused, Stack
-from features.reader import POOLS
+from features.reader import POOLS, pool_rows
 from features.runtime.machine import free_memory
 from features.schema import recipe_attrs
 
@@ -118,8 +118,8 @@ def feature_sets(stacks: Sequence[Stack], y: np.ndarray, pools: Sequence[str] | 
             sets.append(FeatureSet(name, stack, None, y))
             continue
         for pool in wanted:
-            if pool != "flatten":
-                stack.take(np.arange(0)).pooled(pool)  # refuses what cannot be pooled so
+            if pool != "flatten":  # refuses what cannot be pooled so
+                pool_rows(np.zeros((1, int(np.prod(stack.feature_shape))), "<f4"), stack.feature_shape, pool)
             sets.append(FeatureSet(f"{name} {pool}" if len(wanted) > 1 else name, stack, pool, y))
     return sets
 

@@ -67,7 +67,7 @@ class Quick:
         return rank_correlation([self.scores[row["features"]] for row in there], [row[lead] for row in there])
 
     def _rows(self, most: int) -> np.ndarray:
-        return sampled(self._split.train, self._y[self._split.train], most)
+        return sampled(self._split.train, self._y, most)
 
 
 def curves_of_best(

@@ -43,7 +43,7 @@ def expected(sizes: Sequence[int], accuracies: np.ndarray, size: int, seed: int 
     if len(sizes) < FEWEST:
         return None
     errors = 1 - np.asarray(accuracies, float)
-    spread = np.maximum(errors.std(axis=0, ddof=1) if len(errors) > 1 else 0.01, 0.003)
+    spread = np.maximum(errors.std(axis=0, ddof=1), 0.003) if len(errors) > 1 else np.full(len(sizes), 0.01)
     x = np.asarray(sizes, float)
     random = np.random.default_rng(seed)
     at = []

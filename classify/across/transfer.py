@@ -76,7 +76,7 @@ def left_out(products: np.ndarray, y: np.ndarray, groups: np.ndarray, penalty: f
 
 
 def sampled(rows: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of some rows, in their order, of every class the same share."""
+    """At most so many of some rows, by index and in order, of every class the same share; y: (n,) of all rows."""
     if len(rows) <= most:
         return rows
     order = np.random.default_rng(0).permutation(len(rows))

@@ -1,0 +1,195 @@
+"""`compare` of several stacks: table, JSON, page, going on, and what one failing cell costs."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.dummy import DummyClassifier
+from test_cells import digits
+from tiny import run
+
+from classify import compare
+from classify.across.curves import _first, sizes_of
+from classify.comparison.resampling import Parts, corrected_t, mean_interval
+from features import open_stack
+from features.schema import SPLITS
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("stacks")
+    return [
+        str(digits(folder / "digits-vgg16.h5", 400)),
+        str(digits(folder / "digits-resnet50.h5", 8, 2, backbone="resnet50", weights="imagenet")),
+        str(digits(folder / "digits-vgg16-64px.h5", 64, 1, input_size=64)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def compared(stacks: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three stacks × two models × three splits, with learning curves."""
+    out = tmp_path_factory.mktemp("out")
+    compare(stacks, ["logreg", "knn"], repeats=3, curves=True, out=str(out))
+    return out
+
+
+def rows(folder: Path) -> list[dict]:
+    return json.loads((folder / "compare.json").read_text())
+
+
+def test_the_table_is_what_its_splits_say(compared: Path) -> None:
+    """Means, corrected intervals and tests, from the figures of each split."""
+    table = rows(compared)
+    assert [row["accuracy"] for row in table] == sorted((row["accuracy"] for row in table), reverse=True)
+    assert {row["features"] for row in table} >= {"vgg16", "resnet50", "vgg16 64px"}
+    best = table[0]
+    for row in table:
+        parts = Parts(row["n_train"], row["n_test"])
+        each = np.array([split["accuracy"] for split in row["each"]])
+        assert len(each) == row["repeats"] == 3 and row["accuracy"] == pytest.approx(each.mean())
+        assert row["accuracy_interval"] == pytest.approx(mean_interval(each, parts))
+        if row is best:
+            assert row["p"] is None and row["tied"]
+            continue
+        apart = each - [split["accuracy"] for split in best["each"]]
+        assert row["difference"] == pytest.approx(apart.mean())
+        assert row["p"] >= corrected_t(apart, parts)[1] - 1e-12
+        assert sum(row["practically"].values()) == pytest.approx(1)
+
+
+def test_one_split_is_tested_by_mcnemar(stacks: list[str], tmp_path: Path) -> None:
+    compare(stacks[1:], ["knn"], out=str(tmp_path))
+    one, other = rows(tmp_path)
+    assert one["repeats"] == 1 and other["difference"] <= 0
+    right = [json.loads((tmp_path / "compare.json").read_text())[i]["accuracy"] * one["n_test"] for i in (0, 1)]
+    assert round(right[0]) == right[0]
+    assert 0 <= other["p"] <= 1 and other["difference_interval"][0] <= other["difference"]
+    assert binomtest(1, 2).pvalue == 1
+
+
+def test_costs_stand_beside(compared: Path, stacks: list[str]) -> None:
+    """Extraction as the stack measured it; ImageNet's accuracy only with its weights."""
+    of = {row["features"]: row for row in rows(compared)}
+    opened = open_stack(stacks[0])
+    assert of["vgg16"]["extract_seconds"] == opened.extract_seconds
+    assert of["vgg16"]["seconds_per_1000"] == pytest.approx(1000 * opened.extract_seconds / len(opened))
+    assert of["vgg16"]["row_bytes"] == 1600 and of["vgg16"]["width"] == 400
+    assert of["vgg16"]["imagenet_top1"] is None and of["resnet50"]["imagenet_top1"] == 74.9
+    assert of["vgg16"]["parameters"] == 138.4
+    assert of["vgg16"]["leave_one_out"] > of["resnet50"]["leave_one_out"]
+
+
+def test_the_terminal_table_fits_and_says_what_was_found(stacks: list[str], compared: Path, tmp_path: Path) -> None:
+    done = run("classify", "compare", *stacks, "--models", "logreg", "knn", "--repeats", 3, "--curves",
+               "--out", compared, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.split("\nmeans of 3 splits")[0].splitlines()
+    assert max(map(len, table)) <= 100 and table[0].split()[:3] == ["features", "model", "accuracy"]
+    assert "corrected resampled t-test" in done.stdout and "with twice as many expect" in done.stdout
+    assert "Kendall's τ" in done.stdout and "keras" not in done.stderr.lower()
+    assert done.stdout.rstrip().endswith("report.html")
+
+
+def test_the_page_names_every_set_and_every_figure(compared: Path) -> None:
+    page = (compared / "report.html").read_text()
+    for row in rows(compared):
+        assert row["features"] in page
+    for words in ("What it costs", "How many photos?", "corrected for train parts that overlap", "seeds 0, 1, 2"):
+        assert words in page
+    assert not re.search(r"(src|href)=\"http|<script", page) and "nan" not in page.lower().replace("finance", "")
+
+
+def test_a_killed_comparison_goes_on_and_says_the_same(compared: Path, stacks: list[str], tmp_path: Path) -> None:
+    """Only what is missing is computed: to the same last digit."""
+    out = tmp_path / "out"
+    shutil.copytree(compared, out)
+    cells = sorted((out / "cells").glob("*.npz"))
+    before = {cell: cell.stat().st_mtime_ns for cell in cells}
+    cells[0].unlink()
+    cells[1].write_bytes(cells[1].read_bytes()[:100])
+    compare(stacks, ["logreg", "knn"], repeats=3, out=str(out))
+    after = {cell: cell.stat().st_mtime_ns for cell in sorted((out / "cells").glob("*.npz"))}
+    assert set(after) == set(before)
+    assert {cell for cell in after if after[cell] != before[cell]} == set(cells[:2])
+    clocks = ("curve", "each", "fit_seconds")
+    plain = [[{k: v for k, v in row.items() if k not in clocks} for row in rows(folder)] for folder in (out, compared)]
+    assert plain[0] == plain[1]
+
+
+def test_another_model_adds_cells_and_other_settings_share_none(
+    compared: Path, stacks: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(compared, out)
+    before = set((out / "cells").glob("*.npz"))
+    compare(stacks[1:2], ["linearsvm"], repeats=2, out=str(out))
+    added = set((out / "cells").glob("*.npz")) - before
+    assert len(added) == 2 and before <= set((out / "cells").glob("*.npz"))
+    compare(stacks[1:2], ["knn"], repeats=2, balance=True, out=str(out))
+    assert len(set((out / "cells").glob("*.npz")) - before - added) == 2
+
+
+class Failing(DummyClassifier):
+    def fit(self, X, y, sample_weight=None):
+        raise MemoryError("no room")
+
+
+def test_a_cell_that_fails_costs_only_itself(stacks: list[str], tmp_path: Path) -> None:
+    report = compare(stacks[:2], ["knn", Failing(), DummyClassifier()], repeats=2, pool=["avg"], out=str(tmp_path))
+    table = report.table()
+    assert [row["failed"] for row in table if row["model"] == "Failing"] == ["no room", "no room"]
+    assert sum(row["accuracy"] is not None for row in table) >= 4
+    assert "is not in the comparison: no room" in (tmp_path / "report.html").read_text()
+    assert len(list((tmp_path / "cells").glob("*.npz"))) == 2 * 2 + 2  # a user's own are not kept; 2 of the sets alone
+
+
+def test_curves_are_nested_and_equal_for_every_class(stacks: list[str]) -> None:
+    """A larger size holds the smaller one's images; test rows and copies stay out of it."""
+    stack = open_stack(stacks[0])
+    train = np.flatnonzero(stack.split != SPLITS["test"])
+    sizes = sizes_of(stack.y[train], np.ones(len(train), bool))
+    assert sizes[:2] == [5, 10] and sizes[-1] == round(len(train) / 4)
+    names = np.arange(len(stack))
+    order = np.random.default_rng(0).permutation(len(stack))
+    small, large = (_first(train, stack.y, names, order, size) for size in (5, 20))
+    assert set(small) < set(large) <= set(train)
+    assert np.bincount(stack.y[small]).tolist() == [5] * 4
+
+
+def test_twice_as_many_photos_are_promised_within_reason(compared: Path) -> None:
+    curves = [row["curve"] for row in rows(compared) if row.get("curve")]
+    assert len(curves) == 3
+    for curve in curves:
+        assert np.shape(curve["accuracies"])[0] >= 5 and curve["twice"]["size"] == 2 * curve["sizes"][-1]
+        assert curve["twice"]["low"] <= curve["twice"]["accuracy"] <= curve["twice"]["high"] <= 1
+
+
+def test_networks_take_part(stacks: list[str], tmp_path: Path) -> None:
+    """A dense head on each stack, saved as `fit` saves it."""
+    compare(stacks[1:], ["dense"], epochs=2, out=str(tmp_path))
+    assert len([row for row in rows(tmp_path) if row["model"] == "dense" and row["accuracy"] > 0]) == 2
+    assert (tmp_path / "networks" / "resnet50" / "dense" / "own-split" / "model.keras").is_file()
+
+
+test_networks_take_part = pytest.mark.slow(test_networks_take_part)
+
+
+def test_a_fine_search_tries_the_published_penalties(stacks: list[str], tmp_path: Path) -> None:
+    done = run("classify", "fit", stacks[1], "--model", "logreg", "--search=fine", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    tried = [entry["params"]["c"] for entry in result["search"]]
+    assert len(tried) == 45 and min(tried) == 1e-6 and max(tried) == 1e5
+    assert "--search=fine" in result["command"]
+    refused = run("classify", "fit", stacks[1], "--model", "svm", "--search=fine", cwd=tmp_path)
+    assert refused.returncode == 2 and "svm has no --search=fine" in refused.stderr
+
+
+def test_fused_stacks_are_asked_for(stacks: list[str], tmp_path: Path) -> None:
+    report = compare(stacks[:2], ["logreg"], fuse=True, out=str(tmp_path))
+    (row,) = [row for row in report.table() if row["model"] == "logreg"]
+    assert "features" not in row and row["accuracy"] is not None
