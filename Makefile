@@ -59,15 +59,15 @@ classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
 		$(call option,EPOCHS,epochs) $(call option,LAYERS,layers) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(MOVED)
 
 # Stacks of several backbones, extracted where they are missing; their paths, a line each, join the words "$$@".
-EXTRACT_EACH = lines=$$(printf '\n_'); lines=$${lines%_}; for backbone in $(BACKBONES); do \
-	made=$$($(RUN) -m extract "$(DATA)" --backbone "$$backbone" $(if $(LAYERS),--layer $(LAYERS)) $(call option,WEIGHTS,weights) \
+EACH = lines=$$(printf '\n_'); lines=$${lines%_}; for backbone in $(BACKBONES); do \
+	made=$$($(RUN) -m extract "$(DATA)" --backbone "$$backbone" $(if $(LAYERS), --layer $(LAYERS)) $(call option,WEIGHTS,weights) \
 		$(call option,CLASSES,classes) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,ENGINE,engine) $(call option,PRECISION,precision)) \
 	$(REJECTS_ARE_FINE); blanks=$$IFS; IFS=$$lines; set -f; set -- "$$@" $$made; set +f; IFS=$$blanks; done
 
-compare: $(if $(BACKBONES),.data-is-there) setup  ## stage two: all models, or MODELS="svm knn", on the same test rows → a report; BACKBONES="vgg16 resnet50" compares those
+compare: $(if $(BACKBONES),.data-is-there) setup  ## stage two: models on the same test rows → a report; or BACKBONES="vgg16 resnet50"
 ## STACK BACKBONES LAYERS CLASSES SIZE DEVICE ENGINE PRECISION FUSE POOL REPEATS CURVES
 ## MODELS SEARCH BALANCE VIEWS EPOCHS SEED SPLITSEED JOBS DASK OUT DATA WEIGHTS
-	@$(call paths,STACK); $(if $(BACKBONES),$(EXTRACT_EACH);) $(RUN) -m classify compare "$$@" $(if $(MODELS),--models $(MODELS)) \
+	@$(call paths,STACK); $(if $(BACKBONES),$(EACH);) $(RUN) -m classify compare "$$@" $(if $(MODELS),--models $(MODELS)) \
 		$(if $(FUSE),--fuse) $(if $(POOL),--pool $(POOL)) $(call option,REPEATS,repeats) $(if $(CURVES),--curves) \
 		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(if $(BACKBONES),,$(MOVED))
 

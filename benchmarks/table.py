@@ -26,6 +26,7 @@ BENCHMARKS = {
     "adding": ("PHOTOS",),
     "scale": ("PHOTOS", "WEIGHTS"),
     "stage_two": ("STACK",),
+    "which": ("PHOTOS", "WEIGHTS"),
     "growth": ("PHOTOS", "WEIGHTS"),
     "neural": ("PHOTOS",),
     "without_weights": ("PHOTOS",),

@@ -18,7 +18,9 @@ from classify.classical.losses import loss_of
 from classify.classical.search import tried
 from classify.comparison.predictions import read_predictions
 from classify.fitting import Settings, TrainRows, choose_method, fit_classical
+from classify.folds import sides
 from classify.models import Model
+from classify.saved import load_answers
 from classify.task import Task
 from features import Stack
 
@@ -33,7 +35,7 @@ class Answers(NamedTuple):
     Attributes:
         predicted: (m,) int64 class indices 0…k−1 of the test rows.
         probabilities: (m, k) float64; None where there are none.
-        held: (h,) indices of train rows that were held out in turn.
+        held: (h,) indices of train rows that were held out: in turn, or of a network, to stop by.
         held_probabilities: (h, k) float32 of models that had not seen them; None where there are none.
         facts: JSON: `fit_seconds`, `predict_seconds`, and the settings that a search chose.
     """
@@ -87,7 +89,7 @@ def _by_products(model: Model, features: FeatureSet, split: Split, settings: Set
     balanced = model.balanced if settings.balance else {}
     path = "passes" if model.takes == "span" else "kernel"
     estimator: Tempered = model.build(settings.seed).set_params(path=path, **balanced)
-    scale = estimator.scale(shared.rows[split.train], None)
+    scale = shared.spread(split.train)
 
     def space_of(each: Any) -> Any:
         return shared.descent if model.takes == "span" else each.space(None, y, shared.products, scale)
@@ -183,5 +185,8 @@ def _by_network(model: Model, features: FeatureSet, split: Split, settings: Sett
     said = read_predictions(job.folder / "predictions.csv", features.stack.label_names)
     classes = np.unique(features.stack.y)
     probabilities = None if said.proba is None else said.proba[:, classes]
+    _, check = sides(task.train, task.y_train, settings.seed)  # that it stopped by, and did not learn from
+    inside = load_answers(job.folder)[0].predict_proba(task.train.take(check)) if len(check) else None
     facts = {name: result[name] for name in ("fit_seconds", "predict_seconds")}
-    return Answers(np.searchsorted(classes, said.predicted), probabilities, np.empty(0, np.int64), None, facts)
+    held = split.train[check]
+    return Answers(np.searchsorted(classes, said.predicted), probabilities, held, inside, facts)

@@ -4,20 +4,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from classify.across.feature_set import FeatureSet
+from classify.across.feature_set import FeatureSet, SharedRows
 from classify.across.power_law import Expected, expected
 from classify.across.splits import Split
 from classify.classical import memory
+from classify.classical.crossfit import answered_by_passes, cross_fit, row_weights
+from classify.classical.losses import loss_of
 from classify.fitting import Settings
+from classify.folds import Splits
 from classify.models import Model
-from classify.rows import shape
-from features import Stack
+from classify.rows import shape, taken
 from features.runtime.machine import free_memory
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # train images of a class
-REPEATS = 5  # at least
+REPEATS = 5
 
 
 class Curve(NamedTuple):
@@ -61,7 +64,7 @@ def learning_curve(
     features: FeatureSet,
     splits: Sequence[Split],
     settings: Settings,
-    repeats: int = REPEATS,
+    known: Sequence[float] = (),
     done: Callable[[], object] = lambda: None,
 ) -> Curve:
     """Fit a model to ever more train images.
@@ -74,29 +77,28 @@ def learning_curve(
         features: the rows.
         splits: train and test parts.
         settings: how; nothing is searched for.
-        repeats: how many times.
-        done: called after each fit.
+        known: accuracies of the splits with all images, where cells of these settings have them already.
+        done: called after each size.
     """
     y, images = features.y, features.stack.view == 0
     sizes = sizes_of(y[splits[0].train], images[splits[0].train])
-    identity = features.stack.field("sha256")
-    names = np.unique(identity, axis=0, return_inverse=True)[1].reshape(-1)
-    right = np.zeros((repeats, len(sizes)))
-    whole: dict[int, float] = {}  # of a split, with all its images, the same in every repeat
+    names = np.unique(features.stack.field("sha256"), axis=0, return_inverse=True)[1].reshape(-1)
+    orders = [np.random.default_rng([settings.seed, i]).permutation(int(names.max()) + 1) for i in range(REPEATS)]
+    turns = [splits[repeat % len(splits)] for repeat in range(REPEATS)]
+    right = np.zeros((REPEATS, len(sizes)))
     with threadpool_limits(settings.threads, "blas"):
-        for repeat in range(repeats):
-            at = repeat % len(splits)
-            split = splits[at]
-            order = np.random.default_rng([settings.seed, repeat]).permutation(int(names.max()) + 1)
-            for column, size in enumerate(sizes):
-                if column < len(sizes) - 1:
-                    rows = _first(split.train, y, names, order, size)
-                    right[repeat, column] = _accuracy(model, features, rows, split.test, settings)
-                else:
-                    if at not in whole:
-                        whole[at] = _accuracy(model, features, split.train, split.test, settings)
-                    right[repeat, column] = whole[at]
-                done()
+        for column, size in enumerate(sizes[:-1]):
+            parts = [
+                (_first(split.train, y, names, order, size), split.test)
+                for split, order in zip(turns, orders, strict=True)
+            ]
+            right[:, column] = _accuracies(model, features, parts, settings)
+            done()
+        # All images of a split are the same in every repeat.
+        few = splits[:REPEATS]
+        whole = known or _accuracies(model, features, [(split.train, split.test) for split in few], settings)
+        right[:, -1] = [whole[repeat % len(few)] for repeat in range(REPEATS)]
+        done()
     twice = expected(sizes, right, 2 * sizes[-1], settings.seed)
     checked = expected(sizes[:-1], right[:, :-1], sizes[-1], settings.seed)
     return Curve(sizes, right, twice, checked)
@@ -112,21 +114,42 @@ def _first(train: np.ndarray, y: np.ndarray, names: np.ndarray, order: np.ndarra
     return np.sort(np.concatenate(rows))
 
 
-def _accuracy(model: Model, features: FeatureSet, train: np.ndarray, test: np.ndarray, settings: Settings) -> float:
-    """Share of the test rows that are right, of a model with its default settings and without probabilities."""
-    y = features.y[train]
+def _accuracies(model: Model, features: FeatureSet, parts: Splits, settings: Settings) -> list[float]:
+    """Share of the test rows of each (train, test) that are right, of models with default settings."""
     estimator = model.build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
-    if features.shares:
-        X: Any = features.shared.rows
-        seen, asked = X[train], X[test]
-        products = features.shared.products[np.ix_(train, train)]
+    if not features.shares:
+        return [_alone(clone(estimator), model, features, train, test) for train, test in parts]
+    if model.takes == "span":
+        predicted = _by_descent(estimator, features.shared, features.y, parts)
     else:
-        X = features.rows(features.pool_for("flatten"))
-        stack = isinstance(X, Stack)
-        seen, asked = (X.take(train), X.take(test)) if stack else (X[train], X[test])
-        products = None
-    kernel = model.takes == "products"
-    method = memory.choose_method(*shape(seen), kernel, free_memory())
-    estimator.set_params(path=method or model.of_many)
-    estimator.fit(seen, y, products if estimator.wants_products(seen) else None, [])
+        predicted = [_by_products(estimator, features.shared, features.y, train, test) for train, test in parts]
+    return [float(np.mean(said == features.y[test])) for said, (_, test) in zip(predicted, parts, strict=True)]
+
+
+def _by_descent(estimator: Any, shared: SharedRows, y: np.ndarray, parts: Splits) -> list[np.ndarray]:
+    """What linear models of each part say of its test rows: all are fitted in the same passes."""
+    plain = [estimator.plain(shared.spread(train)) for train, _ in parts]
+    weights = row_weights(plain[0], y, [train for train, _ in parts])
+    loss = loss_of(plain[0], int(y.max()) + 1)
+    found = shared.descent.minimise(loss, np.array([each.C for each in plain]), weights)
+    said = answered_by_passes(shared.descent, found, [test for _, test in parts])
+    return np.split(said.predicted, said.ends[:-1])
+
+
+def _by_products(estimator: Any, shared: SharedRows, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """What a kernel machine or neighbours of one part say of its test rows."""
+    scale, rows = shared.spread(train), np.concatenate([train, test])
+    space = estimator.space(None, y[rows], shared.products[np.ix_(rows, rows)], scale)
+    places = np.arange(len(rows))
+    return cross_fit([estimator.plain(scale)], space, y[rows], [(places[: len(train)], places[len(train) :])])[
+        0
+    ].predicted
+
+
+def _alone(estimator: Any, model: Model, features: FeatureSet, train: np.ndarray, test: np.ndarray) -> float:
+    """The same of a model that is fitted to the rows themselves."""
+    X = features.rows(features.pool_for("flatten"))
+    seen, asked = (taken(X, train), taken(X, test))
+    method = memory.choose_method(*shape(seen), model.takes == "products", free_memory())
+    estimator.set_params(path=method or model.of_many).fit(seen, features.y[train], None, [])
     return float(np.mean(estimator.answering.decide(asked)[0] == features.y[test]))

@@ -1,6 +1,7 @@
 """The mean of several models' probabilities, members chosen inside train by what they say of rows held out."""
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ def ensemble(cells: Mapping[Name, Answers], y: np.ndarray) -> Ensemble | None:
     Returns:
         None with fewer than two candidates.
     """
+    # A network holds out fewer rows than folds do: all are judged by those that everyone held out.
     known = {
         name: (each.held_probabilities, each.probabilities, each.held)
         for name, each in cells.items()
@@ -41,10 +43,16 @@ def ensemble(cells: Mapping[Name, Answers], y: np.ndarray) -> Ensemble | None:
     }
     if len(known) < 2:
         return None
-    held = next(iter(known.values()))[2]
-    names = chosen({name: inside for name, (inside, _, rows) in known.items() if np.array_equal(rows, held)}, y[held])
+    held = reduce(np.intersect1d, (rows for _, _, rows in known.values()))
+    names = chosen({name: inside[_places(held, rows)] for name, (inside, _, rows) in known.items()}, y[held])
     mean = np.mean([known[name][1] for name in names], axis=0)
     return Ensemble(names, Answers(mean.argmax(axis=1), mean, held, None, {}))
+
+
+def _places(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where wanted rows stand among rows, all of which are different."""
+    order = np.argsort(rows)
+    return np.asarray(order[np.searchsorted(rows, wanted, sorter=order)])
 
 
 def chosen(candidates: Mapping[Name, np.ndarray], y: np.ndarray) -> list[Name]:

@@ -100,6 +100,11 @@ class SharedRows:
         axes = Axes.along(self.rows)
         self.descent = Descent(Rows(self.rows, y, are_unit=True), axes)
 
+    def spread(self, which: np.ndarray) -> float:
+        """The `scale` of the models of some rows, by index: their mean squared distance to their mean, 1 if it is 0."""
+        mean = self.rows[which].mean(axis=0, dtype=np.float64)
+        return float(self.products.diagonal()[which].mean() - mean @ mean) or 1.0
+
 
 def feature_sets(stacks: Sequence[Stack], y: np.ndarray, pools: Sequence[str] | None) -> list[FeatureSet]:
     """Every stack under every pooling; a stack that is flat already stands once.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.across.curves import REPEATS, Curve, learning_curve, sizes_of
+from classify.across.curves import Curve, learning_curve, sizes_of
 from classify.across.feature_set import FeatureSet
 from classify.across.kept import Kept
 from classify.across.splits import Split
@@ -86,16 +86,16 @@ def curves_of_best(
     able = [row for row in rows if row["model"] in models and models[row["model"]].takes in ("span", "products")]
     some = (best_of_each(able) if len(sets) > 1 else [row for row in able if "failed" not in row])[:CURVES]
     named = {each.name: each for each in sets}
-    repeats = max(REPEATS, min(len(splits), 10))
     train = splits[0].train
     sizes = sizes_of(sets[0].y[train], sets[0].stack.view[train] == 0)
-    with progress(total=len(some) * repeats * len(sizes), unit="fits") as bar:
-        return {
-            (row["features"], row["model"]): learning_curve(
-                models[row["model"]], named[row["features"]], splits, settings, repeats, lambda: bar.update(1)
-            )
-            for row in some
-        }
+    with progress(total=len(some) * len(sizes), unit="sizes") as bar:
+        found = {}
+        for row in some:
+            features, model = named[row["features"]], models[row["model"]]
+            known = [] if settings.search else [each["accuracy"] for each in row["each"]]
+            curve = learning_curve(model, features, splits, settings, known, lambda: bar.update(1))
+            found[row["features"], row["model"]] = curve
+        return found
 
 
 def best_of_each(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

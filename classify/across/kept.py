@@ -15,6 +15,7 @@ from classify.across.splits import Split
 from classify.fitting import Settings
 from classify.models import model_versions
 
+VERSION = 1  # of a cell's file, and of how it is computed
 Arrays = dict[str, np.ndarray]
 
 
@@ -30,7 +31,7 @@ class Kept:
     def __init__(self, folder: Path, settings: Settings, options: dict[str, Any]) -> None:
         self.folder = folder
         how = {"search": settings.search, "balance": settings.balance, "seed": settings.seed}
-        self._how = {**how, "options": options, "versions": model_versions()}
+        self._how = {**how, "options": options, "versions": model_versions(), "format": VERSION}
         self._in_memory: dict[Path, Answers] = {}
 
     def place(self, features: FeatureSet, model: str, split: Split) -> Path:

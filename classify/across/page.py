@@ -6,7 +6,7 @@ from typing import Any
 
 from classify.across.feature_set import FeatureSet
 from classify.across.figures import learning_curves, pareto
-from classify.across.findings import best_of_each
+from classify.across.findings import ENSEMBLE, best_of_each
 from classify.comparison.rendering import rendered
 from classify.comparison.report import axis, spans
 from classify.comparison.wording import joined, percent
@@ -56,11 +56,15 @@ def verdict(rows: Sequence[Mapping[str, Any]], lead: str) -> tuple[str, str, str
     """The result in one sentence, its interval, and which are tied with the best."""
     best = rows[0]
     what = "right on {} of the test images" if lead == "accuracy" else "right on {} of a class’s test images"
-    name = f"{best['title']} on {best['features']}" if best["features"] != "several" else "An ensemble"
+    name = "The ensemble" if best["model"] == ENSEMBLE else f"{best['title']} on {best['features']}"
     headline = f"{name[:1].upper()}{name[1:]} is {what.format(percent(best[lead]))}"
     ends = best.get(f"{lead}_interval")
     around = f"95 % interval {percent(ends[0])} to {percent(ends[1])}" if ends else ""
-    tied = [f"{row['model']} on {row['features']}" for row in rows[1:] if row["tied"]]
+    tied = [
+        "the ensemble" if row["model"] == ENSEMBLE else f"{row['model']} on {row['features']}"
+        for row in rows[1:]
+        if row["tied"]
+    ]
     if not tied:
         return headline, around, "Every other one is significantly worse."
     shown = joined(tied if len(tied) < 5 else [*tied[:4], f"{len(tied) - 4} more"])

@@ -67,7 +67,7 @@ class Descent:
     def minimise(
         self,
         loss: Loss,
-        C: float,
+        C: float | np.ndarray,
         weights: np.ndarray,
         start: Minimum | None = None,
         tolerance: float = TOLERANCE,
@@ -77,7 +77,7 @@ class Descent:
 
         Args:
             loss: of each model.
-            C: inverse penalty.
+            C: inverse penalty, of all models or (f,) of each.
             weights: (n, f) float32, how much each row counts in each model.
             start: the minimum of a loss that is much like it.
             tolerance: see `TOLERANCE`.
@@ -92,14 +92,15 @@ class Descent:
             size = weights.shape[1] * columns(int(self.passes.codes.max()) + 1)
             start = Minimum(np.zeros((self.passes.shape[1], size), np.float32), np.zeros(size), 0, True)
             renewed = RENEWED
-        return _descend(self.passes, self._axes, _Goal(loss, C, weights, tolerance, most), start, renewed)
+        penalties = np.broadcast_to(np.asarray(C, float), weights.shape[1])
+        return _descend(self.passes, self._axes, _Goal(loss, penalties, weights, tolerance, most), start, renewed)
 
 
 class _Goal(NamedTuple):
     """What is to be minimised, and how far; see `Descent.minimise`."""
 
     loss: Loss
-    C: float
+    C: np.ndarray
     weights: np.ndarray
     tolerance: float
     most: int
@@ -111,7 +112,7 @@ class _Objective:
     def __init__(self, passes: Passes, axes: Axes, goal: _Goal, start: Minimum) -> None:
         self._passes, self._goal = passes, goal
         curvature = passes.curvature(goal.loss, start.coef, start.intercept, goal.weights)
-        self.variables = Variables(axes, goal.C * curvature)
+        self.variables = Variables(axes, goal.C[:, None, None] * curvature)
         self.least, self.gap = np.inf, np.inf
         self.coef, self.intercept = start.coef, start.intercept
 
@@ -119,8 +120,9 @@ class _Objective:
         coef, intercept = self.variables.unpack(numbers)
         goal = self._goal
         sums = self._passes.sums(goal.loss, coef, intercept, goal.weights)
-        by_coef, by_intercept = goal.C * sums.coef + coef, goal.C * sums.intercept
-        value = goal.C * sums.value + 0.5 * float(np.einsum("ij,ij->", coef, coef, dtype=np.float64))
+        penalties = np.repeat(goal.C, coef.shape[1] // len(goal.C))  # of each column
+        by_coef, by_intercept = penalties * sums.coef + coef, penalties * sums.intercept
+        value = float(goal.C @ sums.value) + 0.5 * float(np.einsum("ij,ij->", coef, coef, dtype=np.float64))
         if goal.loss.penalises_intercept:
             value += 0.5 * float(intercept @ intercept)
             by_intercept = by_intercept + intercept

@@ -25,12 +25,12 @@ class Sums(NamedTuple):
     """What one pass found.
 
     Attributes:
-        value: of the loss.
+        value: (f,) float64, of each model's loss.
         coef: (d, f·k) float64, its gradient in the coefficients.
         intercept: (f·k,) float64, in the intercepts.
     """
 
-    value: float
+    value: np.ndarray
     coef: np.ndarray
     intercept: np.ndarray
 
@@ -101,12 +101,12 @@ class Rows:
         wide, count = _padded(coef), coef.shape[1]
 
         def of(share: Blocks) -> Sums:
-            value, by_coef, by_intercept = 0.0, np.zeros(wide.shape), np.zeros(count)
+            value, by_coef, by_intercept = np.zeros(weights.shape[1]), np.zeros(wide.shape), np.zeros(count)
             for at, rows in self._read(share):
                 slopes = rows @ wide
                 for model, own in enumerate(np.split(slopes[:, :count], weights.shape[1], axis=1)):
                     scores = self._scores(own, at, intercept[model * own.shape[1] : (model + 1) * own.shape[1]])
-                    value += loss.slope(scores, self.codes[at], weights[at, model])
+                    value[model] += loss.slope(scores, self.codes[at], weights[at, model])
                     own[:] = scores
                 by_intercept += slopes[:, :count].sum(axis=0, dtype=np.float64)
                 slopes *= self._scale[at, None]
