@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(54, "extract/compute/cluster.py", "if open_source(root).exists():", "if True:", DASK + "workers_that_see_other"),
     Mutant(54, "extract/compute/cluster.py", "and listing.source.is_readable(path):", "and False:", DASK + "workers_that_see_other"),
     Mutant(54, "extract/stack/passes.py", "if still := _changed(stacks, recipe):", "if still := []:", DASK + "workers_that_see_an_old"),
-    Mutant(55, "classify/compare.py", "if name in fitted.done and ", "if False and ", "classify/test_checkpoint.py::test_a_signal_ends_a_comparison"),
+    Mutant(55, "classify/one_stack.py", "if name in fitted.done and ", "if False and ", "classify/test_checkpoint.py::test_a_signal_ends_a_comparison"),
     Mutant(56, "classify/saved.py", 'for name in ("model.json", *KEPT, *MODEL_FILES):', 'for name in ("model.json", *MODEL_FILES):', "classify/test_fit.py::test_a_model_never"),
     Mutant(56, "classify/saved.py", "        check_space(folder, size + HDF5_OWN)\n", "        pass\n", "classify/test_fit.py::test_a_disk_too_small"),
     Mutant(34, "extract/stack/changes.py", "    changes.moved.update(_moved(", "    dict().update(_moved(", "extract/test_update.py::test_rows_follow"),

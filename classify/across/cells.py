@@ -15,7 +15,7 @@ from classify.classical.crossfit import HeldOut, answered_by_passes, cross_fit, 
 from classify.classical.descent import Descent, Minimum
 from classify.classical.linear import gives_probabilities
 from classify.classical.losses import loss_of
-from classify.classical.search import tried
+from classify.classical.search import Spaces, tried
 from classify.comparison.predictions import read_predictions
 from classify.fitting import Settings, TrainRows, choose_method, fit_classical
 from classify.folds import sides
@@ -98,7 +98,7 @@ def _by_products(model: Model, features: FeatureSet, split: Split, settings: Set
     facts: dict[str, Any] = {}
     if settings.search and model.grid and split.folds:
         grid = model.searched(settings.search)
-        every = tried(estimator, grid, scale, space_of, y, split.folds, settings.balance, settings.threads)
+        every = tried(estimator, grid, Spaces(scale, space_of, y), split.folds, settings.balance, settings.threads)
         best = min(every, key=lambda each: each.rank)
         estimator.set_params(**best.params)
         inside, facts = best.held_out, {"best": best.params}

@@ -21,6 +21,7 @@ from features.runtime.machine import free_memory
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # train images of a class
 REPEATS = 5
+NEAR = 1e-4  # tolerance of a `Descent`: a tenth of a point of accuracy needs no more
 
 
 class Curve(NamedTuple):
@@ -129,10 +130,13 @@ def _accuracies(model: Model, features: FeatureSet, parts: Splits, settings: Set
 def _by_descent(estimator: Any, shared: SharedRows, y: np.ndarray, parts: Splits) -> list[np.ndarray]:
     """What linear models of each part say of its test rows: all are fitted in the same passes."""
     plain = [estimator.plain(shared.spread(train)) for train, _ in parts]
-    weights = row_weights(plain[0], y, [train for train, _ in parts])
+    rows = np.unique(np.concatenate([each for part in parts for each in part]))
+    within = [(np.searchsorted(rows, train), np.searchsorted(rows, test)) for train, test in parts]
+    descent = shared.descent_on(rows)
+    weights = row_weights(plain[0], y[rows], [train for train, _ in within])
     loss = loss_of(plain[0], int(y.max()) + 1)
-    found = shared.descent.minimise(loss, np.array([each.C for each in plain]), weights)
-    said = answered_by_passes(shared.descent, found, [test for _, test in parts])
+    found = descent.minimise(loss, np.array([each.C for each in plain]), weights, tolerance=NEAR)
+    said = answered_by_passes(descent, found, [test for _, test in within])
     return np.split(said.predicted, said.ends[:-1])
 
 

@@ -97,8 +97,13 @@ class SharedRows:
             squares, vectors = eigh(columns.T @ columns, driver="evd", check_finite=False)
             rows = columns @ vectors[:, squares > NEGLIGIBLE]
         self.rows = np.ascontiguousarray(rows[:, ::-1], np.float32)
-        axes = Axes.along(self.rows)
-        self.descent = Descent(Rows(self.rows, y, are_unit=True), axes)
+        self._y, self._axes = y, Axes.along(self.rows)
+        self.descent = self.descent_on(np.arange(n))
+
+    def descent_on(self, which: np.ndarray) -> Descent:
+        """Fits linear models to some rows, by index, alone: on few rows a pass takes little."""
+        rows = self.rows if len(which) == len(self.rows) else self.rows[which]
+        return Descent(Rows(rows, self._y[which], are_unit=True), self._axes)
 
     def spread(self, which: np.ndarray) -> float:
         """The `scale` of the models of some rows, by index: their mean squared distance to their mean, 1 if it is 0."""
@@ -125,7 +130,8 @@ def feature_sets(stacks: Sequence[Stack], y: np.ndarray, pools: Sequence[str] | 
         for pool in wanted:
             if pool != "flatten":  # refuses what cannot be pooled so
                 pool_rows(np.zeros((1, int(np.prod(stack.feature_shape))), "<f4"), stack.feature_shape, pool)
-            sets.append(FeatureSet(f"{name} {pool}" if len(wanted) > 1 else name, stack, pool, y))
+            pooling = "" if pool == "flatten" or len(wanted) == 1 else f" {pool}"
+            sets.append(FeatureSet(name + pooling, stack, pool, y))
     return sets
 
 

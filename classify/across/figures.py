@@ -17,7 +17,7 @@ LARGEST = 22  # radius of the largest bubble
 def pareto(rows: Sequence[Mapping[str, Any]], lead: str) -> Markup:
     """Score against seconds of extraction for 1,000 photos, on a logarithmic axis; a bubble's area is a row's bytes.
 
-    A set is dominated, and grey, if another is at least as good and at least as fast, and better in one of the two.
+    A set is dominated, and grey, if another is as good, as fast and as small, and better in one of these.
 
     Args:
         rows: of each set its best, with `seconds_per_1000`.
@@ -25,17 +25,17 @@ def pareto(rows: Sequence[Mapping[str, Any]], lead: str) -> Markup:
     """
     cost = np.array([row["seconds_per_1000"] for row in rows], float)
     score = np.array([row[lead] for row in rows], float)
-    worse = is_dominated(cost, score)
+    worse = is_dominated(np.column_stack([-score, cost, [row["row_bytes"] for row in rows]]))
     up = ticks(float(score.min()) - 0.01, min(1.0, float(score.max()) + 0.01))
     low, high = math.log10(cost.min() / 1.4), math.log10(cost.max() * 1.6)
-    x, y = linear(low, high, LEFT, WIDE - 130), linear(up[0], up[-1], FOOT, 16)
+    x, y = linear(low, high, LEFT, WIDE - 210), linear(up[0], up[-1], FOOT, 16)
     parts = [
-        rule(LEFT, y(mark), WIDE - 130, y(mark)) + text(LEFT - 8, y(mark) + 4, percent_tick(mark), "end") for mark in up
+        rule(LEFT, y(mark), WIDE - 210, y(mark)) + text(LEFT - 8, y(mark) + 4, percent_tick(mark), "end") for mark in up
     ]
     for mark in _round_between(10**low, 10**high):
         parts.append(rule(x(math.log10(mark)), 16, x(math.log10(mark)), FOOT))
         parts.append(text(x(math.log10(mark)), FOOT + 16, f"{mark:g} s", "middle"))
-    parts.append(text((LEFT + WIDE - 130) / 2, FOOT + 36, "extraction of 1,000 photos", "middle"))
+    parts.append(text((LEFT + WIDE - 210) / 2, FOOT + 36, "extraction of 1,000 photos", "middle"))
     largest = max(row["row_bytes"] for row in rows)
     names = {}
     for i in np.argsort([-row["row_bytes"] for row in rows], kind="stable"):
@@ -47,18 +47,21 @@ def pareto(rows: Sequence[Mapping[str, Any]], lead: str) -> Markup:
             f'<circle class="{kind}" cx="{a}" cy="{b}" r="{radius:.1f}"><title>{escape(says)}</title></circle>'
         )
         names[row["features"]] = (a + radius + 5, b + 4)
-    parts += [text(a, b, name, "start", "name") for name, (a, b) in apart(names, 260, 15).items()]
-    best = ", ".join(
-        row["features"] for row, is_worse in zip(rows, is_dominated(cost, score), strict=True) if not is_worse
-    )
+    right = max(WIDE - 200, *(a + 14 for a, _ in names.values()))
+    for name, (_, b) in apart({name: (right, b) for name, (_, b) in names.items()}, 260, 15).items():
+        a, level = names[name]
+        parts.append(
+            f'<path class="leader" d="M{a} {level - 4}L{right - 4} {b - 4}"/>' + text(right, b, name, "start", "name")
+        )
+    best = ", ".join(rows[i]["features"] for i in np.flatnonzero(~worse).tolist())
     return svg("pareto", HIGH, parts, f"Score against extraction time; not dominated: {best}", WIDE)
 
 
-def is_dominated(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether another is at least as cheap and as good, and better in one of the two."""
-    no_worse = (cost[None] <= cost[:, None]) & (score[None] >= score[:, None])
-    better = (cost[None] < cost[:, None]) | (score[None] > score[:, None])
-    return np.asarray((no_worse & better).any(axis=1))
+def is_dominated(costs: np.ndarray) -> np.ndarray:
+    """(n,) bool, of costs (n, kinds): whether another is no dearer in any kind, and cheaper in one."""
+    no_dearer = np.all(costs[None] <= costs[:, None], axis=2)
+    cheaper = np.any(costs[None] < costs[:, None], axis=2)
+    return np.asarray(np.any(no_dearer & cheaper, axis=1))
 
 
 def learning_curves(curves: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Markup:

@@ -17,6 +17,7 @@ from classify.models import Model
 from features.runtime.progress import progress
 
 CURVES = 3  # of the best feature sets, each with its best model
+PAIRED = 5  # of the best sets, of which all pairs are tried
 ENSEMBLE = "ensemble"  # the model that is several
 
 
@@ -56,10 +57,12 @@ class Quick:
         return self.scores[features.name]
 
     def pair(self) -> Pair | None:
-        """Two sets that do better side by side than either alone; None where no two do."""
-        few = self._rows(PAIR_SAMPLE)
-        found = best_pair(self._products, self._y[few], self._groups[few]) if len(self._products) > 1 else None
-        return found if found and found.score > found.alone else None
+        """Two of the best sets that do better side by side than either alone; None where no two do."""
+        if len(self.scores) < 2:
+            return None
+        few, best = self._rows(PAIR_SAMPLE), sorted(self.scores, key=lambda name: -self.scores[name])[:PAIRED]
+        found = best_pair({name: self._products[name] for name in best}, self._y[few], self._groups[few])
+        return found if found.score > found.alone else None
 
     def agreement(self, rows: Sequence[Mapping[str, Any]], lead: str) -> float | None:
         """Kendall's τ of these scores with those of the best model on each set, over the test images."""

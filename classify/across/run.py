@@ -1,6 +1,7 @@
 """Compare several feature sets under several models, on the same images and the same splits."""
 
 import dataclasses
+import shlex
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -201,18 +202,30 @@ def write_results(comparison: Comparison) -> Path:
             if curve := curves.get((row["features"], row["model"])):
                 row["curve"] = curve.as_json()
     pair = comparison.quick.pair()
-    stacks = {each.name: each.stack for each in comparison.sets}
     about = {
         **comparison.about,
         "sets": [{"name": each.name, "stack": str(each.stack.path), "pool": each.pool} for each in comparison.sets],
         "splits": [split.seed for split in comparison.splits],
         "left_out": comparison.left_out,
-        "pair": pair and {**pair._asdict(), "stacks": [str(stacks[name].path) for name in pair.names]},
+        "pair": pair and {**pair._asdict(), "command": fuse_command(comparison.sets, pair.names)},
         "leave_one_out_agreement": comparison.quick.agreement(rows, comparison.lead),
     }
     write_json(comparison.folder / "compare.json", rows)
     write_json(comparison.folder / "comparison.json", about)
     return write_page(comparison.folder / "report.html", rows, about, comparison.sets)
+
+
+def fuse_command(sets: Sequence[FeatureSet], names: Sequence[str]) -> str:
+    """The command that fuses some of the feature sets; those that are pooled in passing are stored so first."""
+    named, first, files = {each.name: each for each in sets}, [], []
+    for name in names:
+        features = named[name]
+        path, pool = features.stack.path, features.pool_for("flatten")
+        if pool != "flatten":
+            first.append(f"python -m features pool {shlex.quote(str(path))} --pool {pool}")
+            path = path.with_name(f"{path.stem}-{pool}.h5")
+        files.append(shlex.quote(str(path)))
+    return " && ".join([*first, f"python -m classify compare {' '.join(files)} --fuse --search"])
 
 
 def _refuse_models(question: Question) -> None:

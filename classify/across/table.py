@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from classify.comparison.table import aligned, short
-from classify.comparison.wording import joined, p_value, points
+from classify.comparison.wording import THIN, joined, p_value, points
 
-NAME = 30  # columns of a feature set's name at most
+NAME = 24  # columns of a feature set's name at most
 
 
 def sets_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> str:
@@ -26,6 +26,9 @@ def sets_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | Non
     if len(there) > 1:
         test = "exact McNemar" if there[0]["repeats"] == 1 else "corrected resampled t-test"
         lines.append(f"diff: points from the best; p: {test}, Holm-corrected. {tied_told(there)}")
+    lines.append(
+        "s/1000: seconds of extraction for 1,000 photos; kB: of a row; fit s: of one split, without what all share"
+    )
     if any(row.get("leave_one_out") is not None for row in there):
         lines.append("quick: leave-one-out ridge regression inside train, before any model was fitted")
     lines += [curve_told(row) for row in there if row.get("curve")]
@@ -70,7 +73,7 @@ def found_told(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
     if pair := about.get("pair"):
         told.append(
             f"side by side, {joined(pair['names'])} have {pair['score']:.1%} left out of train, the better alone "
-            f"{pair['alone']:.1%}: python -m classify compare {' '.join(pair['stacks'])} --fuse --search"
+            f"{pair['alone']:.1%}: {pair['command']}"
         )
     for row in rows:
         if members := row.get("members"):
@@ -84,15 +87,14 @@ def found_told(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
 def columns_of(lead: str) -> list[tuple[str, str, Callable[[Any], str]]]:
     """Head, name in `compare.json`, and form of each column."""
     return [
-        ("features", "features", lambda name: name if len(name) <= NAME else f"{name[:12]}…{name[-(NAME - 13) :]}"),
+        ("features", "features", lambda name: name if len(name) <= NAME else f"{name[:9]}…{name[-(NAME - 10) :]}"),
         ("model", "model", str),
         ("accuracy" if lead == "accuracy" else "bal.acc", lead, "{:.2%}".format),
         ("95 %", f"{lead}_interval", lambda ends: f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}"),
         ("diff", "difference", points),
-        ("p", "p", p_value),
-        ("logloss", "log_loss", "{:.3f}".format),
+        ("p", "p", lambda p: p_value(p).replace(THIN, "")),
         ("quick", "leave_one_out", "{:.1%}".format),
         ("s/1000", "seconds_per_1000", short),
-        ("kB/row", "row_bytes", lambda size: short(size / 1e3)),
+        ("kB", "row_bytes", lambda size: short(size / 1e3)),
         ("fit s", "fit_seconds", short),
     ]

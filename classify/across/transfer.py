@@ -15,7 +15,7 @@ from classify.classical.products import spread
 from classify.fusion import combined, weightings
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # λ over the rows' spread
-SAMPLE, PAIR_SAMPLE = 4000, 1000  # rows at most, of a set and of a pair of sets
+SAMPLE, PAIR_SAMPLE = 2500, 1000  # rows at most, of a set and of a pair of sets
 
 
 class Pair(NamedTuple):

@@ -75,7 +75,8 @@ def search(
             def space_of(candidate: Any, rows: Any = rows, shared: Any = shared, scale: float = scale) -> Any:
                 return candidate.space(rows, y, shared, scale)
 
-            for candidate in tried(estimator, grid, scale, space_of, y, splits, balance, jobs, progress.update):
+            spaces = Spaces(scale, space_of, y)
+            for candidate in tried(estimator, grid, spaces, splits, balance, jobs, progress.update):
                 entry = candidate.entry | ({"weights": weights} if weights else {})
                 table.append(entry)
                 rank = (*candidate.rank, float(np.ptp(weights)) if weights else 0.0)
@@ -85,6 +86,20 @@ def search(
     _, params, weights, held_out = best
     shared = None if products is None else combined(products, weights) if weights else products[0]
     return Searched(params, weights, held_out, shared, table)
+
+
+class Spaces(NamedTuple):
+    """What plain estimators take of the same rows.
+
+    Attributes:
+        scale: of the rows, see `Tempered.scale`.
+        of: an estimator → what its plain form takes, see `Tempered.space`.
+        y: (n,) int64 class indices.
+    """
+
+    scale: float
+    of: Callable[[Any], Any]
+    y: np.ndarray
 
 
 class Candidate(NamedTuple):
@@ -117,9 +132,7 @@ class Candidate(NamedTuple):
 def tried(
     estimator: Any,
     grid: Mapping[str, Sequence[float]],
-    scale: float,
-    space_of: Callable[[Any], Any],
-    y: np.ndarray,
+    spaces: Spaces,
     splits: Splits,
     balance: bool = False,
     jobs: int = 1,
@@ -128,22 +141,21 @@ def tried(
     """Every combination of a grid, scored on the same folds.
 
     Args:
-        scale: of the rows, see `Tempered.scale`.
-        space_of: an estimator → what its plain form takes of the rows, see `Tempered.space`.
+        spaces: of the rows.
         done: told how many more fits were done.
-        estimator, grid, y, splits, balance, jobs: see `search`.
+        estimator, grid, splits, balance, jobs: see `search`.
     """
     walked = estimator.walked
     others = [name for name in grid if name != walked]
     for values in product(*(grid[name] for name in others)):
         fixed = dict(zip(others, values, strict=True))
         candidates = [clone(estimator).set_params(**fixed, **{walked: value}) for value in grid[walked]]
-        plain = [candidate.plain(scale) for candidate in candidates]
-        answers = cross_fit(plain, space_of(candidates[0]), y, splits, jobs, done)
+        plain = [candidate.plain(spaces.scale) for candidate in candidates]
+        answers = cross_fit(plain, spaces.of(candidates[0]), spaces.y, splits, jobs, done)
         for candidate, answer in zip(candidates, answers, strict=True):
             params = {walked: getattr(candidate, walked), **fixed}
             places = [list(grid[name]).index(params[name]) for name in (walked, *others)]
-            yield Candidate(params, answer, fold_scores(answer, y, balance), places)
+            yield Candidate(params, answer, fold_scores(answer, spaces.y, balance), places)
 
 
 def fold_scores(answer: HeldOut, y: np.ndarray, balance: bool) -> list[float]:
