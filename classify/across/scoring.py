@@ -25,7 +25,7 @@ class Entry:
         features, model, title: what it is.
         facts: what is known beside the scores, JSON.
         scores: of each split, see `scores`.
-        right: of each split (m,) bool.
+        y, right: of each split (m,) class indices of the test rows, and whether they were right.
         failed: why it has no scores.
     """
 
@@ -34,6 +34,7 @@ class Entry:
     title: str
     facts: dict[str, Any]
     scores: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    y: list[np.ndarray] = dataclasses.field(default_factory=list)
     right: list[np.ndarray] = dataclasses.field(default_factory=list)
     failed: str = ""
 
@@ -42,6 +43,7 @@ class Entry:
         found = scores(y, answers.predicted, classes, answers.probabilities)
         found.pop("confusion")
         self.scores.append(found | {name: answers.facts[name] for name in (*CLOCKS, "best") if name in answers.facts})
+        self.y.append(y)
         self.right.append(np.asarray(answers.predicted == y))
 
     def of(self, score: str) -> np.ndarray:
@@ -92,8 +94,7 @@ def _described(entry: Entry, parts: Parts, lead: str) -> dict[str, Any]:
         for name in CLOCKS
         if all(name in each for each in entry.scores)
     }
-    right = entry.right[0]
-    ends = mean_interval(entry.of(lead), parts) if several else share_interval([right.sum()], [len(right)])
+    low, high = mean_interval(entry.of(lead), parts) if several else _interval(entry.y[0], entry.right[0], lead)
     return {
         **_named(entry),
         "repeats": len(entry.scores),
@@ -101,10 +102,17 @@ def _described(entry: Entry, parts: Parts, lead: str) -> dict[str, Any]:
         "n_test": parts.test,
         "leads_by": lead,
         **means,
-        f"{lead if several else 'accuracy'}_interval": ends,
+        f"{lead}_interval": (max(0.0, low), min(1.0, high)),
         "each": [{name: each[name] for name in (*MEANS, "best") if name in each} for each in entry.scores],
         **clocks,
     }
+
+
+def _interval(y: np.ndarray, right: np.ndarray, lead: str) -> tuple[float, float]:
+    """Wilson's interval of one split's accuracy, or of the mean of its classes'."""
+    of = np.zeros_like(y) if lead == "accuracy" else y
+    sizes = np.bincount(of)
+    return share_interval(np.bincount(of, right)[sizes > 0], sizes[sizes > 0])
 
 
 def _against(entry: Entry, best: Entry, lead: str, parts: Parts) -> tuple[float, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
@@ -13,7 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from test_exactness import clouds, margins
 from tiny import contents, stack
 
-from classify.classical import descent, passes
+from classify.classical import descent, losses, passes
 from classify.classical.crossfit import cross_fit
 from classify.classical.descent import Descent
 from classify.classical.kernel import C_OF_LINEAR, KernelSVC
@@ -161,3 +162,21 @@ def test_neighbours_in_blocks_are_scikit_learns(monkeypatch, classes):
     plain = KNeighborsClassifier(9, metric="cosine", algorithm="brute").fit(X[:600].astype("f8"), y[:600])
     np.testing.assert_array_equal(ours.predict(X[600:]), plain.predict(X[600:].astype("f8")))
     assert 0.02 < ours.temperature_ < 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_other_penalties_are_fitted_in_the_same_passes(kind):
+    """Each with its own C and its own rows, to the minimum that scikit-learn finds for it alone."""
+    X, y = clouds(300, 40)
+    weights = np.ones((len(y), 3), np.float32)
+    weights[::2, 1] = 0
+    penalties = np.array([1.0, 10.0, 30.0])
+    found = Descent(Rows(X, y)).minimise(losses.loss_of(KINDS[kind], 3), penalties, weights)
+    unit = normalize(X.astype("f8"))
+    for model, C in enumerate(penalties):
+        rows, own = weights[:, model] > 0, slice(3 * model, 3 * model + 3)
+        expected = (
+            clone(KINDS[kind]).set_params(C=C, class_weight=None).fit(unit[rows], y[rows]).decision_function(unit)
+        )
+        scores = unit @ found.coef[:, own] + found.intercept[own]
+        assert np.abs(scores - expected).max() < 0.02 * np.abs(expected).max()

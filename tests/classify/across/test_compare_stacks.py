@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
 from test_cells import digits
-from tiny import run
+from tiny import contents, run, stack
 
-from classify import compare
-from classify.across.curves import _first, sizes_of
+from classify import compare, fit
+from classify.across.curves import _accuracies, _first, sizes_of
+from classify.across.feature_set import feature_sets
+from classify.across.splits import splits_of
+from classify.comparison.predictions import read_predictions
 from classify.comparison.resampling import Parts, corrected_t, mean_interval
+from classify.fitting import Settings
+from classify.models import MODELS
 from features import open_stack
 from features.schema import SPLITS
 
@@ -51,7 +57,7 @@ def test_the_table_is_what_its_splits_say(compared: Path) -> None:
         parts = Parts(row["n_train"], row["n_test"])
         each = np.array([split["accuracy"] for split in row["each"]])
         assert len(each) == row["repeats"] == 3 and row["accuracy"] == pytest.approx(each.mean())
-        assert row["accuracy_interval"] == pytest.approx(mean_interval(each, parts))
+        assert row["accuracy_interval"] == pytest.approx(np.clip(mean_interval(each, parts), 0, 1))
         if row is best:
             assert row["p"] is None and row["tied"]
             continue
@@ -62,13 +68,19 @@ def test_the_table_is_what_its_splits_say(compared: Path) -> None:
 
 
 def test_one_split_is_tested_by_mcnemar(stacks: list[str], tmp_path: Path) -> None:
-    compare(stacks[1:], ["knn"], out=str(tmp_path))
-    one, other = rows(tmp_path)
-    assert one["repeats"] == 1 and other["difference"] <= 0
-    right = [json.loads((tmp_path / "compare.json").read_text())[i]["accuracy"] * one["n_test"] for i in (0, 1)]
-    assert round(right[0]) == right[0]
-    assert 0 <= other["p"] <= 1 and other["difference_interval"][0] <= other["difference"]
-    assert binomtest(1, 2).pvalue == 1
+    """p is SciPy's binomial test of the photos that only one of the two got right."""
+    compare(stacks[1:], ["knn"], out=str(tmp_path / "out"))
+    table = rows(tmp_path / "out")
+    best, other = table[0], table[-1]
+    assert best["repeats"] == 1 and best["p"] is None
+    right = []
+    for each in (best, other):
+        path = stacks[2] if each["features"] == "vgg16" else stacks[1]
+        folder = fit(path, "knn", out=str(tmp_path / each["features"]))
+        right.append(read_predictions(folder / "predictions.csv", open_stack(path).label_names).right)
+    assert other["difference"] == right[1].mean() - right[0].mean() < 0
+    only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    assert other["p"] == pytest.approx(min(1, binomtest(only[0], sum(only)).pvalue * (len(table) - 1)))
 
 
 def test_costs_stand_beside(compared: Path, stacks: list[str]) -> None:
@@ -149,15 +161,15 @@ def test_a_cell_that_fails_costs_only_itself(stacks: list[str], tmp_path: Path) 
 
 def test_curves_are_nested_and_equal_for_every_class(stacks: list[str]) -> None:
     """A larger size holds the smaller one's images; test rows and copies stay out of it."""
-    stack = open_stack(stacks[0])
-    train = np.flatnonzero(stack.split != SPLITS["test"])
-    sizes = sizes_of(stack.y[train], np.ones(len(train), bool))
+    opened = open_stack(stacks[0])
+    train = np.flatnonzero(opened.split != SPLITS["test"])
+    sizes = sizes_of(opened.y[train], np.ones(len(train), bool))
     assert sizes[:2] == [5, 10] and sizes[-1] == round(len(train) / 4)
-    names = np.arange(len(stack))
-    order = np.random.default_rng(0).permutation(len(stack))
-    small, large = (_first(train, stack.y, names, order, size) for size in (5, 20))
+    names = np.arange(len(opened))
+    order = np.random.default_rng(0).permutation(len(opened))
+    small, large = (_first(train, opened.y, names, order, size) for size in (5, 20))
     assert set(small) < set(large) <= set(train)
-    assert np.bincount(stack.y[small]).tolist() == [5] * 4
+    assert np.bincount(opened.y[small]).tolist() == [5] * 4
 
 
 def test_twice_as_many_photos_are_promised_within_reason(compared: Path) -> None:
@@ -168,14 +180,12 @@ def test_twice_as_many_photos_are_promised_within_reason(compared: Path) -> None
         assert curve["twice"]["low"] <= curve["twice"]["accuracy"] <= curve["twice"]["high"] <= 1
 
 
+@pytest.mark.slow
 def test_networks_take_part(stacks: list[str], tmp_path: Path) -> None:
     """A dense head on each stack, saved as `fit` saves it."""
     compare(stacks[1:], ["dense"], epochs=2, out=str(tmp_path))
     assert len([row for row in rows(tmp_path) if row["model"] == "dense" and row["accuracy"] > 0]) == 2
     assert (tmp_path / "networks" / "resnet50" / "dense" / "own-split" / "model.keras").is_file()
-
-
-test_networks_take_part = pytest.mark.slow(test_networks_take_part)
 
 
 def test_a_fine_search_tries_the_published_penalties(stacks: list[str], tmp_path: Path) -> None:
@@ -193,3 +203,33 @@ def test_fused_stacks_are_asked_for(stacks: list[str], tmp_path: Path) -> None:
     report = compare(stacks[:2], ["logreg"], fuse=True, out=str(tmp_path))
     (row,) = [row for row in report.table() if row["model"] == "logreg"]
     assert "features" not in row and row["accuracy"] is not None
+
+
+@pytest.mark.parametrize("name", ["logreg", "linearsvm", "svm", "knn"])
+def test_a_point_of_a_curve_is_a_fit_to_those_photos(stacks: list[str], name: str) -> None:
+    """The shared fits to a few rows say what the model says that is fitted to these rows alone."""
+    opened = open_stack(stacks[0])
+    (features,) = feature_sets([opened], opened.y, None)
+    (split,) = splits_of(opened, opened.y, None)
+    order = np.random.default_rng(1).permutation(len(opened))
+    parts = [(_first(split.train, opened.y, np.arange(len(opened)), order, size), split.test) for size in (5, 20)]
+    found = _accuracies(MODELS[name], features, parts, Settings())
+    for accuracy, (train, test) in zip(found, parts, strict=True):
+        alone = MODELS[name].build(0).fit(np.asarray(opened.X)[train], opened.y[train])
+        assert accuracy == alone.score(np.asarray(opened.X)[test], opened.y[test])
+
+
+def test_classes_that_differ_much_are_ranked_by_balanced_accuracy(stacks: list[str], tmp_path: Path) -> None:
+    """With an interval of the mean over classes, on one split and on several."""
+    images, labels = load_digits(n_class=4, return_X_y=True)
+    few = np.flatnonzero((labels > 0) | (np.cumsum(labels == 0) <= 12))[:200]
+    held = contents(rows=len(few), shape=(4, 4, 4), classes=4)
+    held |= {"features": images[few].astype("<f4"), "labels": labels[few]}
+    paths = [str(stack(tmp_path / "a.h5", held)), str(stack(tmp_path / "b.h5", held, layer="block4_pool"))]
+    for repeats in (1, 3):
+        compare(paths, ["knn"], repeats=repeats, out=str(tmp_path / f"{repeats}"))
+        for row in rows(tmp_path / f"{repeats}"):
+            assert row["leads_by"] == "balanced_accuracy"
+            low, high = row["balanced_accuracy_interval"]
+            assert 0 <= low <= row["balanced_accuracy"] <= high <= 1
+    assert "Balanced accuracy" in (tmp_path / "3" / "report.html").read_text()
