@@ -28,6 +28,21 @@ def taken(X: Any, rows: np.ndarray) -> Any:
     return X.take(rows) if isinstance(X, Stack) else X[rows]
 
 
+def checked_views(stack: Stack, views: int | None) -> int:
+    """How many augmented views of each train image count: as many as were asked for, or all there are.
+
+    Raises:
+        Refused: there are fewer.
+    """
+    most = int(stack.view.max(initial=0))
+    if views is not None and not 0 <= views <= most:
+        raise Refused(
+            f"--views {views}: {stack.path} has {most or 'no'} views of its train images. "
+            f"Make one that has them: python -m extract DATA --views {views}"
+        )
+    return most if views is None else views
+
+
 def pooled(X: Any, pool: str) -> Any:
     """Rows of a stack average- or max-pooled, (n, c) float32; flattened ones and arrays are left as they are."""
     if not isinstance(X, Stack) or pool == "flatten":

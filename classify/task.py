@@ -19,7 +19,7 @@ from classify.fusion import SideBySide, parts
 from classify.history import DATE, keep_earlier, settle, write_rows
 from classify.models import Model
 from classify.networks.checkpoint import Checkpoint
-from classify.rows import check_finite, pooled
+from classify.rows import check_finite, checked_views, pooled
 from features import Refused, Stack
 from features.runtime.disk import write_json
 from features.runtime.errors import listed
@@ -44,13 +44,7 @@ class Task:
     def __init__(self, stack: Stack, views: int | None, settings: Settings) -> None:
         if not (stack.y != UNLABELLED).any():
             raise Refused(f"{stack.path} is unlabelled. {how_to_label(parts(stack)[0])}")
-        most_views = int(stack.view.max(initial=0))
-        self.stack, self.settings, self.views = stack, settings, most_views if views is None else views
-        if not 0 <= self.views <= most_views:
-            raise Refused(
-                f"--views {views}: {stack.path} has {most_views or 'no'} views of its train images. "
-                f"Make one that has them: python -m extract DATA --views {views}"
-            )
+        self.stack, self.settings, self.views = stack, settings, checked_views(stack, views)
         labelled = stack.take((stack.y != UNLABELLED) & (stack.view <= self.views))
         self.train = labelled.select(("train", "val"))
         self.test = labelled.take((labelled.split == SPLITS["test"]) & (labelled.view == 0))

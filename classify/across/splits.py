@@ -6,6 +6,7 @@ import numpy as np
 
 from classify.fit import seeded_again
 from classify.folds import Splits, folds
+from classify.rows import checked_views
 from features import Refused, Stack
 from features.runtime.errors import listed
 from features.schema import SPLITS, UNLABELLED
@@ -65,8 +66,8 @@ def splits_of(stack: Stack, y: np.ndarray, seeds: list[int] | None) -> list[Spli
 
 
 def labelled(stack: Stack, views: int | None) -> Stack:
-    """The rows that have a label, of images themselves and of at most so many views of each."""
-    return stack.take((stack.y != UNLABELLED) & (stack.view <= (stack.view.max(initial=0) if views is None else views)))
+    """The rows that have a label, of images themselves and of so many views of each; see `checked_views`."""
+    return stack.take((stack.y != UNLABELLED) & (stack.view <= checked_views(stack, views)))
 
 
 def _name(stack: Stack, y: np.ndarray, code: np.integer) -> str:

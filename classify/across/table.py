@@ -1,5 +1,6 @@
 """A comparison of feature sets as a table for the terminal."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ def curve_told(row: Mapping[str, Any]) -> str:
 def found_told(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The other findings, a sentence each."""
     told = []
+    sets = {each["name"]: each for each in about.get("sets", [])}
     if (tau := about.get("leave_one_out_agreement")) is not None:
         told.append(f"quick and final order of the feature sets: Kendall's τ {tau:.2f}")
     if pair := about.get("pair"):
@@ -79,9 +81,18 @@ def found_told(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         if members := row.get("members"):
             most = [f"{name} ({count})" if row["repeats"] > 1 else name for name, count in list(members.items())[:3]]
             told.append(f"ensemble, chosen inside train: {'; '.join(most)}{' …' if len(members) > 3 else ''}")
+    best = next((row for row in rows if row["features"] in sets and "failed" not in row), None)
+    if best:
+        told.append(f"to save the best single model: {fit_command(sets[best['features']], best['model'])}")
     if left_out := about.get("left_out"):
         told.append(f"{len(left_out)} images that a stack rejected are left out of all")
     return told
+
+
+def fit_command(features: Mapping[str, Any], model: str) -> str:
+    """The command that fits and saves one model; `features`: of the sets in `comparison.json`."""
+    pool = f" --pool {features['pool']}" if features["pool"] else ""
+    return f"python -m classify fit {shlex.quote(features['stack'])} --model {model}{pool}"
 
 
 def columns_of(lead: str) -> list[tuple[str, str, Callable[[Any], str]]]:

@@ -130,6 +130,7 @@ def test_what_a_comparison_of_stacks_does_not_take(tmp_path: Path) -> None:
         ({"pool": ["avg", "avg"]}, "a pooling is given twice"),
         ({"pool": ["cls"]}, "no class token"),
         ({"repeats": 0}, "repeats"),
+        ({"views": 2}, "--views 2: .*a.h5 has no views"),
         ({"fuse": True, "repeats": 2}, "--fuse makes one stack of several"),
         ({"dask": "local:2"}, "--dask goes with one stack"),
         ({"search": "coarse"}, "no search is called 'coarse'"),

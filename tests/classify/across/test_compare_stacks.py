@@ -103,6 +103,8 @@ def test_the_terminal_table_fits_and_says_what_was_found(stacks: list[str], comp
     assert max(map(len, table)) <= 100 and table[0].split()[:3] == ["features", "model", "accuracy"]
     assert "corrected resampled t-test" in done.stdout and "with twice as many expect" in done.stdout
     assert "Kendall's τ" in done.stdout and "keras" not in done.stderr.lower()
+    best = next(row for row in rows(compared) if row["model"] != "ensemble")
+    assert re.search(rf"python -m classify fit .*digits-vgg16.*h5 --model {best['model']}\n", done.stdout)
     assert done.stdout.rstrip().endswith("report.html")
 
 
