@@ -131,7 +131,7 @@ def fit_classical(model: Model, method: str | None, train: TrainRows, settings: 
     if settings.search and method == "blocks":
         raise Refused(f"{model.title}: --search needs the inner products of all pairs, which do not fit into memory")
     estimator = model.build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
-    if model.takes in ("span", "products"):
+    if model.by_products:
         estimator.set_params(path=method)
     with threadpool_limits(settings.threads, "blas"), _rows_by(method, settings):
         if not model.saved_as:

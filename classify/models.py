@@ -59,6 +59,11 @@ class Model:
     of_many: str = ""
     only_if_named: bool = False
 
+    @property
+    def by_products(self) -> bool:
+        """Whether it sees rows only through their inner products, which several models and splits can share."""
+        return self.takes in ("span", "products")
+
     def searched(self, search: bool | str) -> Mapping[str, Sequence[float]]:
         """What a search tries: `fine` or True."""
         return self.fine if search == FINE and self.fine else self.grid

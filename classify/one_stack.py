@@ -37,7 +37,7 @@ def compare_models(
     """
     without = Task(task.stack, 0, task.settings) if task.views else None
     fitted = FittedSoFar(folder / "unfinished.json", {**by, "stack_key": task.stack.key})
-    page = Comparison(folder, task, chosen, without is not None)
+    page = Page(folder, task, chosen, without is not None)
     try:
         for name, model in chosen.items():
             if name in fitted.done and page.has(name):
@@ -71,7 +71,7 @@ def compare_models(
     return report
 
 
-class Comparison:
+class Page:
     """The table and the page of the models that are fitted so far, and of those that an earlier run left.
 
     Args:

@@ -34,7 +34,7 @@ def models_named(given: Sequence[str | Estimator] | None, several: bool = False)
         Refused: there is no such model, or what is given is no classifier.
     """
     if given is None:
-        quick = {name: model for name, model in MODELS.items() if model.takes in ("span", "products")}
+        quick = {name: model for name, model in MODELS.items() if model.by_products}
         every = {name: model for name, model in MODELS.items() if not model.only_if_named}
         left_out = joined([name for name in MODELS if name not in (quick if several else every)])
         if several:

@@ -183,7 +183,7 @@ MUTANTS = (
     Mutant(66, "extract/images/decode.py", "raise Unreadable(FLAT)", "pass", COLOURS + "a_psd"),
     Mutant(58, "features/check.py", "if not source.exists():", "if False:", "classify/test_finetune.py::test_a_dataset_that_moved"),
     Mutant(80, "classify/across/alignment.py", "        _refuse_others(matched[0], other, own_split)", "        pass", ACROSS + "alignment.py::test_what_does_not_belong"),
-    Mutant(80, "classify/across/alignment.py", "(path, digest, view) not in common and path not in left_out", "False", ACROSS + "alignment.py::test_an_image_that_is_missing"),
+    Mutant(80, "classify/across/alignment.py", "(path, digest, view) not in common and path not in rejected", "False", ACROSS + "alignment.py::test_an_image_that_is_missing"),
     Mutant(80, "classify/across/alignment.py", "    _refuse_twins(stacks)\n", "", ACROSS + "alignment.py::test_stacks_of_other"),
     Mutant(81, "classify/across/kept.py", "except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):", "except FileNotFoundError:", ACROSS + "compare_stacks.py::test_a_killed"),
     Mutant(82, "classify/across/run.py", "except Exception as error:  # of each library", "except BlockingIOError as error:  # of each library", ACROSS + "compare_stacks.py::test_a_cell_that_fails"),

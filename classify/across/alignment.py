@@ -41,12 +41,11 @@ def aligned(stacks: Sequence[Stack], own_split: bool = True) -> Aligned:
     first = stacks[0]
     keys = [_keys(stack) for stack in stacks]
     common = set(keys[0]).intersection(*keys[1:])
-    everywhere = {path for path, _, _ in common}
-    left_out = sorted({path for stack in stacks for path, *_ in stack.rejects})
+    rejected = {path for stack in stacks for path, *_ in stack.rejects}
     for stack, own in zip(stacks, keys, strict=True):
         for path, digest, view in own:
-            if (path, digest, view) not in common and path not in left_out:
-                _refuse_stranger(stack, path, view, stacks, keys, path in everywhere)
+            if (path, digest, view) not in common and path not in rejected:
+                _refuse_stranger(stack, path, view, stacks, keys)
     places = [{key: row for row, key in enumerate(own)} for own in keys]
     order = [key for key in keys[0] if key in common]
     matched = [
@@ -55,10 +54,9 @@ def aligned(stacks: Sequence[Stack], own_split: bool = True) -> Aligned:
     ]
     for other in matched[1:]:
         _refuse_others(matched[0], other, own_split)
-    there = [path for path in left_out if any(path in {key[0] for key in own} for own in keys)]
     if not order:
         raise Refused(f"no image of {first.path} could be read in all of the stacks")
-    return Aligned(matched, there)
+    return Aligned(matched, sorted(rejected.intersection(path for own in keys for path, _, _ in own)))
 
 
 def _keys(stack: Stack) -> list[Key]:
@@ -77,7 +75,7 @@ def _refuse_twins(stacks: Sequence[Stack]) -> None:
 
 
 def _refuse_stranger(
-    stack: Stack, path: str, view: int, stacks: Sequence[Stack], keys: Sequence[Sequence[Key]], known: bool
+    stack: Stack, path: str, view: int, stacks: Sequence[Stack], keys: Sequence[Sequence[Key]]
 ) -> None:
     """Say which stack lacks a row that is no reject, and why."""
     for other, own in zip(stacks, keys, strict=True):

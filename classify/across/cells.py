@@ -62,7 +62,7 @@ def answers(model: Model, features: FeatureSet, split: Split, settings: Settings
     """
     if model.network:
         return _by_network(model, features, split, settings, job)
-    if model.takes in ("span", "products") and features.shares:
+    if model.by_products and features.shares:
         with threadpool_limits(settings.threads, "blas"):
             return _by_products(model, features, split, settings)
     return _by_rows(model, features, split, settings)

@@ -12,7 +12,6 @@ from classify.across.splits import Split
 from classify.across.transfer import PAIR_SAMPLE, SAMPLE, Pair, best_pair, leave_one_out, sampled
 from classify.comparison.resampling import rank_correlation
 from classify.fitting import Settings
-from classify.folds import source_groups
 from classify.models import Model
 from features.runtime.progress import progress
 
@@ -27,23 +26,22 @@ class Quick:
     Args:
         split: the first.
         y: (n,) int64 class indices.
+        groups: (n,) equal for rows that are left out together, see `source_groups`.
         kept: where scores are kept.
 
     Attributes:
         scores: feature set → share of images that are right when left out.
     """
 
-    def __init__(self, split: Split, y: np.ndarray, kept: Kept) -> None:
-        self._split, self._y, self._kept = split, y, kept
+    def __init__(self, split: Split, y: np.ndarray, groups: np.ndarray, kept: Kept) -> None:
+        self._split, self._y, self._groups, self._kept = split, y, groups, kept
         self._products: dict[str, np.ndarray] = {}
-        self._groups = np.empty(0)
         self.scores: dict[str, float] = {}
 
     def add(self, features: FeatureSet) -> float | None:
         """Score a feature set; None where there are too many rows to hold the inner products of all pairs."""
         if not features.shares:
             return None
-        self._groups = source_groups(features.stack)
         rows, few = self._rows(SAMPLE), self._rows(PAIR_SAMPLE)
 
         def compute() -> dict[str, np.ndarray]:
@@ -86,7 +84,7 @@ def curves_of_best(
         rows: the table, best first.
         models, sets, splits, settings: what was compared, and how.
     """
-    able = [row for row in rows if row["model"] in models and models[row["model"]].takes in ("span", "products")]
+    able = [row for row in rows if row["model"] in models and models[row["model"]].by_products]
     some = (best_of_each(able) if len(sets) > 1 else [row for row in able if "failed" not in row])[:CURVES]
     named = {each.name: each for each in sets}
     train = splits[0].train

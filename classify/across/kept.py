@@ -40,7 +40,9 @@ class Kept:
         for part in (split.train, split.test):
             digest.update(np.sort(part).tobytes())
         what = {"stack": features.stack.key, "pool": features.pool, "rows": digest.hexdigest(), "model": model}
-        name = hashlib.sha256(json.dumps({**(self._how if model else {}), **what}, sort_keys=True).encode()).hexdigest()
+        name = hashlib.sha256(
+            json.dumps({**(self._how if model else {"format": VERSION}), **what}, sort_keys=True).encode()
+        ).hexdigest()
         return self.folder / f"{name[:32]}.npz"
 
     def load(self, place: Path) -> Answers | None:

@@ -18,17 +18,20 @@ from classify.across.feature_set import FeatureSet, feature_sets
 from classify.across.findings import ENSEMBLE, Quick, curves_of_best
 from classify.across.kept import Kept
 from classify.across.scoring import Entry, judged
-from classify.across.splits import Split, labelled, splits_of
+from classify.across.splits import Split, splits_of
 from classify.across.table import sets_table
 from classify.comparison.judge import leading_score
 from classify.fitting import Settings
+from classify.folds import source_groups
 from classify.models import Model
+from classify.rows import checked_views
 from features import Failed, Refused, Stack
 from features.runtime.disk import write_json
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 from features.runtime.log import log
 from features.runtime.progress import progress
+from features.schema import UNLABELLED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +82,21 @@ class Comparison:
         self.question, self.folder, self.about = question, folder, about
         _refuse_models(question)
         whole = {stack.path: len(stack) for stack in stacks}
-        matched = aligned([labelled(stack, question.views) for stack in stacks], question.seeds is None)
-        first = matched.stacks[0]
-        self.left_out = matched.left_out
+        viewed = [stack.take(stack.view <= checked_views(stack, question.views)) for stack in stacks]
+        matched = aligned(viewed, question.seeds is None)
+        self.left_out, has_label = matched.left_out, matched.stacks[0].y != UNLABELLED
+        labelled = [stack.take(has_label) for stack in matched.stacks]
+        first = labelled[0]
         self.classes, self.y = np.unique(first.y, return_inverse=True)
         if len(self.classes) < 2:
             raise Refused(f"{first.path} has labelled images of {len(self.classes)} classes; a classifier needs two")
-        self.sets = feature_sets(matched.stacks, self.y, question.pools)
+        self.sets = feature_sets(labelled, self.y, question.pools)
         self.splits = splits_of(first, self.y, question.seeds)
         self.costs = {each.name: cost(each, whole[each.stack.path]) for each in self.sets}
         check_writable(folder)
         self.lead = leading_score(self.y[self.splits[0].train])
         self.kept = Kept(folder / "cells", question.settings, dict(question.options))
-        self.quick = Quick(self.splits[0], self.y, self.kept)
+        self.quick = Quick(self.splits[0], self.y, source_groups(first), self.kept)
         self.entries: list[Entry] = []
 
     def run(self) -> None:
@@ -124,7 +129,7 @@ class Comparison:
         self._add_ensemble()
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table of what is finished, see `judged`; empty where nothing is."""
+        """The table's rows of the entries that are finished, see `judged`. There are none before the first is."""
         whole = [entry for entry in self.entries if entry.failed or len(entry.scores) == len(self.splits)]
         return judged(whole, self.splits, self.lead) if any(not entry.failed for entry in whole) else []
 

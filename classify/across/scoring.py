@@ -67,16 +67,11 @@ def judged(entries: Sequence[Entry], splits: Sequence[Split], lead: str) -> list
     there = [entry for entry in entries if not entry.failed]
     order = sorted(there, key=lambda entry: (-entry.of(lead).mean(), -entry.of("macro_f1").mean()))
     best = order[0]
-    p_values = [_against(entry, best, lead, parts)[0] for entry in order[1:]]
-    adjusted = [None, *holm(p_values)]
-    rows = []
-    for entry, p in zip(order, adjusted, strict=True):
-        row = _described(entry, parts, lead)
-        row["p"] = p
-        row["tied"] = p is None or p >= ALPHA
-        if p is not None:
-            row |= _against(entry, best, lead, parts)[1]
-        rows.append(row)
+    against = [_against(entry, best, lead, parts) for entry in order[1:]]
+    adjusted = holm([p for p, _ in against])
+    rows = [_described(best, parts, lead) | {"p": None, "tied": True}]
+    for entry, p, (_, told) in zip(order[1:], adjusted, against, strict=True):
+        rows.append(_described(entry, parts, lead) | {"p": p, "tied": p >= ALPHA} | told)
     failed = [{**_named(entry), "accuracy": None, "failed": entry.failed} for entry in entries if entry.failed]
     return rows + failed
 

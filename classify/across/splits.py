@@ -6,10 +6,9 @@ import numpy as np
 
 from classify.fit import seeded_again
 from classify.folds import Splits, folds
-from classify.rows import checked_views
 from features import Refused, Stack
 from features.runtime.errors import listed
-from features.schema import SPLITS, UNLABELLED
+from features.schema import SPLITS
 
 LEAST = 3  # images of a class that drawn splits need: one to test on, and two to train on, one of them held out
 
@@ -63,11 +62,6 @@ def splits_of(stack: Stack, y: np.ndarray, seeds: list[int] | None) -> list[Spli
         inside = [(train[a], train[b]) for a, b in folds(stack.take(train), y[train])]
         found.append(Split(seed, train, test, inside, code))
     return found
-
-
-def labelled(stack: Stack, views: int | None) -> Stack:
-    """The rows that have a label, of images themselves and of so many views of each; see `checked_views`."""
-    return stack.take((stack.y != UNLABELLED) & (stack.view <= checked_views(stack, views)))
 
 
 def _name(stack: Stack, y: np.ndarray, code: np.integer) -> str:

@@ -77,6 +77,7 @@ def renamed(names: list[str]) -> list[str]:
     ("changes", "message"),
     [
         ({"labels": np.arange(40) // 20}, "has another label than .*a.h5 for 30 images"),
+        ({"labels": np.r_[[-1] * 2, np.arange(2, 40) // 10]}, "another label than .*a.h5 for 2 images"),
         ({"split": np.zeros(40, "u1")}, "another split than .*a.h5 for 10 images.*--split-seed 0 or --repeats 10"),
         ({"label_names": ["a", "b", "c", "d"]}, "other classes than .*a.h5"),
         ({"sha256": np.roll(held()["sha256"], 1, axis=0)}, "is not the same file in all stacks"),
