@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from classify.across.names import names_of
 from classify.classical.axes import Axes
 from classify.classical.descent import Descent
 from classify.classical.passes import Rows
@@ -15,11 +16,9 @@ from classify.rows import pooled, row_chunks, shape, unit_rows
 from features import Refused, Stack
 from features.reader import POOLS, pool_rows
 from features.runtime.machine import free_memory
-from features.schema import recipe_attrs
 
 MOST_SHARED = 10_000  # rows: decomposing the inner products of so many takes a minute and a half, of twice as many ten
 BYTES_SHARED = 48  # for each pair of rows: the products, their eigenvectors and LAPACK's workspace
-UNITS = {"input_size": "{}px", "weights_sha256": "", "axes": "", "feature_shape": ""}  # how a recipe's part is told
 NEGLIGIBLE = 1e-9  # an eigenvalue of unit rows' products that is rounding: of copies, for example
 
 
@@ -141,19 +140,3 @@ def common_words(names: Sequence[str]) -> list[str]:
     most = min(map(len, words)) - 1
     count = next((i for i in range(most) if len({each[i] for each in words}) > 1), most)
     return words[0][:count]
-
-
-def names_of(stacks: Sequence[Stack]) -> list[str]:
-    """A short name for each stack: its backbone, and what sets it apart from the first stack of that backbone."""
-    firsts: dict[str, Stack] = {}
-    names = []
-    for stack in stacks:
-        first = firsts.setdefault(stack.attrs["backbone"], stack)
-        there, here = recipe_attrs(first.attrs), recipe_attrs(stack.attrs)
-        apart = [UNITS.get(name, "{}").format(here[name]) for name in here if here[name] != there.get(name)]
-        weights = str(stack.attrs.get("weights"))
-        if weights != str(first.attrs.get("weights")):
-            apart.append(weights.split(".")[0])
-        names.append(" ".join([stack.attrs["backbone"], *(word for word in apart if word)]))
-    stems = [stack.path.name.removesuffix(".h5").removesuffix(".json") for stack in stacks]
-    return names if len(set(names)) == len(names) else stems
