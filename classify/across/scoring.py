@@ -8,7 +8,7 @@ import numpy as np
 
 from classify.across.cells import Answers
 from classify.across.splits import Split
-from classify.comparison.resampling import Parts, corrected_t, mean_interval, practically
+from classify.comparison.resampling import Parts, corrected_t, mean_interval, practically, share_error
 from classify.comparison.scores import scores
 from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
 from classify.comparison.wording import ALPHA
@@ -64,14 +64,15 @@ def judged(entries: Sequence[Entry], splits: Sequence[Split], lead: str) -> list
     """
     sizes = np.mean([[len(split.train), len(split.test)] for split in splits], axis=0)
     parts = Parts(*(round(size) for size in sizes.tolist()))
+    images = len(np.unique(np.concatenate([split.test for split in splits])))
     there = [entry for entry in entries if not entry.failed]
     order = sorted(there, key=lambda entry: (-entry.of(lead).mean(), -entry.of("macro_f1").mean()))
     best = order[0]
-    against = [_against(entry, best, lead, parts) for entry in order[1:]]
+    against = [_against(entry, best, lead, parts, images) for entry in order[1:]]
     adjusted = holm([p for p, _ in against])
-    rows = [_described(best, parts, lead) | {"p": None, "tied": True}]
+    rows = [_described(best, parts, lead, images) | {"p": None, "tied": True}]
     for entry, p, (_, told) in zip(order[1:], adjusted, against, strict=True):
-        rows.append(_described(entry, parts, lead) | {"p": p, "tied": p >= ALPHA} | told)
+        rows.append(_described(entry, parts, lead, images) | {"p": p, "tied": p >= ALPHA} | told)
     failed = [{**_named(entry), "accuracy": None, "failed": entry.failed} for entry in entries if entry.failed]
     return rows + failed
 
@@ -80,8 +81,8 @@ def _named(entry: Entry) -> dict[str, Any]:
     return {"features": entry.features, "model": entry.model, "title": entry.title, **entry.facts}
 
 
-def _described(entry: Entry, parts: Parts, lead: str) -> dict[str, Any]:
-    """A row without what the others add to it."""
+def _described(entry: Entry, parts: Parts, lead: str, images: int) -> dict[str, Any]:
+    """A row without what the others add to it; images: how many different ones all splits test."""
     several = len(entry.scores) > 1
     means = {name: None if None in (v := [s[name] for s in entry.scores]) else float(np.mean(v)) for name in MEANS}
     clocks = {
@@ -89,7 +90,10 @@ def _described(entry: Entry, parts: Parts, lead: str) -> dict[str, Any]:
         for name in CLOCKS
         if all(name in each for each in entry.scores)
     }
-    low, high = mean_interval(entry.of(lead), parts) if several else _interval(entry.y[0], entry.right[0], lead)
+    if several:
+        low, high = mean_interval(entry.of(lead), parts, share_error(float(entry.of(lead).mean()), images))
+    else:
+        low, high = _interval(entry.y[0], entry.right[0], lead)
     return {
         **_named(entry),
         "repeats": len(entry.scores),
@@ -110,12 +114,14 @@ def _interval(y: np.ndarray, right: np.ndarray, lead: str) -> tuple[float, float
     return share_interval(np.bincount(of, right)[sizes > 0], sizes[sizes > 0])
 
 
-def _against(entry: Entry, best: Entry, lead: str, parts: Parts) -> tuple[float, dict[str, Any]]:
+def _against(entry: Entry, best: Entry, lead: str, parts: Parts, images: int) -> tuple[float, dict[str, Any]]:
     """The p-value of no difference from the best, before any correction, and what the row says of the difference."""
     if len(entry.scores) == 1:
         a, b = entry.right[0], best.right[0]
         ends = difference_interval(a, b)
         return mcnemar(a, b), {"difference": float(a.mean() - b.mean()), "difference_interval": ends}
     apart = entry.of(lead) - best.of(lead)
-    told = {"difference": float(apart.mean()), "difference_interval": mean_interval(apart, parts)}
-    return corrected_t(apart, parts)[1], told | {"practically": practically(apart, parts)._asdict()}
+    differ = [float(np.mean(a != b)) for a, b in zip(entry.right, best.right, strict=True)]
+    least = share_error(float(np.mean(differ)), images)
+    told = {"difference": float(apart.mean()), "difference_interval": mean_interval(apart, parts, least)}
+    return corrected_t(apart, parts, least)[1], told | {"practically": practically(apart, parts, least)._asdict()}

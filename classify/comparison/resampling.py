@@ -31,32 +31,42 @@ class Practical(NamedTuple):
     better: float
 
 
-def mean_error(values: ArrayLike, parts: Parts) -> float:
+def mean_error(values: ArrayLike, parts: Parts, least: float = 0.0) -> float:
     """The corrected standard error of the mean of scores, or of differences, over splits.
 
     Args:
         values: (R,), R at least 2.
         parts: of each split.
+        least: what it is at least, see `share_error`: a few splits may agree by chance, even to the last image.
     """
     several = np.asarray(values, float)
-    return float(several.std(ddof=1) * np.sqrt(1 / len(several) + parts.test / parts.train))
+    return max(least, float(several.std(ddof=1) * np.sqrt(1 / len(several) + parts.test / parts.train)))
 
 
-def mean_interval(values: ArrayLike, parts: Parts, level: float = 0.95) -> tuple[float, float]:
-    """The corrected interval of the mean over splits; arguments: see `mean_error`."""
+def share_error(share: float, images: int) -> float:
+    """The standard error of a share of independent images, as if one more had been of either kind (Laplace).
+
+    No number of splits knows a share better than all the images that they test do.
+    """
+    smoothed = (share * images + 1) / (images + 2)
+    return float(np.sqrt(smoothed * (1 - smoothed) / images))
+
+
+def mean_interval(values: ArrayLike, parts: Parts, least: float = 0.0) -> tuple[float, float]:
+    """The corrected 95 % interval of the mean over splits; arguments: see `mean_error`."""
     from scipy.stats import t
 
     several = np.asarray(values, float)
-    reach = float(t.ppf((1 + level) / 2, len(several) - 1)) * mean_error(several, parts)
+    reach = float(t.ppf(0.975, len(several) - 1)) * mean_error(several, parts, least)
     return float(several.mean() - reach), float(several.mean() + reach)
 
 
-def corrected_t(differences: ArrayLike, parts: Parts) -> tuple[float, float]:
+def corrected_t(differences: ArrayLike, parts: Parts, least: float = 0.0) -> tuple[float, float]:
     """Corrected resampled t-test of a mean difference: t, and the two-sided p-value.
 
     Args:
         differences: (R,) of two models' scores, split by split.
-        parts: of each split.
+        parts, least: see `mean_error`.
 
     Returns:
         t is infinite where all differences are equal and not 0, and 0 where all are 0.
@@ -64,12 +74,12 @@ def corrected_t(differences: ArrayLike, parts: Parts) -> tuple[float, float]:
     from scipy.stats import t
 
     several = np.asarray(differences, float)
-    mean, error = float(several.mean()), mean_error(several, parts)
+    mean, error = float(several.mean()), mean_error(several, parts, least)
     statistic = mean / error if error else float(np.sign(mean)) * np.inf if mean else 0.0
     return statistic, float(2 * t.sf(abs(statistic), len(several) - 1))
 
 
-def practically(differences: ArrayLike, parts: Parts, rope: float = ROPE) -> Practical:
+def practically(differences: ArrayLike, parts: Parts, least: float = 0.0, rope: float = ROPE) -> Practical:
     """The Bayesian correlated t-test; arguments: see `corrected_t`.
 
     The posterior of the mean difference is Student's t around the mean, as wide as `mean_error`.
@@ -77,7 +87,7 @@ def practically(differences: ArrayLike, parts: Parts, rope: float = ROPE) -> Pra
     from scipy.stats import t
 
     several = np.asarray(differences, float)
-    mean, error = float(several.mean()), mean_error(several, parts)
+    mean, error = float(several.mean()), mean_error(several, parts, least)
     if not error:
         return Practical(float(mean < -rope), float(-rope <= mean <= rope), float(mean > rope))
     below, above = (float(t.cdf((edge - mean) / error, len(several) - 1)) for edge in (-rope, rope))

@@ -12,6 +12,7 @@ from classify.comparison.resampling import (
     mean_interval,
     practically,
     rank_correlation,
+    share_error,
 )
 
 
@@ -71,3 +72,15 @@ def test_rank_correlation():
     assert rank_correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [30, 20, 10]) == pytest.approx(-1)
     assert rank_correlation([1, 2], [1, 2]) is None and rank_correlation([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_splits_that_agree_by_chance_know_no_more_than_their_images() -> None:
+    """Two splits of 100 images with the very same score: the interval is no point, nor where all are right."""
+    parts, least = Parts(75, 25), share_error(0.8, 100)
+    assert least == pytest.approx(0.04, abs=0.001)
+    low, high = mean_interval([0.8, 0.8], parts, least)
+    assert high - low == pytest.approx(2 * 12.706 * least, rel=1e-3)
+    assert mean_interval([1.0] * 10, parts, share_error(1.0, 100))[0] < 0.98
+    assert 0.05 < corrected_t([0.04, 0.04], parts, share_error(0.1, 100))[1] < 1
+    wide = [0.5, 0.9, 0.7]
+    assert mean_interval(wide, parts, least) == mean_interval(wide, parts)

