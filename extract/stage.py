@@ -10,6 +10,7 @@ import numpy as np
 
 from extract.backbones import Backbone, backbone_named
 from extract.compute.local import Compute
+from extract.images.corrections import Corrections
 from extract.images.dataset import Listing, scan
 from extract.images.decode import FILTERS, RESIZES
 from extract.images.shard import shard_of
@@ -51,6 +52,8 @@ def extract(
     classes: int | None = None,
     columns: str | None = None,
     group: str | None = None,
+    corrections: str | None = None,
+    new_classes: bool = False,
     shard: str | None = None,
     size: int | None = None,
     device: str = "auto",
@@ -91,6 +94,10 @@ def extract(
         classes: take only this many classes, the first by name.
         columns: a manifest's columns by what they are for: path=filename,label=class, also split and group.
         group: the manifest's column whose equal values never come into both train and test.
+        corrections: a CSV file (path,label,reason) of labels to correct and images to leave out (label -), as the page
+            of `classify audit` saves it; nothing is computed again. The file is the whole list: what it lacks is as in
+            the dataset.
+        new_classes: let corrections make classes that the dataset lacks.
         shard: take only one part of N, as I/N: images are dealt by a hash of their paths (of their groups, if they have
             any). classify takes all parts together.
         size: side of the square input in pixels; by default the backbone's own.
@@ -153,7 +160,10 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
         raise Refused(f"--max-bad {asked.max_bad:g}: give a percentage from 0 to 100")
     _check_names(**{option: given[option] for option in CHOICES if given[option] is not None})
     row = _backbone(asked)
-    listing = scan(asked.data, asked.classes, asked.columns, asked.group)
+    if asked.new_classes and not asked.corrections:
+        raise Refused("--new-classes is for --corrections FILE, and none is given")
+    corrections = Corrections.read(asked.corrections, asked.new_classes) if asked.corrections else None
+    listing = scan(asked.data, asked.classes, asked.columns, asked.group, corrections)
     if asked.shard:
         listing = shard_of(listing, asked.shard)
     for line in listing.notes:

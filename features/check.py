@@ -31,6 +31,7 @@ def info(stack: str) -> dict[str, Any]:
         **{name: int((opened.split == code).sum()) for name, code in SPLITS.items()},
         "unlabelled": int((opened.y == UNLABELLED).sum()),
         "rejects": len(opened.rejects),
+        **_corrected(opened),
         "classes": len(opened.label_names),
         "width": int(np.prod(opened.feature_shape)),
         "bytes": sum(part.path.stat().st_size for part in getattr(opened, "parts", [opened])),
@@ -38,6 +39,12 @@ def info(stack: str) -> dict[str, Any]:
         "key": opened.key,
         **dict(sorted(opened.attrs.items())),
     }
+
+
+def _corrected(stack: Stack) -> dict[str, Any]:
+    """How many corrections were applied to the labels, and how many of them leave an image out."""
+    count = len(stack.corrections)
+    return {"corrections": count, "left_out": sum(each.label == "-" for each in stack.corrections)} if count else {}
 
 
 def verify(stack: str, rows_only: bool = False) -> dict[str, Any]:

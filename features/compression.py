@@ -20,7 +20,7 @@ from features.runtime.log import log
 from features.runtime.machine import cores
 from features.schema import row_crc32, row_fields
 from features.shards import EndToEnd
-from features.validate import FEW
+from features.validate import FEW, OPTIONAL_DATA
 
 CHUNK = (64, 4096)  # rows, columns: 1 MB of float32, so that neither a few rows nor a few columns unpack everything
 MOST_LOST = 1e-3  # of a row's length, in float16: rounding to eleven digits alone loses half of that at most
@@ -85,7 +85,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
     ):
         rows, width = old["features"].shape
         stored = np.dtype("<f2") if float16 else old["features"].dtype
-        for name in [*row_fields(width, 1), *FEW, "rejects", "group"]:
+        for name in [*row_fields(width, 1), *FEW, *OPTIONAL_DATA]:
             if name in old and name != "features":
                 old.copy(name, new)
         for name, value in old.attrs.items():

@@ -16,7 +16,7 @@ import numpy as np
 
 from features.runtime.disk import sync
 from features.runtime.errors import Failed
-from features.schema import AXES, FORMAT, VERSION, group_dtype, row_fields
+from features.schema import AXES, FORMAT, VERSION, Correction, group_dtype, row_fields
 
 ALIGNMENT = 4096  # without it rows lie at odd offsets, and BLAS has to copy a memmap before it can use it
 CHUNK_BYTES = 32 << 20  # rows are re-read for checking and copying in pieces of about this size
@@ -45,6 +45,7 @@ def lay_out(
     feature_shape: Sequence[int],
     attrs: Mapping[str, Any],
     rejects: Sequence[tuple[str, str, int, int]] = (),
+    corrections: Sequence[Correction] = (),
 ) -> None:
     """Make the file `path` with every row empty and its disk space reserved. An existing file is replaced.
 
@@ -56,6 +57,7 @@ def lay_out(
         feature_shape: shape of one row before flattening: (h, w, c), (t, c) of tokens, (c,) of pooled ones.
         attrs: root attributes beside `format`, `format_version` and `feature_shape`; `dtype` is that of the rows.
         rejects: (path, reason, size, mtime_ns) of the images that could not be read.
+        corrections: that the labels were corrected by.
 
     Raises:
         Failed: the disk is too small or the folder cannot be written; no file is left.
@@ -82,12 +84,13 @@ def lay_out(
             file.create_dataset(
                 "label_names", data=names, dtype=h5py.string_dtype("utf-8", max(map(len, names), default=1))
             )
+            text = h5py.string_dtype("utf-8")
             if rejects:
-                text = h5py.string_dtype("utf-8")
-                table = np.array(
-                    list(rejects), [("path", text), ("reason", text), ("size", "<i8"), ("mtime_ns", "<i8")]
-                )
-                file.create_dataset("rejects", data=table)
+                kinds = [("path", text), ("reason", text), ("size", "<i8"), ("mtime_ns", "<i8")]
+                file.create_dataset("rejects", data=np.array(list(rejects), kinds))
+            if corrections:
+                kinds = [(part, text) for part in Correction._fields]
+                file.create_dataset("corrections", data=np.array(list(corrections), kinds))
             file.attrs.update(dict(attrs, format=FORMAT, format_version=VERSION, axes=AXES[len(feature_shape)]))
             file.attrs["feature_shape"] = np.array(feature_shape, "<i8")
         _reserve(path)

@@ -67,7 +67,15 @@ def _write(source: Stack, target: Path, pool: str, store: str) -> None:
     known = {"paths": source.paths, "labels": source.y, "view": source.view}
     if source.groups is not None:
         known["group"] = source.groups
-    lay_out(layout_path(target), known, source.label_names, source.feature_shape[-1:], attrs, source.rejects)
+    lay_out(
+        layout_path(target),
+        known,
+        source.label_names,
+        source.feature_shape[-1:],
+        attrs,
+        source.rejects,
+        source.corrections,
+    )
     publish(layout_path(target), partial_path(target))
     stats = {name: source.field(name) for name in ("sha256", "size", "mtime_ns")}
     with StackWriter(target) as writer:

@@ -14,7 +14,7 @@ import numpy as np
 from features.halves import widened
 from features.layout import CHUNK_BYTES
 from features.runtime.errors import Refused
-from features.schema import POOLINGS, SPLITS, key
+from features.schema import POOLINGS, SPLITS, Correction, corrections_of, key
 
 POOLS = ("flatten", *POOLINGS)
 
@@ -120,6 +120,12 @@ class Stack:
         with h5py.File(self.path, "r") as file:
             table = file["rejects"][:] if "rejects" in file else []
         return [(path.decode(), reason.decode(), int(size), int(mtime)) for path, reason, size, mtime in table]
+
+    @cached_property
+    def corrections(self) -> list[Correction]:
+        """What the labels of the dataset were corrected by, images left out among it."""
+        with h5py.File(self.path, "r") as file:
+            return corrections_of(file)
 
     def field(self, name: str) -> np.ndarray:
         """These rows of any other dataset of the file: `sha256`, `size`, `mtime_ns`, …"""

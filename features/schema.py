@@ -4,7 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -36,6 +36,20 @@ VIEWS = ("views", "augment", "seed")  # … and, only where there are views, wha
 # … and what else it takes to see another image as a stack saw its own: `extract.compute.rebuild`.
 MADE_BY = ("weights", "weights_file", *VIEWS, "engine", "device", "batch", "layers", "feature_shape")
 REQUIRED = ("format", "format_version", *RECIPE, "feature_shape", "dataset_root", "command")  # of the root attributes
+
+
+class Correction(NamedTuple):
+    """What a file of corrections says of an image: its class, or `-` where it is left out; and why."""
+
+    path: str
+    label: str
+    reason: str
+
+
+def corrections_of(file: h5py.File) -> list[Correction]:
+    """What the labels of an open stack were corrected by."""
+    table = file["corrections"][:] if "corrections" in file else []
+    return [Correction(*(text.decode() for text in line)) for line in table]
 
 
 def row_fields(width: int, path_bytes: int, stored: str = "float32") -> dict[str, tuple[tuple[int, ...], Any]]:

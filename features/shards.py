@@ -13,7 +13,7 @@ import numpy as np
 from features.reader import Stack
 from features.runtime.errors import Refused, listed
 from features.runtime.log import log
-from features.schema import SPLITS, recipe_attrs
+from features.schema import SPLITS, Correction, recipe_attrs
 
 
 class Joined:
@@ -111,6 +111,11 @@ class EndToEnd(Stack):
     def rejects(self) -> list[tuple[str, str, int, int]]:
         """(path, reason, size, mtime_ns) of every image that could not be read."""
         return [reject for part in self.parts for reject in part.rejects]
+
+    @cached_property
+    def corrections(self) -> list[Correction]:
+        """Those of all shards; most have the same."""
+        return list(dict.fromkeys(each for part in self.parts for each in part.corrections))
 
 
 def end_to_end(stacks: Sequence[Stack], index: Path | None = None) -> EndToEnd:

@@ -9,13 +9,14 @@ import h5py
 import numpy as np
 
 from features.runtime.errors import Failed, Refused, listed
-from features.schema import FORMAT, REQUIRED, SPLITS, UNLABELLED, VERSION, plain, row_fields
+from features.schema import FORMAT, REQUIRED, SPLITS, UNLABELLED, VERSION, Correction, plain, row_fields
 
 # gzip makes zeros at most 1,032 times smaller: what claims to unpack to more than this cannot come out of the file.
 UNPACKED = 1100
 MOST_PIECE = 64 << 20  # bytes
 RESTORE = "Restore it from a copy, or delete it and extract again."
 FEW = ("label_names", "fingerprint", "extract_seconds")  # the datasets that have no entry a row
+OPTIONAL_DATA = ("rejects", "corrections", "group")  # those that a file may lack
 START = b"GCOL\1\0\0\0"  # of a global heap collection, version 1: this, its size (8 bytes), then objects
 HEADER = 16  # bytes before a collection's objects, and before each object's own: index (2), …, length (8)
 
@@ -60,7 +61,7 @@ def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
         raise _damaged(path, f"dataset {listed(missing)} is missing")
     features, size = file["features"], path.stat().st_size
     count = features.shape[0] if features.shape else 0
-    for name in [*expected, *FEW, *(name for name in ("rejects", "group") if name in file)]:
+    for name in [*expected, *FEW, *(name for name in OPTIONAL_DATA if name in file)]:
         if not _is_own_dataset(file, name):
             raise _damaged(path, f"{name} does not lie in this file")
         data = file[name]
@@ -118,6 +119,8 @@ def _is_own_dataset(file: h5py.File, name: str) -> bool:
 def _fits(name: str, dtype: np.dtype, expected: Any) -> bool:
     if name in ("paths", "label_names", "fingerprint", "group"):
         return h5py.check_string_dtype(dtype) is not None
+    if name == "corrections":
+        return dtype.names == Correction._fields and all(map(h5py.check_string_dtype, (dtype[i] for i in range(3))))
     if name == "rejects":
         texts = all(h5py.check_string_dtype(dtype[part]) for part in ("path", "reason") if part in (dtype.names or ()))
         return texts and dtype.names == ("path", "reason", "size", "mtime_ns")

@@ -13,7 +13,7 @@ import numpy as np
 from features.layout import CHUNK_BYTES, lay_out, layout_path, offsets, partial_path
 from features.runtime.disk import pread_all, publish, pwrite_all, sync
 from features.runtime.errors import Failed
-from features.schema import STATES, fingerprint, row_crc32
+from features.schema import STATES, corrections_of, fingerprint, row_crc32
 from features.validate import check_fields, check_root
 
 
@@ -45,6 +45,7 @@ class StackWriter:
             self.labels, self.view, self.split = (file[name][:] for name in ("labels", "view", "split"))
             self.sha256, self.size, self.mtime_ns = (file[name][:] for name in ("sha256", "size", "mtime_ns"))
             self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
+            self.corrections = corrections_of(file)
             self.extract_seconds = float(file["extract_seconds"][()])
             self.width: int = file["features"].shape[1]
             self.dtype: np.dtype = file["features"].dtype
@@ -156,7 +157,8 @@ class StackWriter:
         first = {self.paths[i]: i for i in sorted(reasons, reverse=True)}  # of an image's rows, that tells why
         rejects = [(path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())]
         target = layout_path(self.stack)
-        lay_out(target, known, self.label_names, self.attrs["feature_shape"], self.attrs, rejects)
+        shape = self.attrs["feature_shape"]
+        lay_out(target, known, self.label_names, shape, self.attrs, rejects, self.corrections)
         base = offsets(target)
         with open(target, "r+b") as file:
             fd, row = file.fileno(), 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.images.corrections import Corrections
 from extract.images.digits import render_digits
 from extract.images.download import FOOD101, fetch
 from extract.images.folders import Image, Layout, by_folders, files_below, settle_split, without_skipped
@@ -16,7 +17,7 @@ from extract.images.manifest import read_manifest
 from features import Refused
 from features.archive import IN_ARRAY, Archive, Array, is_file_of_images, open_source
 from features.runtime.errors import listed, shown
-from features.schema import SPLITS, UNLABELLED
+from features.schema import SPLITS, UNLABELLED, Correction
 from features.source import Source
 
 # Datasets with a name → function that makes one, where it is not there yet, and returns its folder.
@@ -40,6 +41,7 @@ class Listing:
             named in a stack, and is rejected.
         groups: (rows,) names of what images belong to, empty where to nothing; None where the dataset has no groups.
         notes: what its user should know, a line each.
+        corrections: that were applied, if any were.
     """
 
     name: str
@@ -51,11 +53,17 @@ class Listing:
     nameless: frozenset[str] = frozenset()
     groups: list[str] | None = None
     notes: tuple[str, ...] = ()
+    corrections: Corrections | None = None
 
     @property
     def source(self) -> Source:
         """Where the images are read."""
         return open_source(self.root)
+
+    @property
+    def corrected(self) -> tuple[Correction, ...]:
+        """What was corrected, line by line."""
+        return self.corrections.entries if self.corrections else ()
 
     def stats(self) -> tuple[np.ndarray, np.ndarray]:
         """Size in bytes and modification time in ns of every file, two (rows,) int64; -1 where there is no file."""
@@ -64,7 +72,13 @@ class Listing:
         return stats[:, 0], stats[:, 1]
 
 
-def scan(data: str, classes: int | None = None, columns: str | None = None, group: str | None = None) -> Listing:
+def scan(
+    data: str,
+    classes: int | None = None,
+    columns: str | None = None,
+    group: str | None = None,
+    corrections: Corrections | None = None,
+) -> Listing:
     """List a dataset.
 
     Args:
@@ -72,6 +86,7 @@ def scan(data: str, classes: int | None = None, columns: str | None = None, grou
             .tar or .zip file of any of these; an array, `x.npy` or `x.h5::dataset`; a manifest; or a name in `NAMED`.
         classes: keep this many classes, the first by name.
         columns, group: see `read_manifest`.
+        corrections: to apply.
 
     Raises:
         Refused: there is nothing to list, only one class, or the layout is none of these.
@@ -88,7 +103,9 @@ def scan(data: str, classes: int | None = None, columns: str | None = None, grou
     layout = settle_split(layout, data)
     if not layout.images:
         raise Refused(f"no images in {data}. {EXPECTED}" + "".join(f" ({note}.)" for note in layout.notes))
-    return _listing(_name(place), root, layout, data, classes)
+    if corrections:
+        layout = corrections.applied(layout)
+    return dataclasses.replace(_listing(_name(place), root, layout, data, classes), corrections=corrections)
 
 
 def _found(place: Path, data: str) -> tuple[Path, Layout]:

@@ -36,10 +36,8 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
     Raises:
         Refused: it is no such file, a column is missing, or a line is wrong.
     """
-    text = _text(path)
-    header = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(DELIMITERS, key=lambda mark: (_known(header, mark), header.count(mark)))
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    text = text_of(path, "manifest")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
     given = _given(columns) | ({"group": group} if group else {})
     names, notes = _columns(path, list(rows.fieldnames or []), given)
     files = _Files(path.parent)
@@ -71,13 +69,28 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
     return Layout(images, "split" in names, notes)
 
 
-def _text(path: Path) -> str:
+def delimiter_of(text: str) -> str:
+    """What divides the columns of a table: that which gives its first line most names that are known."""
+    header = text.splitlines()[0] if text.strip() else ""
+    return max(DELIMITERS, key=lambda mark: (_known(header, mark), header.count(mark)))
+
+
+def text_of(path: Path, what: str) -> str:
+    """A table's text: UTF-8, or UTF-16 with a byte order mark.
+
+    Args:
+        path: the file.
+        what: it is, for messages.
+
+    Raises:
+        Refused: it is in another encoding.
+    """
     data = path.read_bytes()
     try:
         return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")  # Excel's Unicode text, and others'
     except UnicodeDecodeError as error:
         raise Refused(
-            f"{path} is no CSV manifest in UTF-8 ({error}). Its encoding is another, Latin-1 perhaps: save it as UTF-8."
+            f"{path} is no CSV {what} in UTF-8 ({error}). Its encoding is another, Latin-1 perhaps: save it as UTF-8."
         ) from None
 
 

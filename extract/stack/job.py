@@ -48,6 +48,7 @@ class Job:
             **({"seed": self.recipe.seed} if listing.split is None else {}),  # it seeds the split
             "dataset": listing.name,
             "dataset_root": str(listing.root),
+            "corrections_sha256": listing.corrections.sha256 if listing.corrections else None,
             "versions": json.dumps(row_versions(self.recipe.is_onnx)),
             "command": self.command,
         }

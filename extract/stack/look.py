@@ -1,6 +1,7 @@
 """Look at what is on disk for a stack: the facts that `plan` decides on."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,11 @@ def look(job: Job) -> Found:
     if job.stack.exists():
         like = open_stack(job.stack)
         finished = _compared(job, like, job.stack, wanted)
-        lost = _lost_labels(like, job.recipe.listing) + leakage_changes(like, job.no_leakage)
+        lost = (
+            _lost_labels(like, job.recipe.listing)
+            + _lost_corrections(like, job.recipe.listing)
+            + leakage_changes(like, job.no_leakage)
+        )
         finished = dataclasses.replace(finished, settings=(*finished.settings, *lost))
         check_same(finished)
         if not has_its_identities(like):
@@ -68,6 +73,19 @@ def _lost_labels(stack: Stack, listing: Listing) -> list[str]:
     return [f"labels: {len(stack.label_names)} classes in the stack, none asked for; give its manifest"] if lost else []
 
 
+def _lost_corrections(stack: Stack, listing: Listing) -> list[str]:
+    """A line if a stack's labels were corrected and no corrections are given: its old labels would come back."""
+    lost = stack.corrections and not listing.corrections
+    told = f"corrections: {len(stack.corrections)} in the stack, none asked for; give --corrections FILE"
+    return [told] if lost else []
+
+
+def _corrected(attrs: Mapping[str, Any], listing: Listing) -> str:
+    """What has to be said of corrections that a file was not made with."""
+    was, now = attrs.get("corrections_sha256"), listing.corrections and listing.corrections.sha256
+    return "" if was == now else "other corrections" if was else "corrections are new"
+
+
 def _compared(
     job: Job, there: Stack | StackWriter, path: Path, wanted: dict[str, Any], like: Stack | None = None
 ) -> Existing:
@@ -82,6 +100,7 @@ def _compared(
         images,
         settings=tuple(changes),
         gone=not images.moved and not set(recorded.paths).difference(images.removed),
+        corrected=_corrected(attrs, recipe.listing),
         split_again=f"split again with seed {recipe.seed}, not {attrs.get('seed')}" if again else "",
     )
 

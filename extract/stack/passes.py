@@ -109,7 +109,8 @@ def _begin(jobs: Sequence[Job], compiled: Compiled) -> None:
     for job in jobs:
         attrs = job.attributes() | _made_with(job.recipe, compiled)
         shape = compiled.feature_shapes[job.recipe.output]
-        lay_out(layout_path(job.stack), rows, job.recipe.listing.label_names, shape, attrs)
+        listing = job.recipe.listing
+        lay_out(layout_path(job.stack), rows, listing.label_names, shape, attrs, corrections=listing.corrected)
         publish(layout_path(job.stack), partial_path(job.stack))
 
 

@@ -20,6 +20,7 @@ class Existing:
         damaged: `index (path)` of each row that does not fit its checksum.
         gone: whether every one of its images has gone from the dataset.
         split_again: how its split has to change, where another seed is given for that.
+        corrected: how its corrections differ from those asked for.
     """
 
     path: Path
@@ -28,16 +29,17 @@ class Existing:
     damaged: tuple[str, ...] = ()
     gone: bool = False
     split_again: str = ""
+    corrected: str = ""
 
     def changes(self) -> list[str]:
         """One line for each kind of change that an update makes."""
-        return [*self.images.lines(), *([self.split_again] if self.split_again else [])]
+        return [*self.images.lines(), *filter(None, (self.split_again, self.corrected))]
 
     def is_current(self) -> bool:
         """Whether at most the bytes of some images differ, so that the file can be gone on with as it is."""
         images = self.images
         others = (images.added, images.removed, images.relabelled, images.resplit, images.regrouped)
-        return not any(others) and not self.split_again
+        return not any((*others, self.split_again, self.corrected))
 
 
 class Source(NamedTuple):

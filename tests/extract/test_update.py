@@ -21,7 +21,7 @@ from classify import fit
 from extract import extract
 from extract.images.split import seeded_split
 from extract.network.importing import import_keras
-from features import Failed, Refused, compress, open_stack, verify
+from features import Failed, Refused, compress, info, open_stack, verify
 from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
 from features.schema import SPLITS
@@ -103,6 +103,35 @@ def test_only_what_is_new_is_computed(mine: tuple[Path, Path], capsys: pytest.Ca
     assert [path.name for path in stack.parent.glob("a.h5*")] == ["a.h5"]
     again(mine)
     assert "up to date" in capsys.readouterr().err
+
+
+def test_corrections_compute_nothing(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards corrections: rows are carried, splits stay, the list lies in the stack and cannot be lost in silence."""
+    data, stack = mine
+    before, was = open_stack(stack).paths, rows_of(stack)
+    listed = data.parent / "corrections.csv"
+    listed.write_text("path,label,reason\nclass0/0.png,class1,wrong\nclass2/5.jpg,-,blurred\n")
+    again(mine, corrections=str(listed))
+    said = capsys.readouterr().err
+    assert "images read" not in said and "17 rows were carried over" in said
+    now, rows = open_stack(stack), rows_of(stack)
+    kept = [before.index(path) for path in now.paths]
+    for name in ("features", "sha256", "split"):
+        assert np.array_equal(rows[name], was[name][kept]), name
+    assert now.label_names[now.y[now.paths.index("class0/0.png")]] == "class1" and "class2/5.jpg" not in now.paths
+    assert now.attrs["corrections_sha256"] == hashlib.sha256(listed.read_bytes()).hexdigest()
+    assert [tuple(each) for each in now.corrections][1] == ("class2/5.jpg", "-", "blurred")
+    assert (info(str(stack))["corrections"], info(str(stack))["left_out"]) == (2, 1)
+    assert open_stack(compress(str(stack), str(stack.with_name("packed.h5")))).corrections == now.corrections
+    verify(str(stack), rows_only=True)
+    with pytest.raises(Refused, match="corrections: 2 in the stack, none asked for; give --corrections FILE"):
+        again(mine)
+    (data / "class1" / "2.png").write_bytes(b"")  # a reject, so that the finished file is copied once more
+    again(mine, corrections=str(listed), max_bad=100)
+    assert open_stack(stack).corrections == now.corrections
+    listed.write_text("path,label\nclass0/0.png,class0\n")  # the whole list: what it lacks is as in the dataset
+    again(mine, corrections=str(listed), max_bad=100)
+    assert len(open_stack(stack)) == 17 and len(open_stack(stack).corrections) == 1
 
 
 def test_a_killed_first_run_survives_other_images(mine: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
