@@ -2,6 +2,7 @@
 
 from features.check import info, verify
 from features.compression import compress
+from features.find import find
 from features.indexing import index
 from features.open import open_stack
 from features.pooling import pool
@@ -9,4 +10,4 @@ from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 
 __version__ = "0.1.0"
-__all__ = ["Failed", "Refused", "Stack", "compress", "index", "info", "open_stack", "pool", "verify"]
+__all__ = ["Failed", "Refused", "Stack", "compress", "find", "index", "info", "open_stack", "pool", "verify"]

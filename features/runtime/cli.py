@@ -72,7 +72,8 @@ def add_door(
             nargs = ("+" if required else "*") if many else (None if required else "?")
             parser.add_argument(name, nargs=nargs, **how)
         else:
-            parser.add_argument(f"--{name.replace('_', '-')}", nargs="+" if many else None, **how)
+            option = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+            parser.add_argument(option, nargs="+" if many else None, **how)
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:

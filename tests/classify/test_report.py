@@ -14,7 +14,8 @@ from tiny import contents, stack
 
 from classify.comparison.drawing import ticks
 from classify.comparison.judge import judge
-from classify.comparison.report import axis, learning, thumbnail, write_report
+from classify.comparison.photos import thumbnail
+from classify.comparison.report import axis, learning, write_report
 from classify.comparison.wording import natural, points, seconds, verdict
 from features import open_stack
 from features.source import Source
