@@ -35,7 +35,7 @@ endif
 paths = if [ -e "$($(1))" ]; then set -- "$($(1))"; else set -- $($(1)); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict demo backbones test quick torch soak mutants lint bench gpu-kit clean
+.PHONY: help setup features classify compare predict audit find demo backbones test quick torch soak mutants lint bench gpu-kit clean
 
 help:  ## list the targets, each with its variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -75,13 +75,24 @@ predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files
 ## MODEL PHOTOS WEIGHTS OUT
 	@$(call paths,PHOTOS); $(RUN) -m classify predict "$(MODEL)" "$$@" $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
 
+audit: setup  ## labels, near copies and photos that look wrong → a page to correct them on
+## STACK DATA CSV MOST OUT
+	@$(call paths,STACK); $(RUN) -m classify audit "$$@" $(if $(CSV),--csv) $(call option,MOST,most) $(call option,OUT,out) $(if $(filter command environment,$(origin DATA)),--data "$(DATA)")
+
+find: setup  ## the images of STACK that are most like PHOTOS
+## STACK PHOTOS COUNT POOL WEIGHTS
+	@$(call paths,PHOTOS); stack=$(if $(STACK),"$(STACK)",$$($(RUN) -c "from features.open import newest_stack as n; print(n())")) || exit $$?; \
+		$(RUN) -m features find "$$stack" "$$@" $(if $(COUNT),-k $(COUNT)) $(call option,POOL,pool) $(call option,WEIGHTS,weights)
+
 backbones: setup  ## list the backbones, and how fast stacks were made here
 	@$(RUN) -m extract --list
 
 demo: setup  ## the whole path on handwritten digits, offline: features, five classifiers, a report
 	@$(RUN) -m extract digits --backbone scattering --size 32 >/dev/null
 	@$(RUN) -m classify compare features/stacks/digits-scattering-scale3-32px.h5 --models dense logreg linearsvm svm xgboost
-	@echo "Open that page in a browser. Now your own photos, one folder a class:"
+	@$(RUN) -m classify audit features/stacks/digits-scattering-scale3-32px.h5 | tail -1
+	@echo "Open those two pages in a browser: the comparison, and what is odd about the images."
+	@echo "Now your own photos, one folder a class:"
 	@echo "  make features BACKBONE=vgg16 DATA=photos && make classify MODEL=svm"
 	@echo "(vgg16 downloads its ImageNet weights once; where there is no network, BACKBONE=scattering needs none)"
 

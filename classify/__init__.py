@@ -1,5 +1,6 @@
 """Stage two: rows of a feature stack → classifiers → one comparison on the same test rows."""
 
+from classify.audit import audit
 from classify.classifier import Classifier
 from classify.compare import compare
 from classify.fit import fit
@@ -7,4 +8,4 @@ from classify.models import MODELS
 from classify.predict import predict
 from features import __version__
 
-__all__ = ["MODELS", "Classifier", "__version__", "compare", "fit", "predict"]
+__all__ = ["MODELS", "Classifier", "__version__", "audit", "compare", "fit", "predict"]

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from classify import MODELS, compare, fit, history, predict
+from classify import MODELS, audit, compare, fit, history, predict
 from classify.across.table import sets_table
+from classify.audit import told as told_of
 from classify.comparison.judge import judge
 from classify.comparison.predictions import Predictions
 from classify.comparison.table import table
@@ -23,19 +24,27 @@ from features.runtime.log import log
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m classify", description="Fit classifiers to a feature stack.")
-    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict")
+    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict|audit")
     one = doors.add_parser("fit", help="one classifier")
     add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
     several = doors.add_parser("compare", help="several classifiers on the same rows")
     add_door(several, compare, positional=("stack",))
     several.add_argument("--json", action="store_true", help="print report and results as one JSON object")
+    look = doors.add_parser("audit", help="labels, copies and photos that look wrong")
+    add_door(look, audit, positional=("stack",))
+    look.add_argument("--json", action="store_true", help="print the counts as one JSON object")
     add_version(parser)
     add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
     given = vars(parser.parse_args())
     door = given.pop("door")
     if door == "predict":
         return tell_rejects(predict(**given))
+    if door == "audit":
+        wants_json, path = given.pop("json"), audit(**given)
+        about = read(path.with_name("audit.json"))
+        print(as_json(about | {"audit": str(path)}) if wants_json else f"{told_of(about)}\n{path}")
+        return None
     if door == "compare":
         wants_json, report = given.pop("json"), compare(**given)
         rows = read(report.with_name("compare.json"))

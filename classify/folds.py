@@ -31,7 +31,7 @@ def source_groups(X: Any) -> np.ndarray:
     return groups
 
 
-def folds(X: Any, y: np.ndarray, seed: int = 0) -> Splits:
+def folds(X: Any, y: np.ndarray, seed: int = 0, groups: np.ndarray | None = None) -> Splits:
     """(train, held-out) row indices of up to five folds; fewer where a class has fewer images, none where it has one.
 
     Images are dealt out, and rows follow: a fold trains on all views of its train images, and holds out the other
@@ -42,10 +42,11 @@ def folds(X: Any, y: np.ndarray, seed: int = 0) -> Splits:
         X: (n, d) array or `Stack`.
         y: (n,) labels.
         seed: of the shuffle.
+        groups: (n,) int64, rows that are never divided; by default `source_groups`.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = source_groups(X)
+    groups = source_groups(X) if groups is None else groups
     own = np.flatnonzero(X.field("view") == 0) if isinstance(X, Stack) else np.arange(len(y))
     classes = np.unique(y)
     images = min(len(np.unique(groups[own][y[own] == label])) for label in classes)

@@ -25,6 +25,15 @@ class Report(Result):
         return [_row(result) for result in self._json("compare.json") or []]
 
 
+class Audited(Result):
+    """The page or the table of an audit, with `audit.json` and `audit.csv` beside it."""
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row: the number of images and of findings of each kind."""
+        about = self._json("audit.json")
+        return [{name: value for name, value in about.items() if not isinstance(value, list)}] if about else []
+
+
 def _row(result: dict[str, Any]) -> dict[str, Any]:
     low, high = result.get("accuracy_interval") or (None, None)
     scores = {name: result.get(name) for name in SCORES}

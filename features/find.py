@@ -31,7 +31,8 @@ def find(
         weights: where the backbone's weights file is now, if it has moved; new photos need it.
 
     Returns:
-        for each photo `photo`, its `path` in the stack, and `nearest`: `row`, `path`, `label`, `split` and `cosine`, nearest first.
+        for each photo `photo`, its `path` in the stack, and `nearest`: `row`, `path`, `label`, `split` and
+        `cosine`, nearest first.
 
     Raises:
         Refused: there is no such photo or row, or the stack's stage one cannot be had here.

@@ -11,6 +11,7 @@ from features.runtime.progress import progress
 
 BLOCK = 4096  # rows that are compared together: wide enough for BLAS, 16 MB of cosines with as many others at most
 FEW = 50  # rows: of fewer, no distribution of distances can be told
+SAME = 1 - 1e-6  # cosine of equal rows, but for rounding
 
 
 class Nearest(NamedTuple):
@@ -97,15 +98,15 @@ def copy_threshold(cosines: np.ndarray) -> float:
     """The cosine from which two images count as near copies, from that of each with its nearest (n,).
 
     The distances of images to their nearest, 1 − cosine, are about log-normal. Copies only make some of them smaller,
-    so the distribution is read off its middle and its far side. Below the threshold, one image among n is expected to
-    lie by chance. `python -m benchmarks.audit` plants copies and says how many are found.
+    so the distribution is read off its middle and its far side. The threshold is where one of n such distances would
+    lie below it. `python -m benchmarks.audit` plants copies and says how many are found.
     """
     n = len(cosines)
     if n < FEW:
-        return 1.0
+        return SAME
     distances = np.log(np.maximum(1 - cosines.astype(np.float64), 1e-7))
     middle, far = np.quantile(distances, [0.5, 0.8413])
-    return float(1 - np.exp(middle - NormalDist().inv_cdf(1 - 1 / n) * (far - middle)))
+    return min(SAME, float(1 - np.exp(middle - NormalDist().inv_cdf(1 - 1 / n) * (far - middle))))
 
 
 def copy_groups(found: Nearest, threshold: float) -> list[np.ndarray]:

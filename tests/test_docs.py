@@ -180,9 +180,9 @@ def test_anndata_holds_the_rows(digits_stack: Path, monkeypatch: pytest.MonkeyPa
 COMMANDS = [
     "extract",
     "extract cache",
-    *(f"features {name}" for name in ("info", "verify", "compress", "pool", "index")),
+    *(f"features {name}" for name in ("info", "verify", "compress", "pool", "index", "find")),
 ]
-COMMANDS += [f"classify {name}" for name in ("fit", "compare", "predict")]
+COMMANDS += [f"classify {name}" for name in ("fit", "compare", "audit", "predict")]
 
 
 def section_of(command: str) -> str:

@@ -49,13 +49,14 @@ def pairs_with_photos(
     return shown
 
 
-def thumbnail(source: Source, path: str, sha256: np.ndarray) -> str | None:
-    """The middle square of a photo, PHOTO_SIDE pixels, as a data URI of a JPEG.
+def thumbnail(source: Source, path: str, sha256: np.ndarray, side: int = PHOTO_SIDE) -> str | None:
+    """The middle square of a photo as a data URI of a JPEG.
 
     Args:
         source: where it is.
         path: the image there.
         sha256: (32,) uint8, of the file that is meant.
+        side: pixels.
 
     Returns:
         None where it cannot be read, or is another file now.
@@ -64,7 +65,7 @@ def thumbnail(source: Source, path: str, sha256: np.ndarray) -> str | None:
         photo = source.read(path)
         if not np.array_equal(photo.sha256, sha256):
             return None
-        square = framed(decode(photo.data, PHOTO_SIDE), "crop").resize((PHOTO_SIDE, PHOTO_SIDE))
+        square = framed(decode(photo.data, side), "crop").resize((side, side))
     except Unreadable:
         return None
     file = io.BytesIO()
