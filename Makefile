@@ -35,7 +35,7 @@ endif
 paths = if [ -e "$($(1))" ]; then set -- "$($(1))"; else set -- $($(1)); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict audit find demo backbones test quick torch soak mutants lint bench gpu-kit clean
+.PHONY: help setup features classify compare predict explain audit find demo backbones test quick torch soak mutants lint bench gpu-kit clean
 
 help:  ## list the targets, each with its variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ compare: $(if $(BACKBONES),.data-is-there) setup  ## stage two: models on the sa
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
 ## MODEL PHOTOS WEIGHTS OUT
 	@$(call paths,PHOTOS); $(RUN) -m classify predict "$(MODEL)" "$$@" $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
+
+explain: setup  ## which places of PHOTOS spoke for the answer of MODEL → a page
+## MODEL PHOTOS CLASSES WEIGHTS OUT
+	@$(call paths,PHOTOS); $(RUN) -m classify explain "$(MODEL)" "$$@" $(call option,CLASSES,classes) $(call option,WEIGHTS,weights) $(call option,OUT,out)
 
 audit: setup  ## labels, near copies and photos that look wrong → a page to correct them on
 ## STACK DATA CSV MOST OUT

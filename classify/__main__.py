@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from classify import MODELS, audit, compare, fit, history, predict
+from classify import MODELS, audit, compare, explain, fit, history, predict
 from classify.across.table import sets_table
 from classify.audit import told as told_of
 from classify.comparison.judge import judge
@@ -24,7 +24,7 @@ from features.runtime.log import log
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m classify", description="Fit classifiers to a feature stack.")
-    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict|audit")
+    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict|audit|explain")
     one = doors.add_parser("fit", help="one classifier")
     add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -34,12 +34,16 @@ def main() -> int | None:
     look = doors.add_parser("audit", help="labels, copies and photos that look wrong")
     add_door(look, audit, positional=("stack",))
     look.add_argument("--json", action="store_true", help="print the counts as one JSON object")
+    add_door(doors.add_parser("explain", help="which places of photos speak for the answer"), explain)
     add_version(parser)
     add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
     given = vars(parser.parse_args())
     door = given.pop("door")
     if door == "predict":
         return tell_rejects(predict(**given))
+    if door == "explain":
+        print(explain(**given))
+        return None
     if door == "audit":
         wants_json, path = given.pop("json"), audit(**given)
         about = read(path.with_name("audit.json"))

@@ -34,6 +34,7 @@ class Classifier:
 
     Attributes:
         label_names: the classes, in the order of the probabilities.
+        model: what answers rows.
 
     Example:
         Classifier.load("classify/runs/photos-vgg16/svm").predict(["new/1.jpg"])
@@ -42,7 +43,7 @@ class Classifier:
     def __init__(
         self, model: SavedModel, stages: list[StageOne], label_names: list[str], familiarity: Familiarity | None = None
     ) -> None:
-        self._model, self._stages, self.label_names = model, stages, label_names
+        self.model, self._stages, self.label_names = model, stages, label_names
         self._familiarity = familiarity
         self._one_at_a_time = Lock()
 
@@ -97,10 +98,8 @@ class Classifier:
 
     def stream(self, photos: Photo | Iterable[Photo]) -> Iterator[Prediction]:
         """Predictions one after the other, in order, of as many images as there may be: few are in memory at a time."""
-        for block in self._blocks(compute(self._stages, map(_checked, _several(photos)))):
-            with self._one_at_a_time:
-                labels, probabilities = self._model(block.rows)
-            familiar = self._familiarity and self._familiarity(block.rows, self._model.shapes)
+        for block, labels, probabilities in self.answers(photos):
+            familiar = self._familiarity and self._familiarity(block.rows, self.model.shapes)
             for i, photo in enumerate(block.photos):
                 if i in block.reasons:
                     yield Prediction(photo, None, None, block.reasons[i])
@@ -109,11 +108,18 @@ class Classifier:
                     likeness = None if familiar is None else float(familiar[i])
                     yield Prediction(photo, self.label_names[labels[i]], given, familiar=likeness)
 
+    def answers(self, photos: Photo | Iterable[Photo]) -> Iterator[tuple[Computed, np.ndarray, np.ndarray | None]]:
+        """Blocks of images with their rows, and of each block labels (k,) and probabilities (k, classes), if any."""
+        for block in self._blocks(compute(self._stages, map(_checked, _several(photos)))):
+            with self._one_at_a_time:
+                labels, probabilities = self.model(block.rows)
+            yield block, labels, probabilities
+
     def _blocks(self, computed: Iterator[Computed]) -> Iterator[Computed]:
         """Join stage one's blocks up to the size of the model's block, whose shape is fixed."""
         held: list[Computed] = []
         for block in computed:
-            if held and sum(len(each.photos) for each in (*held, block)) > self._model.rows:
+            if held and sum(len(each.photos) for each in (*held, block)) > self.model.rows:
                 yield _together(held)
                 held = []
             held.append(block)

@@ -131,7 +131,7 @@ class Page:
         write_json(self.folder / "compare.json", rows + missing)
         seed = self.task.settings.seed
         page = self.folder / "report.html"
-        write_report(page, rows, missing, predictions, self.task.test, seed, whole)
+        write_report(page, rows, missing, predictions, self.task.test, seed, self.task.train if whole else None)
         return rows + missing, Report(page)
 
     def _earlier(self) -> list[str]:

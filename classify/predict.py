@@ -43,7 +43,7 @@ def predict(
         Refused: there are no images, or the model's stage one cannot be had here.
         Failed: not one image could be read, or a file of the model is damaged.
     """
-    files = _files(photos)
+    files = photo_files(photos)
     if out and Path(out).is_dir():
         raise Refused(f"--out {out} is a folder: name the file to write")
     if out:
@@ -61,8 +61,8 @@ def predict(
     return rejects
 
 
-def _files(photos: list[str]) -> Iterator[str]:
-    """Yield the files. Refuse first if there are none."""
+def photo_files(photos: list[str]) -> Iterator[str]:
+    """The image files among files and folders; Refused if there are none, or one is not there."""
     if missing := [name for name in photos if not Path(name).exists()]:
         raise Refused(f"no photo or folder at {missing[0]}")
     folders = [name for name in photos if Path(name).is_dir()]

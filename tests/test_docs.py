@@ -182,7 +182,7 @@ COMMANDS = [
     "extract cache",
     *(f"features {name}" for name in ("info", "verify", "compress", "pool", "index", "find")),
 ]
-COMMANDS += [f"classify {name}" for name in ("fit", "compare", "audit", "predict")]
+COMMANDS += [f"classify {name}" for name in ("fit", "compare", "audit", "explain", "predict")]
 
 
 def section_of(command: str) -> str:

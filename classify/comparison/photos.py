@@ -27,7 +27,8 @@ def pairs_with_photos(
 
     Returns:
         `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`: `image` (a data URI),
-        `path`, `agreed` (how many models say so) and `confidence` (None without probabilities).
+        `path`, `agreed` (how many models say so), `confidence` (None without probabilities) and `error` (test row,
+        predicted and true class).
     """
     said, names, sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
     source = open_source(test.attrs.get("dataset_root", ""))
@@ -42,7 +43,13 @@ def pairs_with_photos(
             sure = None if said.proba is None else float(confidence[i])
             if image:
                 photos.append(
-                    {"image": image, "path": said.paths[rows[i]], "agreed": int(agreed[i]), "confidence": sure}
+                    {
+                        "image": image,
+                        "path": said.paths[rows[i]],
+                        "agreed": int(agreed[i]),
+                        "confidence": sure,
+                        "error": (int(rows[i]), predicted, true),
+                    }
                 )
         of = int((said.y == true).sum())
         shown.append({"true": names[true], "predicted": names[predicted], "count": count, "of": of, "photos": photos})

@@ -9,16 +9,18 @@ import jinja2
 from classify.comparison.figures import readable
 from classify.comparison.wording import FORMATS, THIN
 
+ROOMS = ("comparison", "auditing", "explaining")  # that have templates
+
 
 def rendered(template: str, context: Mapping[str, Any]) -> str:
     """The page. A name that the context lacks is an error.
 
     Args:
-        template: a file beside this one, or in the room of the audit.
+        template: a file in one of the `ROOMS`.
         context: what it speaks of.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1] / "auditing"]),
+        loader=jinja2.FileSystemLoader([Path(__file__).parents[1] / room for room in ROOMS]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

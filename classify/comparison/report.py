@@ -18,6 +18,7 @@ from classify.fusion import parts
 from classify.history import EARLIER, earlier_runs, said
 from classify.rows import unit_rows
 from features import Stack
+from features.archive import open_source
 from features.schema import recipe_attrs
 
 REACH = 0.15  # an axis goes so far below the best: a model further off would squash all others, and becomes an arrow
@@ -31,7 +32,7 @@ def write_report(
     predictions: Mapping[str, Predictions],
     test: Stack,
     seed: int,
-    whole: bool = True,
+    train: Stack | None = None,
 ) -> Path:
     """Write the report of a comparison.
 
@@ -42,7 +43,8 @@ def write_report(
         predictions: model → what it said of the test rows.
         test: the test rows.
         seed: of the map, and printed.
-        whole: whether the map of the test rows is drawn, which takes seconds.
+        train: the train rows, where errors are to be explained and the map of the test rows to be drawn, which takes
+            seconds.
 
     Returns:
         path.
@@ -51,6 +53,7 @@ def write_report(
     best = rows[0]
     best_said = predictions[best["model"]]
     pairs, top = pairs_with_photos(best, predictions, test), heat_top(rows)
+    explained = None if train is None else explain_pairs(pairs, rows, path.parent, train, test)
     context = {
         "rows": rows,
         "failed": failed,
@@ -70,6 +73,7 @@ def write_report(
         "accuracy_axis": axis(spans(rows, "accuracy")),
         "difference_axis": axis([(0.0, 0.0, 0.0), *spans(rows, "difference")]),
         "pairs": pairs,
+        "explained": explained,
         "photos": any(pair["photos"] for pair in pairs),
         "root": test.attrs.get("dataset_root", ""),
         "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
@@ -82,11 +86,29 @@ def write_report(
             for row in rows
             if (p := predictions[row["model"]]).proba is not None
         ],
-        "map": placed(test, best_said, seed) if whole else None,
+        "map": placed(test, best_said, seed) if train else None,
         **{"levels": figures.LEVELS, "named": figures.NAMED, "EARLIER": EARLIER},
     }
     path.write_text(rendered("report.html.jinja", context), encoding="utf-8")
     return path
+
+
+def explain_pairs(
+    pairs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], folder: Path, train: Stack, test: Stack
+) -> dict[str, Any] | None:
+    """Give the photos of pairs their `maps` and `like`, see `Reasons`; returns `model`, its `title`, and `kind`."""
+    from classify.explaining.errors import Error, reasons
+
+    photos = [photo for pair in pairs for photo in pair["photos"]]
+    if not photos:
+        return None
+    errors = [Error(*photo["error"]) for photo in photos]
+    source = open_source(test.attrs["dataset_root"])
+    found = reasons(errors, [folder / row["model"] for row in rows], train, test, source)
+    for i, photo in enumerate(photos):
+        photo |= {"like": found.like[i], **(found.maps[i] if found.maps else {"overlays": []})}
+    titles = {row["model"]: row["title"] for row in rows}
+    return {"model": found.model, "title": titles.get(found.model, ""), "kind": found.kind}
 
 
 def spans(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[float, float, float]]:

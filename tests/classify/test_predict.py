@@ -70,6 +70,18 @@ def assert_same(classifier: Classifier, root: Path, wanted: dict[str, dict[str, 
         assert each.probabilities.tolist() == [float(wanted[path][name]) for name in classifier.label_names]
 
 
+def rounds_alike_everywhere() -> bool:
+    """Whether a row's products with others have the same bits at every place of a block."""
+    random = np.random.default_rng(0)
+    rows, others = random.standard_normal((16, 512)).astype("f4"), random.standard_normal((21, 512)).astype("f4")
+    found = set()
+    for place in range(16):
+        block = rows.copy()
+        block[place] = rows[0]
+        found.add((block @ others.T)[place].tobytes())
+    return len(found) == 1
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_rows_photo_gives_the_rows_prediction(here: Path, tmp_path: Path, name: str) -> None:
     """Every model of the table, to the last bit: backwards among train photos, and alone."""
@@ -82,7 +94,10 @@ def test_a_rows_photo_gives_the_rows_prediction(here: Path, tmp_path: Path, name
     for path, each in zip(order, found, strict=True):
         if path in wanted:
             assert each.label == wanted[path]["predicted"]
-            assert each.probabilities.tolist() == [float(wanted[path][label]) for label in classifier.label_names]
+            given = [float(wanted[path][label]) for label in classifier.label_names]
+            # Where BLAS rounds by place (docs/predict.md), the kernel machine's products in float32 show it.
+            exact = name != "svm" or rounds_alike_everywhere()
+            assert each.probabilities.tolist() == given if exact else np.allclose(each.probabilities, given, atol=1e-7)
     assert_same(classifier, here / "photos", wanted, list(wanted)[:1])
 
 
