@@ -26,9 +26,9 @@ def predict(
     model: str,
     photos: list[str],
     json: bool = False,
-    coverage: float | None = None,
     weights: str | None = None,
     out: str | None = None,
+    coverage: float | None = None,
 ) -> list[tuple[str, str]]:
     """Label images with a saved model, behind the same stage one that made its training rows.
 
@@ -40,11 +40,11 @@ def predict(
         model: folder of a saved model, classify/runs/<stack>/<model>.
         photos: files, and folders that are searched for image files with all below them.
         json: JSON lines instead of CSV, one object an image.
+        weights: where the backbone's weights file is now, if it has moved, or a folder that it is in.
+        out: file to write instead of stdout; it gets its name when it is complete.
         coverage: say, for each image, which labels cannot be ruled out, so that the true one is among them as often as
             this: 0.9 for nine images in ten. The column set, after error, has them joined by |, the likeliest first;
             none where no label is plausible.
-        weights: where the backbone's weights file is now, if it has moved, or a folder that it is in.
-        out: file to write instead of stdout; it gets its name when it is complete.
 
     Returns:
         (path, reason) of every image that could not be read.
