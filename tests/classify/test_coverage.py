@@ -27,10 +27,10 @@ from features import Refused, Stack, open_stack
 CLASSICAL = ("logreg", "linearsvm", "svm", "knn", "xgboost")
 
 
-def blurred(rows: int = 1200, classes: int = 4, seed: int = 0) -> dict:
+def blurred(rows: int = 1200, classes: int = 4, seed: int = 0, width: int = 12) -> dict:
     """Rows of classes that overlap, half of them test rows, dealt by chance."""
-    held = contents(rows=rows, shape=(1, 1, 12), classes=classes, seed=seed)
-    centre = np.eye(12)[held["labels"]] * 2.2
+    held = contents(rows=rows, shape=(1, 1, width), classes=classes, seed=seed)
+    centre = np.eye(width)[held["labels"]] * 2.2
     held["features"] = (held["features"] + centre + 1).astype("f4")
     held["split"] = np.where(np.random.default_rng(seed + 1).random(rows) < 0.5, 2, 0).astype("u1")
     return held
@@ -117,15 +117,18 @@ def held_out_probabilities(train: Stack, fitted: object) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "search"), [("logreg", False), ("knn", False), ("knn", True)])
-def test_scores_are_of_rows_held_out(overlap: Path, tmp_path: Path, name: str, search: bool) -> None:
+def test_scores_are_of_rows_held_out(tmp_path: Path, name: str, search: bool) -> None:
     """By scikit-learn fold after fold, with the settings that a search chose; logistic regression's are near enough."""
-    folder = fit(str(overlap), name, search=search, out=str(tmp_path / name))
+    wide = stack(tmp_path / "a.h5", blurred(rows=400, width=300))  # each row seen is known by heart
+    folder = fit(str(wide), name, search=search, out=str(tmp_path / name))
     fitted, about = load_model(folder)
     assert "coverage.npz" in about["files"]
-    train = open_stack(overlap).select("train")
+    train = open_stack(wide).select("train")
     expected = np.sort(scores_of(held_out_probabilities(train, fitted), train.y))
     found = Coverage.load(folder, about).scores
-    np.testing.assert_allclose(found, expected, atol=0.01 if name == "logreg" else 1e-6)
+    np.testing.assert_allclose(found, expected, atol=0.03 if name == "logreg" else 1e-6)
+    seen = np.sort(scores_of(fitted.predict_proba(train.X[:]), train.y))
+    assert name != "logreg" or np.median(found) > np.median(seen) + 0.1
     assert (np.diff(found) >= 0).all()
 
 
