@@ -88,7 +88,6 @@ def write_report(
             for row in rows
             if (p := predictions[row["model"]]).proba is not None
         ],
-        "with_sets": [row for row in rows if row.get("sets")],
         "map": placed(test, best_said, seed) if whole else None,
         **{"levels": figures.LEVELS, "named": figures.NAMED, "EARLIER": EARLIER},
     }
