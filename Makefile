@@ -72,8 +72,8 @@ compare: $(if $(BACKBONES),.data-is-there) setup  ## stage two: models on the sa
 		$(call option,EPOCHS,epochs) $(call option,VIEWS,views) $(CLASSICAL) $(call option,SEED,seed) $(call option,OUT,out) $(call option,SPLITSEED,split-seed) $(if $(BACKBONES),,$(MOVED))
 
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
-## MODEL PHOTOS WEIGHTS OUT
-	@$(call paths,PHOTOS); $(RUN) -m classify predict "$(MODEL)" "$$@" $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
+## MODEL PHOTOS COVERAGE WEIGHTS OUT
+	@$(call paths,PHOTOS); $(RUN) -m classify predict "$(MODEL)" "$$@" $(call option,COVERAGE,coverage) $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
 
 explain: setup  ## which places of PHOTOS spoke for the answer of MODEL → a page
 ## MODEL PHOTOS CLASSES WEIGHTS OUT

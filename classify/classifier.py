@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from classify.answers import SavedModel
+from classify.coverage import Coverage, sets
 from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.models import MODELS
 from classify.saved import load_answers
@@ -25,6 +26,7 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray | None  # (classes,) float64 in the order of `label_names`; None where there are none
     reason: str = ""  # why it could not be read
     familiar: float | None = None  # share of train images that it is more familiar than; see `Familiarity`
+    set: tuple[str, ...] | None = None  # labels that reach a coverage, the likeliest first; None if none was asked for
 
 
 class Classifier:
@@ -41,10 +43,16 @@ class Classifier:
     """
 
     def __init__(
-        self, model: SavedModel, stages: list[StageOne], label_names: list[str], familiarity: Familiarity | None = None
+        self,
+        model: SavedModel,
+        stages: list[StageOne],
+        label_names: list[str],
+        familiarity: Familiarity | None = None,
+        coverage: Coverage | None = None,
     ) -> None:
         self.model, self._stages, self.label_names = model, stages, label_names
         self._familiarity = familiarity
+        self._coverage = coverage or Coverage(np.empty(0), "this model has no scores of images that were held out")
         self._one_at_a_time = Lock()
 
     @classmethod
@@ -69,7 +77,8 @@ class Classifier:
             below = [about["network"]["cut_"]] if takes == "cut base" else about["recipes"]
             stages = [rebuild(made, Path(weights) if weights else None) for made in below]
         familiarity = Familiarity.load(Path(folder)) if FAMILIAR_FILE in about["files"] else None
-        return cls(SavedModel(estimator, about), stages, about["label_names"], familiarity)
+        coverage = Coverage.load(Path(folder), about)
+        return cls(SavedModel(estimator, about), stages, about["label_names"], familiarity, coverage)
 
     def predict(self, photos: Photo | Iterable[Photo]) -> list[str]:
         """The label of each image.
@@ -96,17 +105,48 @@ class Classifier:
             raise Refused("this model has no probabilities: a class had a single train image. Use predict")
         return np.array(known).reshape(-1, len(self.label_names))
 
-    def stream(self, photos: Photo | Iterable[Photo]) -> Iterator[Prediction]:
-        """Predictions one after the other, in order, of as many images as there may be: few are in memory at a time."""
+    def predict_sets(self, photos: Photo | Iterable[Photo], coverage: float) -> list[list[str]]:
+        """The labels that cannot be ruled out of each image, the likeliest first; none where no label is plausible.
+
+        Args:
+            photos: see `predict`.
+            coverage: how often the true label is to be among them, between 0 and 1.
+
+        Raises:
+            Failed, Refused: see `predict` and `stream`.
+        """
+        return [list(each.set or ()) for each in self._readable(photos, coverage)]
+
+    def stream(self, photos: Photo | Iterable[Photo], coverage: float | None = None) -> Iterator[Prediction]:
+        """Predictions one after the other, in order, of as many images as there may be: few are in memory at a time.
+
+        Args:
+            photos: see `predict`.
+            coverage: how often the true label is to be in an image's `set`, between 0 and 1; by default there is none.
+
+        Raises:
+            Refused: no such coverage, or the model was saved without what it takes; raised at once.
+        """
+        level = None if coverage is None else self._coverage.level(coverage)
+        return self._stream(photos, level)
+
+    def _stream(self, photos: Photo | Iterable[Photo], level: float | None) -> Iterator[Prediction]:
         for block, labels, probabilities in self.answers(photos):
             familiar = self._familiarity and self._familiarity(block.rows, self.model.shapes)
+            inside = None if level is None or probabilities is None else sets(probabilities, level)
             for i, photo in enumerate(block.photos):
                 if i in block.reasons:
                     yield Prediction(photo, None, None, block.reasons[i])
                 else:
                     given = None if probabilities is None else probabilities[i]
                     likeness = None if familiar is None else float(familiar[i])
-                    yield Prediction(photo, self.label_names[labels[i]], given, familiar=likeness)
+                    chosen = None if inside is None or given is None else self._in_order(inside[i], given)
+                    yield Prediction(photo, self.label_names[labels[i]], given, "", likeness, chosen)
+
+    def _in_order(self, inside: np.ndarray, probabilities: np.ndarray) -> tuple[str, ...]:
+        """The labels of a set, the likeliest first."""
+        order = np.argsort(-probabilities, kind="stable")
+        return tuple(self.label_names[i] for i in order if inside[i])
 
     def answers(self, photos: Photo | Iterable[Photo]) -> Iterator[tuple[Computed, np.ndarray, np.ndarray | None]]:
         """Blocks of images with their rows, and of each block labels (k,) and probabilities (k, classes), if any."""
@@ -126,8 +166,8 @@ class Classifier:
         if held:
             yield _together(held)
 
-    def _readable(self, photos: Photo | Iterable[Photo]) -> Iterator[Prediction]:
-        for i, each in enumerate(self.stream(photos)):
+    def _readable(self, photos: Photo | Iterable[Photo], coverage: float | None = None) -> Iterator[Prediction]:
+        for i, each in enumerate(self.stream(photos, coverage)):
             if each.label is None:
                 name = each.photo if isinstance(each.photo, str | os.PathLike) else f"image {i}"
                 raise Failed(f"{name}: {each.reason}")

@@ -80,6 +80,7 @@ class Fitted(NamedTuple):
         found: what fitting found that decides the model, beside the estimator's parameters.
         extract_seconds: of stage one for a stack that the classifier had made for itself.
         cut_seconds: of `fit` that went into having that stack.
+        scores: (h,) float64 `scores_of` train rows that were held out; None where there are none.
     """
 
     estimator: Any
@@ -88,6 +89,7 @@ class Fitted(NamedTuple):
     found: dict[str, Any]
     extract_seconds: float = 0.0
     cut_seconds: float = 0.0
+    scores: np.ndarray | None = None
 
 
 def choose_method(model: Model, train: Stack, pool: str) -> str | None:
@@ -174,7 +176,8 @@ def _fit_products(
         facts = {**facts, "search": best.table, "best": best.params}
         X = X.weighted(weights) if weights else X
     estimator.fit(X, train.y, whole, splits, held_out, jobs)
-    return Fitted(estimator, weights, facts | converged(estimator.model_), estimator.found())
+    facts = facts | converged(estimator.model_)
+    return Fitted(estimator, weights, facts, estimator.found(), scores=estimator.scores_)
 
 
 def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, settings: Settings) -> Fitted:
@@ -188,7 +191,8 @@ def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, s
         estimator.set_params(**best)
         facts = {"search": table, "best": best}
     split = sides(train.stack, train.y, settings.seed)
-    return Fitted(fit_trees(estimator, train.X, train.y, *split, settings.balance), None, facts, {})
+    fitted, scores = fit_trees(estimator, train.X, train.y, *split, settings.balance)
+    return Fitted(fitted, None, facts, {}, scores=scores)
 
 
 def _fit_own(estimator: Any, train: TrainRows, splits: Splits) -> Fitted:

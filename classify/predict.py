@@ -1,6 +1,7 @@
 """Photos and a saved model → a table with a label for each image."""
 
 import csv
+import io
 import json
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from classify.classifier import Classifier, Prediction
+from classify.coverage import checked_coverage
 from classify.familiarity import LEAST
 from extract.images.folders import image_files
 from features import Failed, Refused
@@ -21,7 +23,12 @@ Write = Callable[[Prediction], object]
 
 
 def predict(
-    model: str, photos: list[str], json: bool = False, weights: str | None = None, out: str | None = None
+    model: str,
+    photos: list[str],
+    json: bool = False,
+    weights: str | None = None,
+    out: str | None = None,
+    coverage: float | None = None,
 ) -> list[tuple[str, str]]:
     """Label images with a saved model, behind the same stage one that made its training rows.
 
@@ -35,14 +42,20 @@ def predict(
         json: JSON lines instead of CSV, one object an image.
         weights: where the backbone's weights file is now, if it has moved, or a folder that it is in.
         out: file to write instead of stdout; it gets its name when it is complete.
+        coverage: say, for each image, which labels cannot be ruled out, so that the true one is among them as often as
+            this: 0.9 for nine images in ten. The column set, after error, has them joined by |, the likeliest first;
+            none where no label is plausible.
 
     Returns:
         (path, reason) of every image that could not be read.
 
     Raises:
-        Refused: there are no images, or the model's stage one cannot be had here.
+        Refused: there are no images, the model's stage one cannot be had here, or the model cannot say what the
+            coverage takes.
         Failed: not one image could be read, or a file of the model is damaged.
     """
+    if coverage is not None:
+        checked_coverage(coverage)
     files = photo_files(photos)
     if out and Path(out).is_dir():
         raise Refused(f"--out {out} is a folder: name the file to write")
@@ -50,11 +63,11 @@ def predict(
         check_writable(Path(out).resolve().parent)
     classifier = Classifier.load(model, weights)
     if not out:
-        return _predict(classifier, files, json, sys.stdout)
+        return _predict(classifier, files, json, coverage, sys.stdout)
     partial = Path(f"{out}.partial")
     try:
         with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rejects = _predict(classifier, files, json, file)
+            rejects = _predict(classifier, files, json, coverage, file)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
@@ -71,12 +84,17 @@ def photo_files(photos: list[str]) -> Iterator[str]:
     return (str(file) for name in photos for file in (image_files(Path(name)) if name in folders else [name]))
 
 
-def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: IO[str]) -> list[tuple[str, str]]:
-    write = _json_lines(file, classifier.label_names) if as_json else _csv(file, classifier.label_names)
+def _predict(
+    classifier: Classifier, files: Iterable[str], as_json: bool, coverage: float | None, file: IO[str]
+) -> list[tuple[str, str]]:
+    predictions = classifier.stream(files, coverage)  # or refused, before anything is written
+    names = classifier.label_names
+    write = _json_lines(file, names) if as_json else _csv(file, names, coverage is not None)
     rejects, strange, count, began = [], [], 0, time.perf_counter()
+    sizes = [0, 0, 0]  # sets with no label, one, several
     beside_the_table = {"disable": True} if file.isatty() else {}  # a bar would run through it
     with progress(unit="images", **beside_the_table) as bar:
-        for each in classifier.stream(files):
+        for each in predictions:
             write(each)
             count += 1
             bar.update()
@@ -84,9 +102,15 @@ def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: 
                 rejects.append((str(each.photo), each.reason))
             elif each.familiar is not None and each.familiar < LEAST:
                 strange.append(str(each.photo))
+            if each.set is not None:
+                sizes[min(len(each.set), 2)] += 1
     file.flush()
     seconds = time.perf_counter() - began
     log.info(f"{count} photos in {seconds:.1f} s ({60 * count / seconds:.0f} images/minute)")
+    if coverage is not None:
+        none, one, several = sizes
+        told = f"no label for {none:,} photos, one for {one:,}, several for {several:,}"
+        log.info(f"sets at {100 * coverage:.6g} % coverage: {told}")
     if strange:
         told = "are unlike the train photos, so their labels and probabilities may mean nothing"
         log.warning(f"{len(strange)} photos {told}: {listed(strange)}")
@@ -95,19 +119,30 @@ def _predict(classifier: Classifier, files: Iterable[str], as_json: bool, file: 
     return rejects
 
 
-def _csv(file: IO[str], names: list[str]) -> Write:
+def _csv(file: IO[str], names: list[str], with_sets: bool) -> Write:
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(["path", "label", "probability", "familiar", "error", *names])
+    table.writerow(["path", "label", "probability", "familiar", "error", *(["set"] if with_sets else []), *names])
 
     def write(each: Prediction) -> None:
         given = [] if each.probabilities is None else each.probabilities.tolist()
         chosen = [repr(given[names.index(each.label)])] if given and each.label else [""]
         familiar = "" if each.familiar is None else each.familiar
         all_given = map(repr, given) if given else [""] * len(names)
-        row = [each.photo, each.label or "", *chosen, familiar, each.reason, *all_given]
+        inside = [joined(each.set or ())] if with_sets else []
+        row = [each.photo, each.label or "", *chosen, familiar, each.reason, *inside, *all_given]
         table.writerow(row)
 
     return write
+
+
+def joined(labels: Iterable[str]) -> str:
+    """Labels as one field: a line of CSV whose delimiter is |, so that labels with | or \" in them are in quotes.
+
+    Blanks and commas need none. `next(csv.reader([field], delimiter="|"), [])` gives the labels again.
+    """
+    field = io.StringIO()
+    csv.writer(field, delimiter="|", lineterminator="\r\n").writerow(labels)  # so that either in a label is in quotes
+    return field.getvalue().removesuffix("\r\n")
 
 
 def _json_lines(file: IO[str], names: list[str]) -> Write:
@@ -119,6 +154,8 @@ def _json_lines(file: IO[str], names: list[str]) -> Write:
             line["label"] = each.label
             if each.familiar is not None:
                 line["familiar"] = each.familiar
+            if each.set is not None:
+                line["set"] = each.set
             if each.probabilities is not None:
                 known = dict(zip(names, each.probabilities.tolist(), strict=True))
                 line |= {"probability": known[each.label], "probabilities": known}

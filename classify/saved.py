@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from classify import skops_file
+from classify.coverage import COVERAGE_FILE, Coverage
 from classify.familiarity import FAMILIAR_FILE, Familiarity
 from classify.fusion import parts
 from classify.history import KEPT, keep_earlier
@@ -24,14 +25,20 @@ VERSION = 1  # of `model.json`
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "function", "__lambda__")
 
 
-def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Familiarity | None = None) -> None:
+def save_model(
+    estimator: Any,
+    folder: Path,
+    about: dict[str, Any],
+    like: Familiarity | None = None,
+    coverage: Coverage | None = None,
+) -> None:
     """Write a fitted estimator and what it was trained on. `model.json`, with each file's SHA-256, comes last.
 
     Args:
         estimator: fitted.
         folder: where; made if need be. What another model left there goes, its scores too.
         about: JSON, `model`, `pool`, `stack_key`, `recipes`, `label_names`, … of it.
-        like: is saved beside it, if there is one.
+        like, coverage: are saved beside it, if there are any.
 
     Raises:
         Failed: the disk has no room for a kernel machine's rows; the model that was there stays.
@@ -44,8 +51,9 @@ def save_model(estimator: Any, folder: Path, about: dict[str, Any], like: Famili
     for name in ("model.json", *KEPT, *MODEL_FILES):  # of another model perhaps, whose scores are not this one's
         (folder / name).unlink(missing_ok=True)
     about = {"format_version": VERSION, **about, **kind.save(estimator, folder)}
-    if like:
-        like.save(folder)
+    for beside in (like, coverage):
+        if beside:
+            beside.save(folder)
     files = {name: _sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
     write_json(folder / "model.json", {**about, "files": files})
 
@@ -166,7 +174,7 @@ FORMATS = {
     "ubj": Format(("model.ubj",), _save_ubj, _load_ubj),
     "keras": Format(("model.keras",), _save_keras, _load_keras),
 }
-MODEL_FILES = (*(name for kind in FORMATS.values() for name in kind.files), FAMILIAR_FILE)
+MODEL_FILES = (*(name for kind in FORMATS.values() for name in kind.files), FAMILIAR_FILE, COVERAGE_FILE)
 
 
 def made_by_parts(stack: Stack) -> list[dict[str, Any]]:

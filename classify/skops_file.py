@@ -26,6 +26,7 @@ def save(estimator: Any, folder: Path) -> dict[str, Any]:
 
     bare = copy.copy(estimator)
     vars(bare).pop("support_rows_", None)
+    vars(bare).pop("scores_", None)  # in a file of their own, as every model's
     skops.io.dump(bare, folder / "model.skops")
     support = estimator.support_rows_
     if support is not None:

@@ -13,8 +13,10 @@ from threadpoolctl import threadpool_limits
 from classify.classical.memory import MANY
 from classify.comparison.predictions import write_predictions
 from classify.comparison.scores import scores
+from classify.coverage import Coverage, scores_of
 from classify.familiarity import Familiarity
 from classify.fitting import Fitted, Settings, TrainRows, choose_method, fit_classical
+from classify.folds import sides
 from classify.fusion import SideBySide, parts
 from classify.history import DATE, keep_earlier, settle, write_rows
 from classify.models import Model
@@ -123,7 +125,7 @@ class Task:
             keep_earlier(folder)
         else:
             like = None if model.takes in ("cut base", "pixels") else self.familiarity
-            save_model(fitted.estimator, folder, about, like)
+            save_model(fitted.estimator, folder, about, like, Coverage.of(fitted.scores))
             saved, _ = load_answers(folder)
         began = time.perf_counter()
         answers, same_in_few = self._answers(saved, model, about)
@@ -142,8 +144,12 @@ class Task:
         run = {"stack_key": self.stack.key, "model": model.title, "views": self.views, **estimator.get_params()}
         checkpoint = Checkpoint(folder / "best.h5", run)
         estimator.fit(self.train, self.y_train, checkpoint)
-        facts, found = {"history": estimator.history_}, estimator.found()
-        return Fitted(estimator, None, facts, found, estimator.extract_seconds_, estimator.cut_seconds_), checkpoint
+        facts, found, scores = {"history": estimator.history_}, estimator.found(), None
+        _, check = sides(self.train, self.y_train, self.settings.seed)  # that it stopped by, and did not learn from
+        if len(check):
+            scores = scores_of(estimator.predict_proba(self.train.take(check)), self.y_train[check])
+        seconds = estimator.extract_seconds_, estimator.cut_seconds_
+        return Fitted(estimator, None, facts, found, *seconds, scores), checkpoint
 
     def _described(self, model: Model, pool: str, fitted: Fitted, about: dict[str, Any]) -> dict[str, Any]:
         """The contents of `model.json`: which rows of which stacks, and the settings that JSON can hold."""
@@ -163,6 +169,7 @@ class Task:
             "classes": self.classes.tolist(),
             "seed": self.settings.seed,
             "views": self.views,
+            "held_out": 0 if fitted.scores is None else len(fitted.scores),
             **({"balance": True} if self.settings.balance and not model.network else {}),
             "params": {n: v for n, v in params.items() if isinstance(v, plain) and v == v},
         }
@@ -202,11 +209,14 @@ class Task:
         from classify.saved import MODEL_FILES
 
         predicted, probabilities = answers
+        coverage = Coverage.of(fitted.scores)
+        sets = coverage.figures(probabilities, self.test.y) if coverage and probabilities is not None else None
         result = {
             **about,
             "date": time.strftime(DATE),
             **fitted.facts,
             **scores(self.test.y, predicted, len(self.stack.label_names)),
+            **({"sets": sets} if sets else {}),
             "leads_by": leading_score(self.y_train),
             "n_train": len(self.train),
             "n_test": len(self.test),

@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.classical.answering import Answering
 from classify.classical.coupling import logits, tempered
-from classify.classical.crossfit import HeldOut, cross_fit
-from classify.classical.descent import Descent
+from classify.classical.crossfit import HeldOut, ask_held_out
 from classify.classical.products import unit_products
+from classify.coverage import scores_of
 from classify.folds import Splits, folds
 from classify.rows import shape
 from features import Stack
@@ -39,6 +39,7 @@ class Tempered(ClassifierMixin, BaseEstimator):
         temperature_: T, fitted on out-of-fold decisions; None where a class is too small for folds.
         model_: scikit-learn's fitted estimator; None where there is none.
         support_rows_: rows that predicting takes, (k, d), unscaled; None where it takes none.
+        scores_: (h,) float64 `scores_of` rows that were held out; None where a class is too small for folds.
         classes_: class labels.
     """
 
@@ -48,6 +49,7 @@ class Tempered(ClassifierMixin, BaseEstimator):
     temperature_: float | None
     model_: Any = None
     support_rows_: Any = None
+    scores_: np.ndarray | None = None
 
     def fit(
         self,
@@ -78,7 +80,8 @@ class Tempered(ClassifierMixin, BaseEstimator):
             products = unit_products(X)
 
         def calibrate(estimator: Any, space: np.ndarray, likeliest: Likeliest = temperature) -> float | None:
-            return fit_temperature(estimator, space, codes, parts, held_out, jobs, likeliest)
+            known = ask_held_out(estimator, space, codes, parts, jobs) if held_out is None else held_out
+            return None if known is None else self._calibrated(known, codes, likeliest)
 
         self._fit(X, codes, products, calibrate)
         return self
@@ -90,7 +93,8 @@ class Tempered(ClassifierMixin, BaseEstimator):
             X: (n, d) array or `Stack`.
             codes: (n,) int64 classes 0…k−1.
             products: (n, n) `unit_products` of X; None where `wants_products` says that they are not wanted.
-            calibrate: unfitted estimator and its `space` → the temperature, see `fit_temperature`.
+            calibrate: unfitted estimator, its `space`, and what finds T → the temperature of its decisions about rows
+                held out, whose scores are kept; None where there are no folds.
         """
         raise NotImplementedError
 
@@ -135,6 +139,14 @@ class Tempered(ClassifierMixin, BaseEstimator):
         """
         return tempered(decisions, T)
 
+    def _calibrated(self, known: HeldOut, codes: np.ndarray, likeliest: Likeliest) -> float:
+        """The temperature that decisions about rows held out ask for; keeps the rows' scores."""
+        y = codes[known.rows]
+        found = likeliest(known.decisions, y)
+        probabilities = self.probabilities(known.decisions, known.predicted, found)
+        self.scores_ = None if probabilities is None else scores_of(probabilities, y)
+        return found
+
     def found(self) -> dict[str, Any]:
         """What fitting found that decides the model, beside its parameters."""
         return {name: getattr(self, name) for name in self.FOUND}
@@ -176,35 +188,6 @@ def temperature(decisions: np.ndarray, y: np.ndarray, wrong: float | None = None
         return -float((target * log_softmax(np.exp(log_inverse) * scores, axis=1)).sum(axis=1).mean())
 
     return float(np.exp(-minimize_scalar(loss, bounds=(-10, 10), options={"xatol": 1e-10}).x))
-
-
-def fit_temperature(
-    estimator: Any,
-    space: np.ndarray,
-    y: np.ndarray,
-    splits: Splits,
-    held_out: HeldOut | None,
-    jobs: int,
-    likeliest: Likeliest = temperature,
-) -> float | None:
-    """The temperature of an estimator's decisions about rows held out; None where there are no folds.
-
-    Args:
-        estimator: unfitted.
-        space: (n, r) rows, or (n, n) their kernel, as `cross_fit` takes them.
-        y: (n,) int64 class indices.
-        splits: (train, held-out) indices of each fold.
-        held_out: the decisions, if they are known.
-        jobs: threads.
-        likeliest: finds T.
-    """
-    if held_out is None:
-        if not splits:
-            return None
-        # Passes are over many rows: those that one fold holds out are enough, and five folds cost five times as much.
-        some = splits[:1] if isinstance(space, Descent) else splits
-        held_out = cross_fit([estimator], space, y, some, jobs)[0]
-    return likeliest(held_out.decisions, y[held_out.rows])
 
 
 def pair_temperature(decisions: np.ndarray, y: np.ndarray) -> float:

@@ -7,16 +7,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 
+from classify.classical.axes import Axes
 from classify.classical.descent import STEPS, Descent, Minimum
 from classify.classical.losses import columns, loss_of
+from classify.classical.passes import Rows
 from classify.folds import Splits
 from classify.models import model_versions
 from features.runtime.cluster import all_fit, connect, other_versions
 
 COMPARED = 100  # steps of candidates in passes, at most
+ROUGH = 2e-2  # bound on how far the losses of models that only score held-out rows are above their minima
+AXES_OF = 2048  # rows or columns up to which finding the axes of a matrix is the smaller part of a descent on it
 
 
 class HeldOut(NamedTuple):
@@ -90,6 +95,31 @@ def cross_fit(
             HeldOut(np.concatenate(held), np.concatenate(predicted), np.concatenate(decisions), ends, all(converged))
         )
     return held_out
+
+
+def ask_held_out(estimator: Any, space: Any, y: np.ndarray, splits: Splits, jobs: int = 1) -> HeldOut | None:
+    """Decisions about the rows held out that say how sure a model of these settings is; None without folds.
+
+    Logistic regression needs none to have probabilities, and five exact fits cost four times its own. So its models
+    come only near their minima, all folds in the same passes: on food101-10 that took 1.7 s instead of 8.5, and 90 % of
+    the scores were below 0.8647 instead of 0.8640.
+
+    Args:
+        estimator, space, y, splits, jobs: see `cross_fit`; there may be no fold.
+    """
+    if not splits:
+        return None
+    # Passes are over many rows: those that one fold holds out are enough, and five folds cost five times as much.
+    some = splits[:1] if isinstance(space, Descent) else splits
+    if not isinstance(estimator, LogisticRegression):
+        return cross_fit([estimator], space, y, some, jobs)[0]
+    if not isinstance(space, Descent):
+        rows = space.astype(np.float32)
+        axes = Axes.along(rows) if min(rows.shape) > AXES_OF else None
+        space = Descent(Rows(rows, y, are_unit=True, threads=jobs), axes)
+    weights = row_weights(estimator, y, [train for train, _ in some])
+    found = space.minimise(loss_of(estimator, int(y.max()) + 1), estimator.C, weights, tolerance=ROUGH)
+    return answered_by_passes(space, found, [held for _, held in some])
 
 
 def fit_by_passes(estimator: Any, descent: Descent) -> Any:

@@ -57,8 +57,9 @@ class SpanLinear(Tempered):
         space: Any = self.space(X, codes, products, scale) if rotation is None else rotation.Z_
         estimator = self.plain(scale)
         self.C_ = estimator.C
+        found = calibrate(estimator, space, self.find_temperature)
         if not gives_probabilities(estimator):
-            self.temperature_ = calibrate(estimator, space)
+            self.temperature_ = found
         self.model_ = fit_by_passes(estimator, space) if self.path_ == "passes" else estimator.fit(space, codes)
         if rotation is not None:
             self.model_.coef_ = rotation.to_width(X, self.model_.coef_)

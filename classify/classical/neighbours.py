@@ -8,6 +8,7 @@ from sklearn.utils import Tags
 
 from classify.classical.answering import Neighbours
 from classify.classical.calibration import Calibrate, Tempered, temperature
+from classify.classical.crossfit import HeldOut
 from classify.classical.votes import ballots, shares
 from classify.folds import folds
 from classify.rows import taken
@@ -57,7 +58,8 @@ class CosineNeighbours(Tempered):
             some = held[np.linspace(0, len(held) - 1, min(len(held), CALIBRATED)).astype(int)]
             votes = ballots(codes[train], self.balance)
             asked = Neighbours(taken(X, train), votes, self.k, self.classes_, None)
-            self.temperature_ = temperature(asked.decide(taken(X, some))[1], codes[some])
+            known = HeldOut(some, *asked.decide(taken(X, some)), [len(some)], True)
+            self.temperature_ = self._calibrated(known, codes, temperature)
 
     def wants_products(self, X: Any) -> bool:
         """Whether they are taken, from which a search and the calibration have all they ask of rows."""

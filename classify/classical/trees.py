@@ -11,6 +11,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from classify.classical.crossfit import over
 from classify.classical.search import settings
+from classify.coverage import scores_of
 from classify.folds import Splits
 from features.runtime.log import log
 from features.runtime.progress import progress
@@ -23,7 +24,9 @@ BLOCK, ROUNDS = 20_000, 5  # rows of a block, and rounds of boosting on it
 TREES = 8000  # of all classes at most, in blocks
 
 
-def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, check: np.ndarray, balance: bool) -> Any:
+def fit_trees(
+    estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, check: np.ndarray, balance: bool
+) -> tuple[Any, np.ndarray | None]:
     """Fit an XGBClassifier; rows put aside decide the number of trees.
 
     Trees are added to the train part until the log loss of the others has not fallen for 20 rounds; then the number
@@ -35,17 +38,24 @@ def fit_trees(estimator: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, c
         y: (n,) int64 class indices 0…k−1.
         train, check: indices of the rows to grow on and to check on.
         balance: whether every class weighs the same.
+
+    Returns:
+        the fitted classifier, and `scores_of` the rows to check on by the trees that were grown without them; None
+        where there were none.
     """
     weights = compute_sample_weight("balanced", y) if balance else np.ones(len(y))
     if len(train) > BLOCK and len(check):
-        return _fit_in_blocks(estimator, X, y, weights, train, check)
+        fitted = _fit_in_blocks(estimator, X, y, weights, train, check)
+        return fitted, scores_of(fitted.predict_proba(X[check]), y[check])
+    scores = None
     if len(check) and len(np.unique(y[train])) == len(np.unique(y)):
         probe = clone(estimator).set_params(n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE)
         told: dict[str, Any] = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
         probe.fit(X[train], y[train], sample_weight=weights[train], verbose=False, **told)
         estimator.set_params(n_estimators=probe.best_iteration + 1)
+        scores = scores_of(probe.predict_proba(X[check]), y[check])
         log.info(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside")
-    return estimator.fit(X, y, sample_weight=weights)
+    return estimator.fit(X, y, sample_weight=weights), scores
 
 
 def _fit_in_blocks(

@@ -271,3 +271,19 @@ def test_numbers_as_people_read_them():
         "0.084 s", "9.0 s", "66 s", "3 min 35 s", "1 h 10 min"
     ]  # fmt: skip
     assert [points(d) for d in (0.0149, -0.0004, -0.02)] == ["+1.5", "0.0", "−2.0"]
+
+
+def test_prediction_sets_are_shown(opened, tmp_path):
+    """Of the models that have scores, and no section where none has."""
+    sets = {"asked": 0.9, "covered": 0.917, "size": 1.264, "empty": 0.011, "single": 0.735}
+    folders = {
+        "dense": answered(tmp_path, opened, "dense", 0.5),
+        "svm": answered(tmp_path, opened, "svm", 0.3, sets=sets),
+    }
+    page, _ = written(tmp_path, opened, folders)
+    section = page.text.split("When not to answer")[1].split("Extraction is done once")[0]
+    assert "Asked for 90\u202f% coverage, predict --coverage 0.9 gives" in section
+    assert "The svm model91.7\u202f%1.2673.5\u202f%1.1\u202f%" in "".join(section.split("\n")).replace("  ", "")
+    assert "The dense model" not in section
+    page, _ = written(tmp_path, opened, {"dense": tmp_path / "dense"})
+    assert "When not to answer" not in page.text
