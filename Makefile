@@ -35,7 +35,7 @@ endif
 paths = if [ -e "$($(1))" ]; then set -- "$($(1))"; else set -- $($(1)); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict demo backbones test quick torch soak mutants lint bench gpu-kit clean
+.PHONY: help setup features classify compare predict export demo backbones test quick torch soak mutants lint bench gpu-kit clean
 
 help:  ## list the targets, each with its variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ compare: $(if $(BACKBONES),.data-is-there) setup  ## stage two: models on the sa
 predict: setup  ## new images: MODEL=classify/runs/<stack>/<model> PHOTOS="files and folders" → CSV on stdout
 ## MODEL PHOTOS WEIGHTS OUT
 	@$(call paths,PHOTOS); $(RUN) -m classify predict "$(MODEL)" "$$@" $(call option,WEIGHTS,weights) $(call option,OUT,out) $(REJECTS_ARE_FINE)
+
+export: setup  ## a saved model and its network as one file for other runtimes: MODEL=… TO=keras, onnx or openvino
+## MODEL TO OUT WEIGHTS
+	@$(RUN) -m classify export "$(MODEL)" $(call option,TO,to) $(call option,OUT,out) $(call option,WEIGHTS,weights)
 
 backbones: setup  ## list the backbones, and how fast stacks were made here
 	@$(RUN) -m extract --list

@@ -2,9 +2,10 @@
 
 from classify.classifier import Classifier
 from classify.compare import compare
+from classify.export import export
 from classify.fit import fit
 from classify.models import MODELS
 from classify.predict import predict
 from features import __version__
 
-__all__ = ["MODELS", "Classifier", "__version__", "compare", "fit", "predict"]
+__all__ = ["MODELS", "Classifier", "__version__", "compare", "export", "fit", "predict"]

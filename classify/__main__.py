@@ -1,4 +1,4 @@
-"""`python -m classify fit|compare STACK`, `python -m classify predict MODEL PHOTOS`."""
+"""`python -m classify fit|compare STACK`, `… predict MODEL PHOTOS`, `… export MODEL --to FORMAT`."""
 
 import argparse
 import json
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from classify import MODELS, compare, fit, history, predict
+from classify import MODELS, compare, export, fit, history, predict
 from classify.across.table import sets_table
 from classify.comparison.judge import judge
 from classify.comparison.predictions import Predictions
 from classify.comparison.table import table
+from classify.export import TARGETS
 from classify.models import BASELINE
 from features.reader import POOLS
 from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, add_version, as_json, interrupted, run
@@ -23,7 +24,7 @@ from features.runtime.log import log
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m classify", description="Fit classifiers to a feature stack.")
-    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict")
+    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict|export")
     one = doors.add_parser("fit", help="one classifier")
     add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -32,10 +33,15 @@ def main() -> int | None:
     several.add_argument("--json", action="store_true", help="print report and results as one JSON object")
     add_version(parser)
     add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
+    one_file = doors.add_parser("export", help="a saved model as one file for other runtimes")
+    add_door(one_file, export, choices={"to": list(TARGETS)}, named=("to",))
     given = vars(parser.parse_args())
     door = given.pop("door")
     if door == "predict":
         return tell_rejects(predict(**given))
+    if door == "export":
+        print(export(**given))
+        return None
     if door == "compare":
         wants_json, report = given.pop("json"), compare(**given)
         rows = read(report.with_name("compare.json"))
@@ -97,4 +103,5 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-run(main, "predict starts from the beginning again" if sys.argv[1:2] == ["predict"] else KEPT)
+AGAIN = {"predict", "export"} & {*sys.argv[1:2]}
+run(main, f"{''.join(AGAIN)} starts from the beginning again" if AGAIN else KEPT)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -30,7 +29,7 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     Args:
         model: folder of a saved model, classify/runs/<stack>/<model>.
         to: format of the file: keras, onnx or openvino.
-        out: file to write, which ends in .keras, .onnx or .xml (default: model in the folder export-<format> of the model).
+        out: file to write, which ends in .keras, .onnx or .xml; by default in the folder export-FORMAT of the model.
         weights: where the backbone's weights file is now, if it has moved, or a folder that it is in.
 
     Returns:
@@ -58,9 +57,11 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as made_in:
         target.save(graph, Path(made_in) / file.name, facts | {"version": __version__})
         (Path(made_in) / GUIDE).write_text(guide(to, file.name, about, recipes[0]), "utf-8")
-        for each in sorted(Path(made_in).iterdir(), key=lambda path: path.suffix == file.suffix):  # the file itself last
-            shutil.move(each, file.parent / each.name)
-    log.info(f"{sum(path.stat().st_size for path in _files(file)) / 1e6:.1f} MB; {file.parent / GUIDE} says how to use it")
+        parts_first = sorted(Path(made_in).iterdir(), key=lambda path: path.name == file.name)
+        for each in parts_first:
+            each.replace(file.parent / each.name)
+    size = sum(path.stat().st_size for path in _files(file))
+    log.info(f"{size / 1e6:.1f} MB; {file.parent / GUIDE} says how to use it")
     return file
 
 

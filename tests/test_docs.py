@@ -182,7 +182,7 @@ COMMANDS = [
     "extract cache",
     *(f"features {name}" for name in ("info", "verify", "compress", "pool", "index")),
 ]
-COMMANDS += [f"classify {name}" for name in ("fit", "compare", "predict")]
+COMMANDS += [f"classify {name}" for name in ("fit", "compare", "predict", "export")]
 
 
 def section_of(command: str) -> str:

@@ -14,7 +14,8 @@ from extract.recipe import Recipe
 STEPS = {
     "squash": "Resize all of it to {size} × {size} pixels, whatever its proportions.",
     "crop": "Crop the square in its middle, and resize that to {size} × {size} pixels.",
-    "pad": "Put it into the middle of a black square as large as its longer edge, and resize that to {size} × {size} pixels.",
+    "pad": "Put it into the middle of a black square as large as its longer edge, and resize that to {size} × {size} "
+    "pixels.",
     "edge": "Resize it so that its shorter edge has {first} pixels, the other in proportion and rounded down; crop the "
     "{size} × {size} pixels in its middle.",
     "squashed": "Resize all of it to {first} × {first} pixels; crop the {size} × {size} pixels in its middle.",

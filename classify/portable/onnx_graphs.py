@@ -47,10 +47,11 @@ def of_keras(model: Any, opset: int) -> Any:
     # Keras keeps some constants beside the graph, such as means: to tf2onnx they are inputs without a value.
     captures = function.get_concrete_function().graph.captures
     constants = {inside.name: value for value, inside in captures if inside.dtype != tensorflow.resource}
-    inputs = {each.name: each for each in made.graph.input}
-    for name in inputs.keys() & constants.keys():
-        made.graph.input.remove(inputs[name])
-        made.graph.initializer.append(onnx.numpy_helper.from_array(constants[name].numpy(), name))
+    used = {name for node in made.graph.node for name in node.input}
+    for each in [each for each in made.graph.input if each.name in constants]:
+        made.graph.input.remove(each)
+        if each.name in used:
+            made.graph.initializer.append(onnx.numpy_helper.from_array(constants[each.name].numpy(), each.name))
     return raised(made, opset, model.name)
 
 
@@ -119,7 +120,9 @@ def _erfc(context: Any, node: Any, name: str, args: Any) -> None:
     context.remove_node(node.name)
     erf = context.make_node("Erf", [given], shapes=[shape], dtypes=[dtype])
     one = context.make_const(f"{name}_one", np.array(1, np.float32))
-    context.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], shapes=[shape], dtypes=[dtype])
+    context.make_node(
+        "Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], shapes=[shape], dtypes=[dtype]
+    )
 
 
 def _taken(node: Any) -> Iterator[str]:

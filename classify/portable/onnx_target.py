@@ -97,7 +97,9 @@ class OnnxTarget(Target):
             self._nodes, "classifier", [given], [made], self._weights, sparse_initializer=self._sparse
         )
         opsets = [helper.make_opsetid(name, version) for name, version in self._opsets.items()]
-        model = helper.make_model(graph, opset_imports=opsets, functions=self._functions, producer_name="feature-stacks")
+        model = helper.make_model(
+            graph, opset_imports=opsets, functions=self._functions, producer_name="feature-stacks"
+        )
         model.ir_version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)  # older runtimes read it too
         helper.set_model_props(model, dict(about))
         self._onnx.save(model, file)

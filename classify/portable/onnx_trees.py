@@ -48,7 +48,16 @@ def ensemble(estimator: Any) -> tuple[dict[str, Any], str]:
     return attributes | {"n_targets": count, "aggregate_function": "SUM", "base_values": whole}, finish
 
 
-NODES = ("treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids", "missing_value_tracks_true")
+NODES = (
+    "treeids",
+    "nodeids",
+    "modes",
+    "featureids",
+    "values",
+    "truenodeids",
+    "falsenodeids",
+    "missing_value_tracks_true",
+)
 LEAVES = ("treeids", "nodeids", "ids", "weights")
 
 

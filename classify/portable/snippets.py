@@ -46,8 +46,9 @@ With ONNX Runtime:
 #include <onnxruntime_cxx_api.h>
 #include <vector>
 
+// pixels: %(size)s × %(size)s × 3, RGB
 // Ort::Env env; Ort::Session session(env, "%(name)s", Ort::SessionOptions{});
-std::vector<float> classify(Ort::Session& session, std::vector<uint8_t>& pixels) {  // %(size)s × %(size)s × 3, RGB
+std::vector<float> classify(Ort::Session& session, std::vector<uint8_t>& pixels) {
     std::vector<int64_t> shape{1, %(size)s, %(size)s, 3};
     auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     auto input = Ort::Value::CreateTensor<uint8_t>(memory, pixels.data(), pixels.size(), shape.data(), shape.size());
@@ -64,8 +65,10 @@ With OpenVINO:
 #include <openvino/openvino.hpp>
 #include <vector>
 
-// ov::Core core; auto compiled = core.compile_model("%(name)s", "CPU", ov::hint::inference_precision(ov::element::f32));
-std::vector<float> classify(ov::CompiledModel& compiled, std::vector<uint8_t>& pixels) {  // %(size)s × %(size)s × 3, RGB
+// pixels: %(size)s × %(size)s × 3, RGB
+// ov::Core core;
+// auto compiled = core.compile_model("%(name)s", "CPU", ov::hint::inference_precision(ov::element::f32));
+std::vector<float> classify(ov::CompiledModel& compiled, std::vector<uint8_t>& pixels) {
     auto request = compiled.create_infer_request();
     request.set_input_tensor(ov::Tensor(ov::element::u8, {1, %(size)s, %(size)s, 3}, pixels.data()));
     request.infer();
@@ -84,7 +87,7 @@ With ONNX Runtime, in a browser (`onnxruntime-web`) or in Node (`onnxruntime-nod
 import * as ort from "onnxruntime-web";
 
 const session = await ort.InferenceSession.create("%(name)s");
-const pixels = new ort.Tensor("uint8", rgb, [1, %(size)s, %(size)s, 3]);  // rgb: a Uint8Array; a canvas's has a fourth, alpha
+const pixels = new ort.Tensor("uint8", rgb, [1, %(size)s, %(size)s, 3]);  // rgb: a Uint8Array, without a canvas's alpha
 const { probabilities } = await session.run({ pixels });
 console.log(probabilities.data);
 ```""",

@@ -83,7 +83,7 @@ class Target(ABC):
 
     @abstractmethod
     def each(self, how: str, x: Tensor) -> Tensor:
-        """Of each number `sqrt`, `exp` or `sigmoid`, `positive` (1 above zero, else 0); `softmax` along the last axis."""
+        """`sqrt`, `exp`, `sigmoid` or `positive` (1 above zero, else 0) of each number; `softmax` of the last axis."""
 
     @abstractmethod
     def both(self, how: str, x: Tensor, y: Tensor) -> Tensor:
