@@ -9,6 +9,9 @@ import numpy as np
 from features import Refused
 
 DOMAIN = "ai.onnx.ml"
+# Thresholds are numbers of train rows. Another runtime computes an image's rows to other last digits, and those very
+# images would fall to either side: thresholds are moved below them.
+HAIR = 2.0**-18
 KINDS = {"multi:softprob": "softmax", "multi:softmax": "softmax", "binary:logistic": "sigmoid"}
 
 
@@ -68,6 +71,8 @@ def _walked(node: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         return
     feature = int(node["split"].removeprefix("f"))
     way = int(node["missing"] == node["yes"])
-    yield node["nodeid"], "BRANCH_LT", feature, node["split_condition"], node["yes"], node["no"], way, 0.0
+    threshold = node["split_condition"]
+    threshold -= abs(threshold) * HAIR
+    yield node["nodeid"], "BRANCH_LT", feature, threshold, node["yes"], node["no"], way, 0.0
     for child in node["children"]:
         yield from _walked(child)
