@@ -91,22 +91,22 @@ def _linear(target: Target, fitted: Linear, x: Tensor) -> Tensor:
 
 
 def _landmarks(target: Target, fitted: Landmarks, x: Tensor) -> Tensor:
-    kernel = _kernel(target, x, fitted.rows, fitted.gamma)
-    decisions = target.linear(kernel, fitted.coef.T, fitted.intercept)
+    kernel, level = _kernel(target, x, fitted.rows, fitted.gamma)
+    decisions = target.linear(kernel, fitted.coef.T, fitted.intercept + level * fitted.coef.sum(axis=1))
     return _tempered(target, decisions, fitted.temperature, len(fitted.classes))
 
 
 def _machine(target: Target, fitted: Kernel, x: Tensor) -> Tensor:
     count = len(fitted.classes)
-    kernel = _kernel(target, x, fitted.rows, fitted.gamma)
+    kernel, level = _kernel(target, x, fitted.rows, fitted.gamma)
     if count == 2:
-        decision = target.linear(kernel, fitted.dual.T, fitted.intercept)
+        decision = target.linear(kernel, fitted.dual.T, fitted.intercept + level * fitted.dual.sum(axis=1))
         return _tempered(target, decision, fitted.temperature, count)
     ends = np.cumsum(fitted.counts)
-    against = [  # (n, classes − 1) of each class: its rows' part in the decisions against every other
-        target.linear(target.part(kernel, 1, end - own, end), fitted.dual[:, end - own : end].T)
-        for own, end in zip(fitted.counts.tolist(), ends.tolist(), strict=True)
-    ]
+    against = []  # (n, classes − 1) of each class: its rows' part in the decisions against every other
+    for own, end in zip(fitted.counts.tolist(), ends.tolist(), strict=True):
+        dual = fitted.dual[:, end - own : end]
+        against.append(target.linear(target.part(kernel, 1, end - own, end), dual.T, level * dual.sum(axis=1)))
     all_parts = target.joined(against)
     first, second = np.triu_indices(count, 1)
     of_first = target.columns(all_parts, first * (count - 1) + second - 1)
@@ -130,15 +130,22 @@ def _neighbours(target: Target, fitted: Neighbours, x: Tensor) -> Tensor:
     return _tempered(target, shares, fitted.temperature, count)
 
 
-def _kernel(target: Target, x: Tensor, rows: Any, gamma: float) -> Tensor:
-    """(n, s) RBF kernels with support rows (s, d), all scaled to unit length."""
-    rows = _held(rows, "the kernel machine")
-    cosines = target.linear(unit(target, x), unit_rows(rows).T)
-    squares = target.both("multiply", x, x)
-    has_direction = target.each("positive", target.reduced("sum", squares, -1))
-    lengths = target.both("add", has_direction, rows.any(axis=1).astype("f4"))
-    distances = target.both("subtract", lengths, target.both("multiply", cosines, 2.0))
-    return target.each("exp", target.both("multiply", target.both("maximum", distances, 0.0), -gamma))
+def _kernel(target: Target, x: Tensor, rows: Any, gamma: float) -> tuple[Tensor, float]:
+    """(n, s) RBF kernels with support rows (s, d), all scaled to unit length, less a level; and that level.
+
+    Distances are taken from the support rows' mean and kernels from their usual level, so that sums of thousands keep
+    as many digits in float32 as they can.
+    """
+    units = unit_rows(_held(rows, "the kernel machine"))
+    mean = units.mean(axis=0)
+    x = target.both("subtract", unit(target, x), mean)
+    units = units - mean
+    squares, own = target.reduced("sum", target.both("multiply", x, x), -1), np.einsum("ij,ij->i", units, units)
+    lengths = target.both("add", squares, own)
+    distances = target.both("subtract", lengths, target.both("multiply", target.linear(x, units.T), 2.0))
+    kernel = target.each("exp", target.both("multiply", target.both("maximum", distances, 0.0), -gamma))
+    level = float(np.float32(np.exp(-gamma * 2 * own.mean())))
+    return target.both("subtract", kernel, level), level
 
 
 def _tempered(target: Target, decisions: Tensor, temperature: float | None, classes: int) -> Tensor:
