@@ -54,8 +54,9 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     parts = [rows_of(target, recipe, each) for recipe, each in zip(recipes, made, strict=True)] if made else []
     graph = probabilities(target, saved, parts)
     facts = {"label_names": json.dumps(about["label_names"], ensure_ascii=False), "model": about["title"]}
+    facts |= {"stack_key": about["stack_key"], "version": __version__}
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as made_in:
-        target.save(graph, Path(made_in) / file.name, facts | {"version": __version__})
+        target.save(graph, Path(made_in) / file.name, facts)
         (Path(made_in) / GUIDE).write_text(guide(to, file.name, about, recipes[0]), "utf-8")
         parts_first = sorted(Path(made_in).iterdir(), key=lambda path: path.name == file.name)
         for each in parts_first:

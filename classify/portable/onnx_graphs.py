@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from extract.network.importing import import_keras
+from classify.portable.target import check_converts
 from extract.network.onnx_file import OnnxFile
 from features import Refused
 
@@ -32,8 +32,7 @@ def of_keras(model: Any, opset: int) -> Any:
     Raises:
         Refused: it holds an operation that tf2onnx does not know.
     """
-    if (backend := import_keras().backend.backend()) != "tensorflow":
-        raise Refused(f"--to onnx converts Keras networks by TensorFlow: set KERAS_BACKEND=tensorflow, not {backend}")
+    check_converts("onnx")
     onnx, tf2onnx, tensorflow = imported("onnx"), imported("tf2onnx"), importlib.import_module("tensorflow")
     given = [tensorflow.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype, name="given")]
     function = tensorflow.function(lambda given: _only(model(given, training=False)), input_signature=given)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.portable.target import PIXELS, PROBABILITIES, Target, Tensor
+from classify.portable.target import PIXELS, PROBABILITIES, Target, Tensor, check_converts
 from extract.compute.rebuild import check_network
 from extract.network.convert import convert, import_openvino
 from extract.recipe import Recipe
@@ -35,12 +35,15 @@ class OpenvinoTarget(Target):
     def base(self, recipe: Recipe, made: Mapping[str, Any]) -> tuple[Tensor, tuple[int, ...]]:
         """See `Target`."""
         network = recipe.network
+        if not recipe.is_onnx:
+            check_converts("openvino")
         converted = network.converted
         check_network(network, recipe, made)
         return self._on(converted, self.pixels), network.output_shapes[recipe.output]
 
     def network(self, model: Any, x: Tensor) -> Tensor:
         """See `Target`."""
+        check_converts("openvino")
         return self._on(convert(model), x)
 
     def _on(self, converted: Any, x: Tensor) -> Tensor:

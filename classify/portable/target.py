@@ -7,11 +7,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from extract.network.importing import backend_name
 from extract.recipe import Recipe
 from features import Refused
 
 Tensor = Any  # of the format's own kind; its first axis is the batch, which is free
 PIXELS, PROBABILITIES = "pixels", "probabilities"  # names of the input and of the output in every file
+
+
+def check_converts(to: str) -> None:
+    """Raise Refused if Keras is on a backend from which its networks cannot be converted."""
+    if (backend := backend_name()) != "tensorflow":
+        raise Refused(
+            f"--to {to} converts Keras networks by TensorFlow: set KERAS_BACKEND=tensorflow, which is {backend} here"
+        )
 
 
 class Target(ABC):
