@@ -6,7 +6,8 @@ Models of MobileNetV2's rows, each in Keras, ONNX Runtime and OpenVINO (f32), on
 
 - How many labels are those of `Classifier`, and the largest difference of a probability, on the very same pixels.
 - Seconds from a photo's file to its probabilities, one photo at a time: decoded and resized by Pillow and computed by
-  the runtime, against `Classifier.predict_proba`, which computes a whole batch. The two take turns; medians.
+  the runtime, against `Classifier.predict_proba`, which computes a whole batch. The two take turns; medians. Of two
+  models.
 
 XGBoost goes to ONNX alone. The RBF SVM is fitted to pooled rows: those of the whole stack would be 0.8 GB.
 """
@@ -28,7 +29,8 @@ from classify import Classifier, export, fit
 from classify.export import TARGETS
 from extract import extract
 
-COUNT, TURNS, AT_ONCE = 200, 30, 20
+COUNT, AT_ONCE = 200, 20
+TURNS, IN_A_TURN, WARM = 4, 20, 5  # the first few of a turn are not counted
 CLOSE = 1e-4
 MODELS: dict[str, dict[str, Any]] = {
     "logreg": {},
@@ -39,6 +41,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "dense": {},
     "finetune": {},
 }
+TIMED = ("logreg", "svm")
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
@@ -64,9 +67,9 @@ def by_itself(answer: Answer, photo: Path) -> np.ndarray:
     return answer(np.asarray(image)[None])
 
 
-def seconds(call: Callable[[], object]) -> float:
+def seconds(way: Callable[[Path], object], photo: Path) -> float:
     began = time.perf_counter()
-    call()
+    way(photo)
     return time.perf_counter() - began
 
 
@@ -81,12 +84,20 @@ def compared(name: str, to: str, folder: Path, photos: list[Path]) -> None:
     apart = np.abs(given - wanted).max(axis=1)
     beyond = f", {int((apart > CLOSE).sum())} photos beyond 1e-4" if (apart > CLOSE).any() else ""
     row(f"{name} to {to}: labels equal, largest difference", f"{labels} of {COUNT}, {apart.max():.1e}{beyond}", "1e-4")
-    ours, theirs = [], []
-    for photo in photos[:TURNS]:
-        ours.append(seconds(lambda photo=photo: classifier.predict_proba(photo)))  # type: ignore[misc]
-        theirs.append(seconds(lambda photo=photo: by_itself(answer, photo)))  # type: ignore[misc]
-    file, whole = median(theirs), median(ours)
-    row(f"{name} to {to}: one photo, against `Classifier`", f"{1e3 * file:.1f} ms against {1e3 * whole:.1f} ms")
+    if name in TIMED:
+        row(f"{name} to {to}: one photo, against `Classifier`", beside(classifier, answer, photos))
+
+
+def beside(classifier: Classifier, answer: Answer, photos: list[Path]) -> str:
+    """Milliseconds of both ways, in turns of some photos: after a call, threads of a runtime wait busily for a while."""
+    ways = {"file": lambda photo: by_itself(answer, photo), "whole": classifier.predict_proba}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(TURNS):
+        for name, way in ways.items():
+            some = photos[turn * IN_A_TURN : (turn + 1) * IN_A_TURN]
+            taken[name] += [seconds(way, photo) for photo in some][WARM:]
+    file, whole = (1e3 * median(taken[name]) for name in ways)
+    return f"{file:.1f} ms against {whole:.1f} ms: {whole / file:.1f}×"
 
 
 def main(photos: str, weights: str) -> None:
