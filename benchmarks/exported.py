@@ -89,7 +89,7 @@ def compared(name: str, to: str, folder: Path, photos: list[Path]) -> None:
 
 
 def beside(classifier: Classifier, answer: Answer, photos: list[Path]) -> str:
-    """Milliseconds of both ways, in turns of some photos: after a call, threads of a runtime wait busily for a while."""
+    """Milliseconds of both ways, in turns of some photos: after a call, a runtime's threads wait busily for a while."""
     ways = {"file": lambda photo: by_itself(answer, photo), "whole": classifier.predict_proba}
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(TURNS):
