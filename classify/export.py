@@ -46,11 +46,11 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     estimator, about = load_answers(model)
     saved = SavedModel(estimator, about)
     made, recipes = _stage_one(about, Path(weights) if weights else None)
+    target = TARGETS[to](recipes)
     check_writable(file.resolve().parent)
     from classify.portable.guide import guide
     from classify.portable.head import probabilities, rows_of
 
-    target = TARGETS[to](recipes)
     parts = [rows_of(target, recipe, each) for recipe, each in zip(recipes, made, strict=True)] if made else []
     graph = probabilities(target, saved, parts)
     facts = {"label_names": json.dumps(about["label_names"], ensure_ascii=False), "model": about["title"]}
@@ -107,6 +107,11 @@ def _stage_one(about: dict[str, Any], weights: Path | None) -> tuple[list[dict[s
 
 
 def _keras(recipes: Sequence[Recipe]) -> Any:
+    if files := [each.backbone.name for each in recipes if each.is_onnx]:
+        raise Refused(
+            f"{files[0]} is an ONNX file, of which Keras makes no layers: "
+            "python -m classify export … --to onnx, or --to openvino"
+        )
     return import_module("classify.portable.keras_target").KerasTarget(recipes[0].size)
 
 

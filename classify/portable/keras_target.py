@@ -11,9 +11,7 @@ import numpy as np
 from classify.portable.target import PIXELS, PROBABILITIES, Target, Tensor
 from extract.compute.rebuild import check_network
 from extract.network.importing import import_keras
-from extract.network.network import KerasNetwork
 from extract.recipe import Recipe
-from features import Refused
 
 
 class KerasTarget(Target):
@@ -31,12 +29,7 @@ class KerasTarget(Target):
     def base(self, recipe: Recipe, made: Mapping[str, Any]) -> tuple[Tensor, tuple[int, ...]]:
         """See `Target`."""
         network = recipe.network
-        if not isinstance(network, KerasNetwork):
-            raise Refused(
-                f"{recipe.backbone.name} is an ONNX file, of which Keras makes no layers: "
-                "python -m classify export … --to onnx, or --to openvino"
-            )
-        model = network.model
+        model = network.model  # type: ignore[attr-defined]  # no ONNX file's: those are refused before
         check_network(network, recipe, made)
         return self.network(model, self.pixels), network.output_shapes[recipe.output]
 
