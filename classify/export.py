@@ -47,7 +47,6 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     saved = SavedModel(estimator, about)
     made, recipes = _stage_one(about, Path(weights) if weights else None)
     target = TARGETS[to](recipes)
-    check_writable(file.resolve().parent)
     from classify.portable.guide import guide
     from classify.portable.head import probabilities, rows_of
 
@@ -55,6 +54,7 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     graph = probabilities(target, saved, parts)
     facts = {"label_names": json.dumps(about["label_names"], ensure_ascii=False), "model": about["title"]}
     facts |= {"stack_key": about["stack_key"], "version": __version__}
+    check_writable(file.resolve().parent)  # not sooner: what is refused leaves no empty folder
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as made_in:
         target.save(graph, Path(made_in) / file.name, facts)
         (Path(made_in) / GUIDE).write_text(guide(to, file.name, about, recipes[0]), "utf-8")
