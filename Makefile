@@ -35,7 +35,7 @@ endif
 paths = if [ -e "$($(1))" ]; then set -- "$($(1))"; else set -- $($(1)); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features classify compare predict explain audit find demo backbones test quick torch soak mutants lint bench gpu-kit clean
+.PHONY: help setup features classify compare predict export explain audit find demo backbones test quick torch soak mutants lint bench gpu-kit clean
 
 help:  ## list the targets, each with its variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 } /^## / { printf "%18s%s\n", "", substr($$0, 4) }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ find: setup  ## the images of STACK that are most like PHOTOS
 ## STACK PHOTOS COUNT POOL WEIGHTS
 	@$(call paths,PHOTOS); stack=$(if $(STACK),"$(STACK)",$$($(RUN) -c "from features.open import newest_stack as n; print(n())")) || exit $$?; \
 		$(RUN) -m features find "$$stack" "$$@" $(if $(COUNT),-k $(COUNT)) $(call option,POOL,pool) $(call option,WEIGHTS,weights)
+
+export: setup  ## a saved model and its network as one file for other runtimes: MODEL=… TO=keras, onnx or openvino
+## MODEL TO OUT WEIGHTS
+	@$(RUN) -m classify export "$(MODEL)" $(call option,TO,to) $(call option,OUT,out) $(call option,WEIGHTS,weights)
 
 backbones: setup  ## list the backbones, and how fast stacks were made here
 	@$(RUN) -m extract --list

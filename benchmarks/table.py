@@ -23,6 +23,7 @@ BENCHMARKS = {
     "accuracy": ("PHOTOS", "WEIGHTS"),
     "colour": ("PHOTOS", "WEIGHTS"),
     "familiar": ("PHOTOS", "WEIGHTS"),
+    "exported": ("PHOTOS", "WEIGHTS"),
     "adding": ("PHOTOS",),
     "scale": ("PHOTOS", "WEIGHTS"),
     "stage_two": ("STACK",),

@@ -4,9 +4,10 @@ from classify.audit import audit
 from classify.classifier import Classifier
 from classify.compare import compare
 from classify.explain import explain
+from classify.export import export
 from classify.fit import fit
 from classify.models import MODELS
 from classify.predict import predict
 from features import __version__
 
-__all__ = ["MODELS", "Classifier", "__version__", "audit", "compare", "explain", "fit", "predict"]
+__all__ = ["MODELS", "Classifier", "__version__", "audit", "compare", "explain", "export", "fit", "predict"]

@@ -1,20 +1,22 @@
-"""`python -m classify fit|compare STACK`, `python -m classify predict MODEL PHOTOS`."""
+"""`python -m classify fit|compare STACK`, `… predict MODEL PHOTOS`, `… export MODEL --to FORMAT`."""
 
 import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classify import MODELS, audit, compare, explain, fit, history, predict
+from classify import MODELS, audit, compare, explain, export, fit, history, predict
 from classify.across.table import sets_table
-from classify.audit import told as told_of
+from classify.audit import told as counts_of
 from classify.comparison.judge import judge
 from classify.comparison.predictions import Predictions
 from classify.comparison.table import table
+from classify.export import TARGETS
 from classify.models import BASELINE
 from features.reader import POOLS
 from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, add_version, as_json, interrupted, run
@@ -24,49 +26,48 @@ from features.runtime.log import log
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m classify", description="Fit classifiers to a feature stack.")
-    doors = parser.add_subparsers(required=True, dest="door", metavar="fit|compare|predict|audit|explain")
-    one = doors.add_parser("fit", help="one classifier")
-    add_door(one, fit, positional=("stack",), choices={"model": list(MODELS), "pool": POOLS})
-    one.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    several = doors.add_parser("compare", help="several classifiers on the same rows")
-    add_door(several, compare, positional=("stack",))
-    several.add_argument("--json", action="store_true", help="print report and results as one JSON object")
-    look = doors.add_parser("audit", help="labels, copies and photos that look wrong")
-    add_door(look, audit, positional=("stack",))
-    look.add_argument("--json", action="store_true", help="print the counts as one JSON object")
-    add_door(doors.add_parser("explain", help="which places of photos speak for the answer"), explain)
     add_version(parser)
-    add_door(doors.add_parser("predict", help="photos, by a saved model"), predict)
+    doors = parser.add_subparsers(required=True, dest="door", metavar="|".join(DOORS))
+    for name, (door, what, json_of, _) in DOORS.items():
+        one = doors.add_parser(name, help=what)
+        add_door(one, door, positional=("stack",), choices=CHOICES.get(name), named=("to",))
+        if json_of:
+            one.add_argument("--json", action="store_true", help=f"print {json_of} as one JSON object")
     given = vars(parser.parse_args())
-    door = given.pop("door")
-    if door == "predict":
-        return tell_rejects(predict(**given))
-    if door == "explain":
-        print(explain(**given))
-        return None
-    if door == "audit":
-        wants_json, path = given.pop("json"), audit(**given)
-        about = read(path.with_name("audit.json"))
-        print(as_json(about | {"audit": str(path)}) if wants_json else f"{told_of(about)}\n{path}")
-        return None
-    if door == "compare":
-        wants_json, report = given.pop("json"), compare(**given)
-        rows = read(report.with_name("compare.json"))
-        if wants_json:
-            print(as_json({"report": str(report), "models": rows}))
-        else:
-            beside = report.with_name("comparison.json")
-            whole = sets_table(rows, read(beside)) if "features" in rows[0] else table(rows)
-            print(f"{whole}\n{report}")
-        return None
-    wants_json = given.pop("json")
-    folder = fit(**given)
+    door, _, json_of, show = DOORS[given.pop("door")]
+    wants_json = bool(json_of) and given.pop("json")
+    return show(door(**given), wants_json)
+
+
+def show_fit(folder: Path, wants_json: bool) -> int:
+    """Print the scores; returns the exit code."""
     result = read(folder / "result.json")
     print(as_json(result) if wants_json else told(result, folder))
     return interrupted() if result["params"].get("stopped_") == "interrupted" else 0
 
 
-def tell_rejects(rejects: list[tuple[str, str]]) -> int:
+def show_comparison(report: Path, wants_json: bool) -> None:
+    """Print the table and the page's path."""
+    rows = read(report.with_name("compare.json"))
+    if wants_json:
+        print(as_json({"report": str(report), "models": rows}))
+        return
+    beside = report.with_name("comparison.json")
+    print(f"{sets_table(rows, read(beside)) if 'features' in rows[0] else table(rows)}\n{report}")
+
+
+def show_audit(path: Path, wants_json: bool) -> None:
+    """Print the counts and the page's path."""
+    about = read(path.with_name("audit.json"))
+    print(as_json(about | {"audit": str(path)}) if wants_json else f"{counts_of(about)}\n{path}")
+
+
+def show_path(path: Path, wants_json: bool) -> None:
+    """Print what was written."""
+    print(path)
+
+
+def tell_rejects(rejects: list[tuple[str, str]], wants_json: bool) -> int:
     """List the first images that could not be read on stderr; returns the exit code."""
     for path, reason in rejects[:10]:
         log.info(f"rejected {shown(path)}: {reason}")
@@ -110,4 +111,16 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-run(main, "predict starts from the beginning again" if sys.argv[1:2] == ["predict"] else KEPT)
+AGAIN = {"predict", "export"} & {*sys.argv[1:2]}
+CHOICES: dict[str, dict[str, Any]] = {"fit": {"model": list(MODELS), "pool": POOLS}, "export": {"to": list(TARGETS)}}
+# Command → its function, what it does, what --json prints (if it has that option), and who prints what it returns.
+DOORS: dict[str, tuple[Callable[..., Any], str, str, Callable[[Any, bool], int | None]]] = {
+    "fit": (fit, "one classifier", "the result", show_fit),
+    "compare": (compare, "several classifiers on the same rows", "report and results", show_comparison),
+    "predict": (predict, "photos, by a saved model", "", tell_rejects),
+    "explain": (explain, "which places of photos speak for the answer", "", show_path),
+    "audit": (audit, "labels, copies and photos that look wrong", "the counts", show_audit),
+    "export": (export, "a saved model as one file for other runtimes", "", show_path),
+}
+
+run(main, f"{''.join(AGAIN)} starts from the beginning again" if AGAIN else KEPT)

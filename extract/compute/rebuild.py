@@ -18,6 +18,7 @@ from extract.images.decode import framed, to_rgb
 from extract.network.base import weights_identity
 from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
+from extract.network.network import Network
 from extract.recipe import Recipe, backbone_of
 from features import Refused
 from features.runtime.log import log
@@ -110,6 +111,28 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
         Refused: weights, engine or backbone are missing, or are not the recorded ones.
         Failed: not even one image fits into memory.
     """
+    recipe = recipe_again(made, weights)
+    device = _device(made["device"], recipe.is_onnx)
+    engine = _engine(made, device, recipe.is_onnx)
+    network = recipe.network
+    forward = compile_forward(network, made["batch"], device, engine, recipe.precision)
+    check_network(network, recipe, made)
+    differs = [f"batch {made['batch']} then, {forward.batch} here"] if forward.batch != made["batch"] else []
+    differs += changed_versions(made["versions"])
+    if device != made["device"]:
+        differs.append(f"{made['device']} then, {device} here")
+    if differs and exactly:
+        raise Refused(f"its rows would differ in their last bits: {'; '.join(differs)}")
+    if differs:
+        log.warning(f"the last digits of probabilities may differ: {'; '.join(differs)}")
+    return StageOne(recipe, forward, forward.batch, forward.lanes)
+
+
+def recipe_again(made: Mapping[str, Any], weights: Path | None = None) -> Recipe:
+    """The recipe of rows that were made, with the weights where they are now; nothing is built yet.
+
+    Args, Raises: see `rebuild`.
+    """
     if missing := [name for name in ("engine", "batch", "weights") if name not in made]:
         raise Refused(f"the model does not say by which {missing[0]} its rows were made: extract and fit again")
     source = _weights(made, weights)
@@ -121,24 +144,16 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
     wanted = made["weights_sha256"]
     if (sha256 := weights_identity(row, source, made["seed"]).get("weights_sha256", wanted)) != wanted:
         raise Refused(_other_weights(made, source, sha256))
-    recipe = Recipe.recorded(made, NOWHERE, source, made["layer"])
-    device = _device(made["device"], recipe.is_onnx)
-    engine = _engine(made, device, recipe.is_onnx)
-    network = recipe.network
-    forward = compile_forward(network, made["batch"], device, engine, recipe.precision)
-    if network.weights_sha256 != wanted:
-        raise Refused(_other_weights(made, source, network.weights_sha256))
+    return Recipe.recorded(made, NOWHERE, source, made["layer"])
+
+
+def check_network(network: Network, recipe: Recipe, made: Mapping[str, Any]) -> None:
+    """Raise Refused if a network that was built has other weights than the recorded ones, or gives other rows."""
+    if network.weights_sha256 != made["weights_sha256"]:
+        raise Refused(_other_weights(made, recipe.weights, network.weights_sha256))
     if (shape := list(network.feature_shapes[recipe.output])) != made["feature_shape"]:
-        raise Refused(f"{row.name} gives rows of {shape} here, and {made['feature_shape']} then; fit again")
-    differs = [f"batch {made['batch']} then, {forward.batch} here"] if forward.batch != made["batch"] else []
-    differs += changed_versions(made["versions"])
-    if device != made["device"]:
-        differs.append(f"{made['device']} then, {device} here")
-    if differs and exactly:
-        raise Refused(f"its rows would differ in their last bits: {'; '.join(differs)}")
-    if differs:
-        log.warning(f"the last digits of probabilities may differ: {'; '.join(differs)}")
-    return StageOne(recipe, forward, forward.batch, forward.lanes)
+        name = recipe.backbone.name
+        raise Refused(f"{name} gives rows of {shape} here, and {made['feature_shape']} then; fit again")
 
 
 def compute(stages: Sequence[StageOne], given: Iterable[Photo]) -> Iterator[Computed]:

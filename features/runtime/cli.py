@@ -36,6 +36,7 @@ def add_door(
     positional: Sequence[str] = (),
     several: Sequence[str] = (),
     choices: dict[str, Sequence[str]] | None = None,
+    named: Sequence[str] = (),
 ) -> None:
     """Give a parser the arguments of a function.
 
@@ -45,6 +46,7 @@ def add_door(
         positional: parameters that have a default and are positional all the same.
         several: parameters of which the command takes several values: each is a list then, or None.
         choices: the names in a parameter's table.
+        named: parameters that have no default and are options all the same; the command asks for them.
     """
     parser.description = (inspect.getdoc(door) or "").split("\n\nArgs:")[0]
     helps, hints = _helps(door), typing.get_type_hints(door)
@@ -68,12 +70,12 @@ def add_door(
                 parser.add_argument(f"{option}={value}", dest=name, action="store_const", const=value, help=told)
             continue
         how["type"] = kind
-        if required or name in positional:
+        if (required and name not in named) or name in positional:
             nargs = ("+" if required else "*") if many else (None if required else "?")
             parser.add_argument(name, nargs=nargs, **how)
         else:
             option = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
-            parser.add_argument(option, nargs="+" if many else None, **how)
+            parser.add_argument(option, nargs="+" if many else None, required=required, **how)
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,10 @@
 """Prediction on new photos: stage one as it was, so that a row's photo gives the row's own prediction."""
 
 import csv
+import importlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import warm
 from PIL import Image
-from tiny import environment, flip, photos
+from tiny import REPO, environment, flip, photos
 
 from classify import Classifier, fit, predict
 from classify.saved import load_model
@@ -387,3 +389,24 @@ def test_features_that_are_no_numbers(here: Path) -> None:
     assert block.reasons == {1: "its features are not finite (NaN or infinity)"}
     np.testing.assert_array_equal(block.rows[0][[0, 2]], forward(stage.pixels(files)[0])[0][[0, 2]])
     assert not block.rows[0][1].any()
+
+
+def test_service_in_the_docs(model: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The FastAPI example of docs/predict.md as it stands: probabilities of a photo that was sent, 422 for no photo."""
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    (code,) = re.findall(r"```python\n(from fastapi.*?)```", (REPO / "docs" / "predict.md").read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    Path("classify/runs/photos-vgg16").mkdir(parents=True)
+    Path("classify/runs/photos-vgg16/svm").symlink_to(model)
+    (tmp_path / "service.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    client = TestClient(importlib.import_module("service").app)
+    photo = here / "photos" / "class0" / "1.jpg"
+    given = client.post("/label", files={"photo": photo.read_bytes()})
+    assert given.status_code == 200
+    classifier = Classifier.load(model)
+    assert given.json() == dict(zip(classifier.label_names, classifier.predict_proba(photo)[0].tolist(), strict=True))
+    bad = client.post("/label", files={"photo": b"no photo"})
+    assert (bad.status_code, bad.json()) == (422, {"detail": "image 0: not an image in any known format"})
