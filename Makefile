@@ -13,7 +13,7 @@ EXTRACT = $(call option,BACKBONE,backbone) $(call option,PREPROCESS,preprocess) 
 	$(call option,CLASSES,classes) $(call option,FIELDS,columns) $(call option,GROUP,group) $(call option,CORRECTIONS,corrections) $(if $(NEWCLASSES),--new-classes) $(call option,SHARD,shard) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
 	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) $(call option,POOL,pool) $(call option,STORE,store) \
-	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage)
+	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage$(if $(filter near,$(NOLEAKAGE)),=near))
 # Where images and weights are now. DATA has a default, which is not meant here.
 MOVED = $(if $(filter command environment,$(origin DATA)),--data "$(DATA)") $(call option,WEIGHTS,weights)
 CLASSICAL = $(if $(SEARCH),--search$(if $(filter fine,$(SEARCH)),=fine)) $(if $(BALANCE),--balance) $(call option,JOBS,jobs) $(call option,DASK,dask)

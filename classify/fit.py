@@ -161,7 +161,7 @@ def seeded_again(stack: Stack, seed: int) -> Stack:
     from extract.images.split import chosen, seeded_split  # stage one's, and without Keras
 
     images = stack.view == 0
-    sha256, groups = stack.field("sha256"), chosen(stack.groups, images)
+    sha256, groups = stack.identity, chosen(stack.groups, images)
     split = seeded_split(stack.y[images], sha256[images], seed, groups=groups)
     of = {image.tobytes(): code for image, code in zip(sha256[images], split.tolist(), strict=True)}
     return stack.with_split(np.array([of[image.tobytes()] for image in sha256], "u1"))

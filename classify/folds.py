@@ -19,10 +19,13 @@ Splits = list[tuple[np.ndarray, np.ndarray]]  # (train, held-out) row indices of
 
 
 def source_groups(X: Any) -> np.ndarray:
-    """(n,) int64, equal for rows of the same image bytes or of the same group; an array's rows are all their own."""
+    """(n,) int64, equal for rows of the same image bytes, of near copies that are known, or of the same group.
+
+    An array's rows are all their own.
+    """
     if not isinstance(X, Stack):
         return np.arange(len(X))
-    sha256, names = X.field("sha256"), X.groups
+    sha256, names = X.identity, X.groups
     if names is not None:
         from extract.images.split import units  # stage one's; what needs only plain folds starts without it
 
@@ -97,7 +100,7 @@ def sides(X: Any, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from extract.images.split import seeded_split  # stage one's; what needs only folds starts without it
 
     if isinstance(X, Stack):
-        own, view, identity, groups = X.split == SPLITS["val"], X.view, X.field("sha256"), X.groups
+        own, view, identity, groups = X.split == SPLITS["val"], X.view, X.identity, X.groups
         if own.any():
             return np.flatnonzero(~own), np.flatnonzero(own)
     else:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from extract.recipe import Recipe
 from extract.result import Made
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
 from extract.stack.job import Job
+from extract.stack.leakage import NEAR, is_leak
 from extract.stack.make import make_stacks
-from extract.stack.warnings import LEAKED, warnings_about
+from extract.stack.warnings import warnings_about
 from features import Failed, Refused, Stack, open_stack
 from features.check import images_of
 from features.open import STACKS
@@ -68,7 +69,7 @@ def extract(
     pool: str | None = None,
     store: str = "f32",
     seed: int = 0,
-    no_leakage: bool = False,
+    no_leakage: bool | Literal["near"] = False,
     max_bad: float = 1.0,
     dask: str | None = None,
     out: str | None = None,
@@ -117,7 +118,8 @@ def extract(
         pool: store each row pooled over all positions, avg or max, or its class token, cls; by default all of it.
         store: type of the stored rows: f32, or f16, half as large and rounded to eleven binary digits.
         seed: seeds random weights, views, and the split if the dataset has none. Another split alone computes nothing.
-        no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed.
+        no_leakage: leave out train images that are in test too, byte for byte; else they are counted and listed. near:
+            near copies too, such as crops and mirrored ones; they are grouped, and no split or fold divides them.
         max_bad: percentage of images that may be unreadable; with more, the stack is finished but the command fails.
         dask: compute on a Dask cluster: a scheduler's address, or local:N for N processes here; this one writes.
         out: the stack to write; by default features/stacks/<dataset>-<backbone>….h5. Of several layers the folder.
@@ -162,6 +164,8 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
     row = _backbone(asked)
     if asked.new_classes and not asked.corrections:
         raise Refused("--new-classes is for --corrections FILE, and none is given")
+    if asked.no_leakage not in (True, False, NEAR):
+        raise Refused(f"no leakage is called {asked.no_leakage!r}; there are True and {NEAR!r}")
     corrections = Corrections.read(asked.corrections, asked.new_classes) if asked.corrections else None
     listing = scan(asked.data, asked.classes, asked.columns, asked.group, corrections)
     if asked.shard:
@@ -202,7 +206,7 @@ def _backbone(asked: SimpleNamespace) -> Backbone | ModelFile:
 def _check_rejects(stack: Path, most: float, images: int) -> None:
     """Raise Failed where more than `most` percent of the images could not be read."""
     made = open_stack(stack)
-    bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not reason.startswith(LEAKED)]
+    bad = [f"{path}: {reason}" for path, reason, *_ in made.rejects if not is_leak(reason)]
     if len(bad) > most / 100 * images:
         raise Failed(
             f"{len(bad)} of {images} images could not be read, more than --max-bad {most:g} %: "

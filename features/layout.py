@@ -52,7 +52,7 @@ def lay_out(
     Args:
         path: the file to make.
         rows: what is already known of the rows, by dataset name; `paths`, `labels` and `view` (rows,) at least, and
-            `group` if the dataset has groups.
+            `group` if the dataset has groups, `copies` if near copies are grouped.
         label_names: (classes,) names, sorted.
         feature_shape: shape of one row before flattening: (h, w, c), (t, c) of tokens, (c,) of pooled ones.
         attrs: root attributes beside `format`, `format_version` and `feature_shape`; `dtype` is that of the rows.
@@ -66,6 +66,8 @@ def lay_out(
     count = len(paths)
     texts = {"paths": paths}
     fields = row_fields(int(np.prod(feature_shape)), max(map(len, paths)), attrs["dtype"])
+    if "copies" in rows:
+        fields["copies"] = (), np.dtype("<i4")
     if "group" in rows:
         texts["group"] = [group.encode() for group in rows["group"]]
         fields["group"] = (), group_dtype(max(map(len, texts["group"])))

@@ -67,6 +67,8 @@ def _write(source: Stack, target: Path, pool: str, store: str) -> None:
     known = {"paths": source.paths, "labels": source.y, "view": source.view}
     if source.groups is not None:
         known["group"] = source.groups
+    if source.copies is not None:
+        known["copies"] = source.copies
     lay_out(
         layout_path(target),
         known,

@@ -14,7 +14,7 @@ import numpy as np
 from features.halves import widened
 from features.layout import CHUNK_BYTES
 from features.runtime.errors import Refused
-from features.schema import POOLINGS, SPLITS, Correction, corrections_of, key
+from features.schema import POOLINGS, SPLITS, Correction, as_one, corrections_of, key
 
 POOLS = ("flatten", *POOLINGS)
 
@@ -85,6 +85,19 @@ class Stack:
             if "group" not in file:
                 return None
             return [str(group) for group in file["group"].asstr(errors="replace")[:][self.rows]]
+
+    @cached_property
+    def copies(self) -> np.ndarray | None:
+        """(n,) int32 groups of near copies, −1 where an image has none; None if they were not looked for."""
+        with h5py.File(self.path, "r") as file:
+            return np.asarray(file["copies"][:][self.rows]) if "copies" in file else None
+
+    @cached_property
+    def identity(self) -> np.ndarray:
+        """(n, 32) uint8, equal for rows that no split may divide: of the same bytes, or of known near copies."""
+        whole = dataclasses.replace(self, rows=np.arange(len(self._features)))
+        copies = whole.copies
+        return self.field("sha256") if copies is None else as_one(whole.field("sha256"), copies)[self.rows]
 
     @cached_property
     def split(self) -> np.ndarray:

@@ -68,6 +68,20 @@ def row_fields(width: int, path_bytes: int, stored: str = "float32") -> dict[str
     }
 
 
+def as_one(sha256: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """(rows, 32) uint8 `sha256`, where near copies all have that of the first of them.
+
+    Args:
+        sha256: (rows, 32) uint8 of the images.
+        copies: (rows,) the number of each image's group of near copies; −1 where it has none.
+    """
+    one = sha256.copy()
+    numbers, first = np.unique(copies, return_index=True)
+    rows = np.flatnonzero(copies >= 0)
+    one[rows] = sha256[first[np.searchsorted(numbers, copies[rows])]]
+    return one
+
+
 def group_dtype(group_bytes: int) -> Any:
     """Of the dataset `group`, which only stacks have whose images belong to groups."""
     return h5py.string_dtype("utf-8", max(1, group_bytes))

@@ -98,6 +98,11 @@ class EndToEnd(Stack):
         return [every[row] for row in self.rows]
 
     @cached_property
+    def identity(self) -> np.ndarray:
+        """(n, 32) uint8, see `Stack`. Near copies are known within a shard, and copies byte for byte across them."""
+        return np.asarray(np.concatenate([part.identity for part in self.parts])[self.rows])
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the shards' fingerprints, in order."""
         return hashlib.sha256("".join(part.fingerprint for part in self.parts).encode()).hexdigest()

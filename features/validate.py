@@ -16,7 +16,7 @@ UNPACKED = 1100
 MOST_PIECE = 64 << 20  # bytes
 RESTORE = "Restore it from a copy, or delete it and extract again."
 FEW = ("label_names", "fingerprint", "extract_seconds")  # the datasets that have no entry a row
-OPTIONAL_DATA = ("rejects", "corrections", "group")  # those that a file may lack
+OPTIONAL_DATA = ("rejects", "corrections", "group", "copies")  # those that a file may lack
 START = b"GCOL\1\0\0\0"  # of a global heap collection, version 1: this, its size (8 bytes), then objects
 HEADER = 16  # bytes before a collection's objects, and before each object's own: index (2), …, length (8)
 
@@ -65,8 +65,8 @@ def check_fields(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
         if not _is_own_dataset(file, name):
             raise _damaged(path, f"{name} does not lie in this file")
         data = file[name]
-        if name == "group" and data.shape != (count,):
-            raise _damaged(path, f"group has shape {data.shape}, expected {(count,)}")
+        if name in ("group", "copies") and data.shape != (count,):
+            raise _damaged(path, f"{name} has shape {data.shape}, expected {(count,)}")
         if name in expected and data.shape != (count, *expected[name][0]):
             raise _damaged(path, f"{name} has shape {data.shape}, expected {(count, *expected[name][0])}")
         if not _fits(name, data.dtype, expected[name][1] if name in expected else None):
@@ -124,6 +124,8 @@ def _fits(name: str, dtype: np.dtype, expected: Any) -> bool:
     if name == "rejects":
         texts = all(h5py.check_string_dtype(dtype[part]) for part in ("path", "reason") if part in (dtype.names or ()))
         return texts and dtype.names == ("path", "reason", "size", "mtime_ns")
+    if name == "copies":
+        return bool(dtype.kind == "i")
     if name in ("features", "extract_seconds"):
         return dtype.kind == "f"
     return bool(dtype.kind == expected.kind and dtype.itemsize == expected.itemsize)

@@ -23,7 +23,7 @@ class StackWriter:
     Rows go to `<stack>.partial`; `finish` makes it `<stack>`. The caller holds `writer_lock(stack)`.
 
     Attributes:
-        paths: (rows,) list of str; groups likewise, or None.
+        paths: (rows,) list of str; groups likewise, or None; `copies` (rows,) or None.
         labels, view, size, mtime_ns, row_state: (rows,) arrays, as in the file.
         sha256: (rows, 32) uint8, zero where no image was read yet.
         dtype: of the stored rows, float32 or float16.
@@ -42,6 +42,7 @@ class StackWriter:
             self.label_names: list[str] = list(file["label_names"].asstr()[:])
             self.paths: list[str] = list(file["paths"].asstr()[:])
             self.groups: list[str] | None = list(file["group"].asstr()[:]) if "group" in file else None
+            self.copies: np.ndarray | None = file["copies"][:] if "copies" in file else None
             self.labels, self.view, self.split = (file[name][:] for name in ("labels", "view", "split"))
             self.sha256, self.size, self.mtime_ns = (file[name][:] for name in ("sha256", "size", "mtime_ns"))
             self.row_crc32, self.row_state = (file[name][:] for name in ("row_crc32", "row_state"))
@@ -111,16 +112,20 @@ class StackWriter:
         self._put("extract_seconds", 0, np.array(self.extract_seconds, "<f8"))
         self._put("row_state", start, self.row_state[here])
 
-    def finish(self, split: np.ndarray, reasons: dict[int, str]) -> Path:
+    def finish(self, split: np.ndarray, reasons: dict[int, str], copies: np.ndarray | None = None) -> Path:
         """Complete the stack: rejected rows leave it, the split and fingerprint enter it, and it takes its name.
 
         Args:
             split: (rows,) uint8 of `SPLITS`; entries of rejected rows are ignored.
             reasons: row index → why its image is left out; all rows of that image leave the stack.
+            copies: (rows,) int32 groups of near copies, for a file that was laid out for them.
 
         Raises:
             Failed: a row is still empty, every row was rejected, or there is no room to leave the rejected rows out.
         """
+        if copies is not None:
+            self.copies = copies.astype("<i4")
+            self._put("copies", 0, self.copies)
         left_out = np.isin(np.arange(len(self.paths)), list(reasons))
         if missing := int(((self.row_state != STATES["done"]) & ~left_out).sum()):
             raise Failed(f"{self.partial}: {missing} rows are still to be extracted")
@@ -154,6 +159,8 @@ class StackWriter:
         known |= {"paths": [self.paths[i] for i in done], "split": split[done]}
         if self.groups is not None:
             known["group"] = [self.groups[i] for i in done]
+        if self.copies is not None:
+            known["copies"] = self.copies[done]
         first = {self.paths[i]: i for i in sorted(reasons, reverse=True)}  # of an image's rows, that tells why
         rejects = [(path, reasons[i], int(self.size[i]), int(self.mtime_ns[i])) for path, i in reversed(first.items())]
         target = layout_path(self.stack)

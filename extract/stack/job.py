@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from extract.compute.local import Compute
 from extract.images.dataset import Listing
 from extract.network.engines import row_versions
 from extract.recipe import Recipe
+from extract.stack.leakage import NEAR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Job:
         recipe: what the stack is made from.
         compute: where and how its rows are computed.
         command: the command to record.
-        no_leakage: whether train images that are in test too are left out.
+        no_leakage: whether train images that are in test too are left out; `near`: near copies too, which are grouped.
         takes_rows: whether a first run takes rows of the same images from other stacks in the same folder.
     """
 
@@ -29,7 +32,7 @@ class Job:
     recipe: Recipe
     compute: Compute
     command: str
-    no_leakage: bool = False
+    no_leakage: bool | str = False
     takes_rows: bool = False
 
     def with_listing(self, listing: Listing) -> "Job":
@@ -39,6 +42,11 @@ class Job:
     def as_begun(self, attrs: Mapping[str, Any]) -> "Job":
         """The same with what a file on disk has decided for good."""
         return dataclasses.replace(self, recipe=self.recipe.as_begun(attrs))
+
+    def rows(self, known: Mapping[bytes, int]) -> dict[str, Any]:
+        """The fields of a new file that are known before an image is opened; see `Recipe.rows`."""
+        rows = self.recipe.rows(known)
+        return rows | {"copies": np.full(len(rows["paths"]), -1, "<i4")} if self.no_leakage == NEAR else rows
 
     def attributes(self) -> dict[str, Any]:
         """Root attributes of a new file that are known before the network is compiled."""

@@ -11,8 +11,8 @@ from extract.compute.local import Compute
 from extract.images.dataset import Listing
 from extract.stack.changes import Recorded, image_changes, recipe_changes
 from extract.stack.job import Job
+from extract.stack.leakage import leakage_changes
 from extract.stack.plan import Existing, check_same, plan
-from extract.stack.warnings import leakage_changes
 from features import Failed, Stack, open_stack, verify
 from features.check import damaged_rows, has_its_identities
 from features.layout import aside_path, partial_path

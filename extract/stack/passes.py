@@ -20,14 +20,14 @@ from extract.images.split import chosen, seeded_split
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse, way_on
 from extract.stack.job import Job
-from extract.stack.warnings import LEAKED, leaked
+from extract.stack.leakage import NEAR, copies_of_test, near_copies
 from features import Refused
 from features.layout import lay_out, layout_path, partial_path
 from features.runtime.disk import publish
 from features.runtime.errors import listed
 from features.runtime.log import log
 from features.runtime.progress import progress
-from features.schema import STORES
+from features.schema import STORES, as_one
 from features.writer import StackWriter
 
 MEASURED_FROM = 2000  # images: for fewer, finding the fastest batch would take longer than it saves
@@ -104,7 +104,7 @@ def compute_rest(together: Sequence[Rest]) -> None:
 
 
 def _begin(jobs: Sequence[Job], compiled: Compiled) -> None:
-    rows = jobs[0].recipe.rows({})
+    rows = jobs[0].rows({})
     log.info(disk_needed(jobs, len(rows["paths"]), compiled))
     for job in jobs:
         attrs = job.attributes() | _made_with(job.recipe, compiled)
@@ -187,16 +187,16 @@ def _changed(stacks: Sequence[StackWriter], recipe: Recipe) -> list[str]:
 def finish(job: Job, writer: StackWriter, reasons: dict[int, str], known: Mapping[bytes, int]) -> None:
     """Give the rows their split, which `known` images keep, and give the file its name."""
     split, recipe = writer.split, job.recipe
+    near = near_copies(writer) if job.no_leakage == NEAR else None
+    identity = writer.sha256 if near is None else as_one(writer.sha256, near)
     if recipe.listing.split is None and not recipe.views:  # else it is split already
         read = writer.sha256.any(axis=1)
         split = np.zeros(len(read), "u1")
         groups = chosen(writer.groups, read)
-        split[read] = seeded_split(writer.labels[read], writer.sha256[read], recipe.seed, known=known, groups=groups)
+        split[read] = seeded_split(writer.labels[read], identity[read], recipe.seed, known=known, groups=groups)
     if job.no_leakage:
-        images = Recorded.of(writer)._replace(split=split[writer.view == 0])
-        copies = leaked(images, {writer.paths[row] for row in reasons})
-        reasons |= {row: LEAKED + copies[path] for row, path in enumerate(writer.paths) if path in copies}
-    writer.finish(split, reasons)
+        reasons |= copies_of_test(writer, split, identity, reasons)
+    writer.finish(split, reasons, near)
 
 
 def _made_with(recipe: Recipe, compiled: Compiled) -> dict[str, Any]:

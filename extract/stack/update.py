@@ -60,7 +60,7 @@ def begin_update(job: Job, source: Stack, known: Mapping[bytes, int], changes: M
         before = json.loads(source.attrs.get("updates", "{}"))
         attrs["updates"] = json.dumps(before | {kind: before.get(kind, 0) + n for kind, n in changes.items()})
     listing = recipe.listing
-    lay_out(target, recipe.rows(known), listing.label_names, source.feature_shape, attrs, corrections=listing.corrected)
+    lay_out(target, job.rows(known), listing.label_names, source.feature_shape, attrs, corrections=listing.corrected)
     publish(target, partial)
 
 

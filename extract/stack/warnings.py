@@ -1,28 +1,15 @@
 """Warnings about a dataset whose files can all be read: said each time, and never mended in silence."""
 
 import unicodedata
-from collections.abc import Collection
 
 import numpy as np
 
 from extract.stack.changes import Recorded
-from features import Stack
+from extract.stack.leakage import leaked
 from features.runtime.errors import listed
 from features.schema import SPLITS, UNLABELLED
 
-LEAKED = "the same image is in test: "  # how the reason of a train copy begins that --no-leakage left out
 UNEVEN = 100  # times as many train images in the largest class as in the smallest are worth a warning
-
-
-def leaked(images: Recorded, without: Collection[str] = ()) -> dict[str, str]:
-    """Train or validation image → the test image that has the very same bytes; `without` these paths."""
-    test: dict[bytes, str] = {}
-    rows = [i for i, path in enumerate(images.paths) if path not in without]
-    for i in rows:
-        if images.split[i] == SPLITS["test"]:
-            test.setdefault(images.sha256[i].tobytes(), images.paths[i])
-    copies = {images.paths[i]: test.get(images.sha256[i].tobytes()) for i in rows if images.split[i] != SPLITS["test"]}
-    return {path: twin for path, twin in copies.items() if twin}
 
 
 def warnings_about(images: Recorded) -> list[str]:
@@ -54,16 +41,6 @@ def warnings_about(images: Recorded) -> list[str]:
             f"{images.label_names[least]}. Read balanced accuracy and macro F1, and try --balance in stage two."
         )
     return lines
-
-
-def leakage_changes(stack: Stack, no_leakage: bool) -> list[str]:
-    """One line if train copies of test images are in a stack or left out of it, unlike asked for."""
-    if no_leakage:
-        copies, told = list(leaked(Recorded.of(stack))), "in the stack, left out with --no-leakage"
-    else:
-        copies = [path for path, reason, *_ in stack.rejects if reason.startswith(LEAKED)]
-        told = "left out of the stack, kept without --no-leakage"
-    return [f"{len(copies)} train copies of test images: {told}: {listed(copies)}"] if copies else []
 
 
 def _two_labels(images: Recorded) -> list[str]:

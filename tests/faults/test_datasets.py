@@ -10,7 +10,8 @@ from tiny import contents, csv, food, photos, stack
 
 from extract.images.dataset import scan
 from extract.stack.changes import Recorded
-from extract.stack.warnings import LEAKED, warnings_about
+from extract.stack.leakage import LEAKED
+from extract.stack.warnings import warnings_about
 from features import Refused, open_stack, verify
 from features.source import file_sha256
 
