@@ -84,9 +84,9 @@ audit: setup  ## labels, near copies and photos that look wrong → a page to co
 	@$(call paths,STACK); $(RUN) -m classify audit "$$@" $(if $(CSV),--csv) $(call option,MOST,most) $(call option,OUT,out) $(if $(filter command environment,$(origin DATA)),--data "$(DATA)")
 
 find: setup  ## the images of STACK that are most like PHOTOS
-## STACK PHOTOS COUNT POOL WEIGHTS
+## STACK PHOTOS COUNT POOL INDEX WEIGHTS
 	@$(call paths,PHOTOS); stack=$(if $(STACK),"$(STACK)",$$($(RUN) -c "from features.open import newest_stack as n; print(n())")) || exit $$?; \
-		$(RUN) -m features find "$$stack" "$$@" $(if $(COUNT),-k $(COUNT)) $(call option,POOL,pool) $(call option,WEIGHTS,weights)
+		$(RUN) -m features find "$$stack" "$$@" $(if $(COUNT),-k $(COUNT)) $(if $(INDEX),--index) $(call option,POOL,pool) $(call option,WEIGHTS,weights)
 
 export: setup  ## a saved model and its network as one file for other runtimes: MODEL=… TO=keras, onnx or openvino
 ## MODEL TO OUT WEIGHTS

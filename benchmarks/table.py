@@ -23,6 +23,8 @@ BENCHMARKS = {
     "accuracy": ("PHOTOS", "WEIGHTS"),
     "colour": ("PHOTOS", "WEIGHTS"),
     "familiar": ("PHOTOS", "WEIGHTS"),
+    "audit": ("PHOTOS", "WEIGHTS"),
+    "near": ("PHOTOS", "WEIGHTS"),
     "exported": ("PHOTOS", "WEIGHTS"),
     "adding": ("PHOTOS",),
     "scale": ("PHOTOS", "WEIGHTS"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from features import near_index
 from features.nearest import Nearest, nearest, pooled, unit, unit_pieces
 from features.open import open_stack
 from features.reader import Stack, pool_rows
@@ -17,7 +18,7 @@ POOL = "avg"  # what copies and look-alikes keep wherever they show it
 
 
 def find(
-    stack: str, photos: list[str], k: int = 10, pool: str = POOL, weights: str | None = None
+    stack: str, photos: list[str], k: int = 10, pool: str = POOL, index: bool = False, weights: str | None = None
 ) -> list[dict[str, Any]]:
     """Find the images of a stack that are most like some photos, by the cosine of their rows.
 
@@ -28,6 +29,8 @@ def find(
         photos: image files, new ones too; or images of the stack, by path or by row number.
         k: how many.
         pool: avg or max compares what is in the images, wherever it is; flatten also where it is.
+        index: make an index beside the stack, or bring it up to date; then a question reads a few rows instead of all.
+            It is taken as long as it fits the stack, and finds nearly all of the nearest (needs the extra near).
         weights: where the backbone's weights file is now, if it has moved; new photos need it.
 
     Returns:
@@ -42,7 +45,12 @@ def find(
     opened = open_stack(stack)
     images = opened.take(opened.view == 0)
     own, queries = _queries(images, photos, pool, weights)
-    found = nearest(unit_pieces(images, pool), queries, k, own)
+    if index:
+        near_index.build(images, pool)
+    if near_index.is_current(images, pool):
+        found = near_index.search(images, queries, k, own, pool)
+    else:
+        found = nearest(unit_pieces(images, pool), queries, k, own)
     paths = [images.paths[row] if row >= 0 else None for row in own.tolist()]
     return [
         {"photo": photo, "path": path, "nearest": list(_told(images, found, i))}

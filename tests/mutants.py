@@ -187,6 +187,17 @@ MUTANTS = (
     Mutant(80, "classify/across/alignment.py", "    _refuse_twins(stacks)\n", "", ACROSS + "alignment.py::test_stacks_of_other"),
     Mutant(81, "classify/across/kept.py", "except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):", "except FileNotFoundError:", ACROSS + "compare_stacks.py::test_a_killed"),
     Mutant(82, "classify/across/run.py", "except Exception as error:  # of each library", "except BlockingIOError as error:  # of each library", ACROSS + "compare_stacks.py::test_a_cell_that_fails"),
+    Mutant(83, "extract/images/corrections.py", "        if wrong:\n", "        if False:\n", "extract/test_corrections.py::test_wrong_corrections"),
+    Mutant(83, "extract/images/corrections.py", "if new and not self.new_classes:", "if False:", "extract/test_corrections.py::test_wrong_corrections"),
+    Mutant(83, "extract/images/corrections.py", "delimiter=delimiter_of(text)", "delimiter=','", "extract/test_corrections.py::test_corrections_are_applied"),
+    Mutant(84, "extract/stack/look.py", "lost = stack.corrections and not listing.corrections", "lost = False", "extract/test_update.py::test_corrections_compute_nothing"),
+    Mutant(85, "classify/comparison/rendering.py", "autoescape=True", "autoescape=False", "classify/test_audit.py::test_the_page_corrects"),
+    Mutant(86, "classify/auditing/pixels.py", "if not np.array_equal(photo.sha256, sha256[i]):", "if False:", "classify/test_audit.py::test_photos_that_show_little"),
+    Mutant(87, "extract/stack/passes.py", "near_copies(writer) if job.no_leakage == NEAR else None", "None", "extract/test_leakage.py::test_no_split or near_copies_of"),
+    Mutant(87, "extract/stack/leakage.py", "    if grouped != wanted:", "    if False:", "extract/test_leakage.py::test_no_split"),
+    Mutant(88, "features/near_index.py", "there == _about(images, pool):", "there is not None:", "features/test_nearest.py::test_the_index_finds"),
+    Mutant(89, "classify/export.py", "if path.exists()]:", "if False]:", "classify/test_export.py::test_refused"),
+    Mutant(90, "classify/coverage.py", "        if self.missing:\n", "        if False:\n", "classify/test_coverage.py::test_models_that_cannot_say"),
 )
 # fmt: on
 

@@ -82,7 +82,9 @@ def contents(rows: int = 10, shape: tuple[int, ...] = (2, 3, 4), classes: int = 
 
 def begin(path: Path, held: dict[str, Any], **attrs: Any) -> Path:
     """Lay out `<path>.partial` for these contents, every row still empty."""
-    known = {name: held[name] for name in ("paths", "labels", "view", "size", "mtime_ns", "group", "copies") if name in held}
+    known = {
+        name: held[name] for name in ("paths", "labels", "view", "size", "mtime_ns", "group", "copies") if name in held
+    }
     lay_out(layout_path(path), known, held["label_names"], held["shape"], attributes(**attrs))
     publish(layout_path(path), partial_path(path))
     return path

@@ -96,7 +96,7 @@ class Corrections(NamedTuple):
     def _check_paths(self, gone: Sequence[Correction]) -> None:
         wrong = [entry.path for entry in gone if entry.label != LEFT_OUT]
         if len(gone) == len(self.entries):
-            told = f"not one of its {len(gone)} paths is in the dataset, neither {listed([e.path for e in gone])}"
+            told = f"not one of its {len(gone)} paths is in the dataset ({listed([e.path for e in gone])})"
             raise Refused(f"{self.file} seems to belong to another dataset: {told}. Paths are those of the stack")
         if wrong:
             raise Refused(

@@ -90,7 +90,7 @@ def test_mirrored_photos_are_near(shared: Path, tmp_path: Path) -> None:
     for label in ("apple_pie", "bibimbap"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i, photo in enumerate(sorted((shared / "data" / "food101-10" / "images" / label).iterdir())[:30]):
-            os.symlink(photo, tmp_path / "photos" / label / photo.name)
+            (tmp_path / "photos" / label / photo.name).symlink_to(photo)
             if i < 2:
                 ImageOps.mirror(Image.open(photo)).save(tmp_path / "photos" / label / f"{photo.stem}-mirrored.jpg")
     made = open_stack(

@@ -1,6 +1,8 @@
 """Nearest rows and near copies, against scikit-learn and against copies that are planted."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,3 +93,58 @@ def test_find_a_new_photo(digits_stack: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("text.jpg").write_text("no image")
     done = run("features", "find", digits_stack, "again.bmp", "text.jpg", cwd=Path.cwd())
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: text.jpg: not an image in any known format")
+
+
+def clouds(rows: int, seed: int = 0) -> dict[str, Any]:
+    """Rows of few dimensions, as features have."""
+    random, held = np.random.default_rng(seed), contents(rows, (2, 2, 48))
+    low = random.standard_normal((rows, 6)) @ np.random.default_rng(9).standard_normal((6, 192))
+    held["features"] = np.maximum(low + 0.5 * random.standard_normal((rows, 192)), 0).astype("f4")
+    return held
+
+
+def test_the_index_finds_what_brute_force_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the index: recall of at least 0.99 and exact cosines; it follows images that come and go."""
+    pytest.importorskip("usearch")
+    held = clouds(2000)
+    path = stack(tmp_path / "a.h5", held)
+    asked = [str(row) for row in range(0, 2000, 25)]
+    exact = find(str(path), asked)
+    quick = find(str(path), asked, index=True)
+    assert "2,000 images added, 0 removed" in capsys.readouterr().err
+    assert recall(exact, quick) >= 0.99
+    cosine = {(i, each["row"]): each["cosine"] for i, one in enumerate(exact) for each in one["nearest"]}
+    both = [
+        (cosine[i, each["row"]], each["cosine"])
+        for i, one in enumerate(quick)
+        for each in one["nearest"]
+        if (i, each["row"]) in cosine
+    ]
+    assert np.allclose(*zip(*both, strict=True), atol=1e-5)
+    grown = clouds(2000)
+    for name in ("features", "sha256"):
+        grown[name][:20] = clouds(2020, seed=1)[name][-20:]  # twenty other images in place of the first
+    stack(path, grown)
+    exact = find(str(path), asked)
+    assert "is of other images or another pooling: every row is read" in capsys.readouterr().err
+    assert recall(exact, find(str(path), asked, index=True)) >= 0.99
+    assert "20 images added, 20 removed" in capsys.readouterr().err
+    assert recall(exact, find(str(path), asked)) >= 0.99
+
+
+def recall(exact: list[dict[str, Any]], quick: list[dict[str, Any]]) -> float:
+    """The mean share of the nearest that were found."""
+    found = [
+        ({each["row"] for each in a["nearest"]}, {each["row"] for each in b["nearest"]})
+        for a, b in zip(exact, quick, strict=True)
+    ]
+    return float(np.mean([len(a & b) / len(a) for a, b in found]))
+
+
+def test_an_index_without_usearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the message: what to install."""
+    path = stack(tmp_path / "a.h5", contents(20))
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    with pytest.raises(Refused, match=r"an index needs usearch: pip install -e '\.\[near\]'"):
+        find(str(path), ["0"], index=True)
+    assert find(str(path), ["0"])
