@@ -118,7 +118,9 @@ document.getElementById("save").addEventListener("click", () => {
   link.download = "corrections.csv";
   link.click();
   URL.revokeObjectURL(link.href);
-  document.getElementById("next").hidden = false;
+  const next = document.getElementById("next");
+  next.hidden = false;
+  next.scrollIntoView({ block: "center" });
 });
 
 try {

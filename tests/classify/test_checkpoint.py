@@ -54,6 +54,7 @@ def test_a_killed_training_goes_on_from_its_best_weights(folder: Path) -> None:
     result = json.loads((folder / RUNS / "result.json").read_text())
     assert 1 <= best < len(result["history"]["val_loss"])
     assert sorted(file.name for file in (folder / RUNS).iterdir()) == [
+        "coverage.npz",
         "familiar.npz",
         "model.json",
         "model.keras",
