@@ -24,7 +24,10 @@ from features.schema import recipe_attrs
 
 CANDIDATES = 10  # for each neighbour that is asked for; at least …
 FEWEST = 100
-SETTINGS = {"metric": "cos", "dtype": "i8", "connectivity": 16, "expansion_add": 64, "expansion_search": 256}
+SETTINGS = {"metric": "cos", "dtype": "i8", "connectivity": 16, "expansion_add": 64}
+LOOKED_AT = (
+    2048  # nodes of the graph that a question looks at; of 200,000 rows, 99.5 % of the ten nearest were among these
+)
 BLOCK = 4096  # rows that are added together
 
 
@@ -90,6 +93,7 @@ def search(images: Stack, queries: np.ndarray, k: int, own: np.ndarray, pool: st
         pool: how rows are pooled.
     """
     index = _usearch().Index.restore(str(index_path(images)), view=True)
+    index.expansion_search = LOOKED_AT
     keys = _keys(images)
     order = np.argsort(keys, kind="stable")
     found = index.search(queries, min(len(index), max(FEWEST, CANDIDATES * k)))

@@ -31,7 +31,7 @@ function changed() {
     const text =
       label === undefined ? "" :
       label === state.out ? "left out" :
-      reason === state.checked ? "label is right" : "→ " + label;
+      reason === state.checked ? "label is right" : "→ " + label.replaceAll("_", " ");
     card.querySelector(".verdict").textContent = text;
     for (const button of card.querySelectorAll("button[data-label]"))
       button.setAttribute("aria-pressed", String(button.dataset.label === label));

@@ -1,5 +1,6 @@
 """The findings as one HTML file: photos, keys to correct them by, and a button that saves the corrections."""
 
+import string
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -79,15 +80,20 @@ def _cards(audit: Audit, photos: Any, small: Any, like: dict[int, list[int]]) ->
     """Finding → what its card shows."""
     images, names = audit.images, audit.images.label_names
     place = {row: i for i, row in enumerate(audit.judged.rows.tolist())}
+    are_digits = all(name in string.digits for name in names)
 
     @cache
-    def choices(row: int) -> list[tuple[str, float]]:
-        """The likeliest classes with their probabilities; of an image that was not judged, its own."""
+    def choices(row: int) -> list[tuple[str, str, float]]:
+        """Keys of the likeliest classes, these, and their probabilities; of an image that was not judged, its own.
+
+        Classes that are digits have those for keys: nobody types 1 and means 7. The key 0 has another meaning.
+        """
         if row not in place:
-            return [(names[images.y[row]], 1.0)]
+            return [("1", names[images.y[row]], 1.0)]
         proba = audit.judged.proba[place[row]]
-        best = np.argsort(-proba, kind="stable")[:KEYS]
-        return [(names[i], float(proba[i])) for i in best.tolist()]
+        best = np.argsort(-proba, kind="stable")[: len(names) if are_digits else KEYS].tolist()
+        keys = [names[i].replace("0", "") for i in best] if are_digits else [str(key) for key in range(1, KEYS + 1)]
+        return [(key, names[i], float(proba[i])) for key, i in zip(keys, best, strict=False)]
 
     def card(found: Finding) -> dict[str, Any]:
         return {

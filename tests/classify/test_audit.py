@@ -218,3 +218,13 @@ def test_the_page_corrects(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def gone(folder: Path) -> str:
     """The photo that was deleted."""
     return next(path for path in open_stack(folder / "a.h5").paths if not (folder / "photos" / path).exists())
+
+
+@pytest.mark.slow
+def test_digits_are_their_own_keys(digits_stack: Path, tmp_path: Path) -> None:
+    """Guards classes that are called 0 to 9: the key 7 means the class 7, wherever it stands."""
+    page = audit(str(digits_stack), out=str(tmp_path / "audit"), data=str(digits_stack.parents[2] / "data" / "digits"))
+    with browser() as seen:
+        seen.open(page)
+        seen.press("j", "7", "4")
+        assert [label for _, (label, _) in seen.run("[...decided]")] == ["7", "4"]
