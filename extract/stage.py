@@ -6,27 +6,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
-
 from extract.backbones import Backbone, backbone_named
 from extract.compute.local import Compute
 from extract.images.corrections import Corrections
-from extract.images.dataset import Listing, scan
+from extract.images.dataset import scan
 from extract.images.decode import FILTERS, RESIZES
 from extract.images.shard import shard_of
 from extract.images.views import AUGMENTS
 from extract.model_file import ModelFile, is_model_file, saved_model
-from extract.network.base import weights_identity
 from extract.network.engines import PRECISIONS
 from extract.recipe import Recipe
 from extract.result import Made
-from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
+from extract.stack.changes import Recorded
 from extract.stack.job import Job
 from extract.stack.leakage import NEAR, is_leak
 from extract.stack.make import make_stacks
 from extract.stack.warnings import warnings_about
-from features import Failed, Refused, Stack, open_stack
-from features.check import images_of
+from features import Failed, Refused, open_stack
 from features.open import STACKS
 from features.runtime.cli import command_line
 from features.runtime.errors import at_least, listed
@@ -220,43 +216,3 @@ def _check_names(**given: str) -> None:
         kind, names = CHOICES[option]
         if name not in names:
             raise Refused(f"no {kind} is called {name!r}; there are {', '.join(names)}")
-
-
-def extract_layer(parent: Stack, layer: str, out: Path) -> Path:
-    """A second stack of the very same rows, from the same base cut at another layer.
-
-    Args:
-        parent: a finished stack; all rows of its file are taken.
-        layer: where to cut.
-        out: the stack to write; one that is there and up to date is left alone.
-
-    Returns:
-        the stack's path.
-
-    Raises:
-        Refused: the images or the weights are no longer those of the parent, or what is at `out` is something else.
-        Failed: disk or memory.
-    """
-    whole, attrs = open_stack(parent.path), parent.attrs
-    images_of(parent)
-    images = whole.take(whole.view == 0)
-    listing = Listing(
-        attrs["dataset"],
-        Path(attrs["dataset_root"]),
-        images.paths,
-        images.y,
-        images.label_names,
-        images.split,
-        groups=images.groups,
-    )
-    recipe = Recipe.recorded(attrs, listing, attrs["weights_file"] or attrs["weights"], layer)
-    changes = recipe_changes(attrs, weights_identity(recipe.backbone, recipe.weights, recipe.seed))
-    changes += image_changes(Recorded.of(whole)._replace(rejects={}), listing).lines()
-    refuse(parent.path, changes, f"Bring it up to date first: {attrs['command']}")
-    way = f"Remove {out}: it is made again from {parent.path}."
-    refuse(out, recipe_changes(open_stack(out).attrs, recipe.attrs()) if out.exists() else [], way)
-    make_stacks([Job(out, recipe, Compute(batch=attrs["batch"]), f"{attrs['command']} --layer {layer}")])
-    made = open_stack(out)
-    same_rows = np.array_equal(made.field("sha256"), whole.field("sha256")) and np.array_equal(made.view, whole.view)
-    refuse(out, [] if same_rows else [f"its images are no longer those of {parent.path}"], way)
-    return out

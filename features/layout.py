@@ -86,13 +86,7 @@ def lay_out(
             file.create_dataset(
                 "label_names", data=names, dtype=h5py.string_dtype("utf-8", max(map(len, names), default=1))
             )
-            text = h5py.string_dtype("utf-8")
-            if rejects:
-                kinds = [("path", text), ("reason", text), ("size", "<i8"), ("mtime_ns", "<i8")]
-                file.create_dataset("rejects", data=np.array(list(rejects), kinds))
-            if corrections:
-                kinds = [(part, text) for part in Correction._fields]
-                file.create_dataset("corrections", data=np.array(list(corrections), kinds))
+            _tables(file, rejects, corrections)
             file.attrs.update(dict(attrs, format=FORMAT, format_version=VERSION, axes=AXES[len(feature_shape)]))
             file.attrs["feature_shape"] = np.array(feature_shape, "<i8")
         _reserve(path)
@@ -104,6 +98,17 @@ def lay_out(
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _tables(file: h5py.File, rejects: Sequence[tuple[str, str, int, int]], corrections: Sequence[Correction]) -> None:
+    """The tables that only some files have; see `lay_out`."""
+    text = h5py.string_dtype("utf-8")
+    if rejects:
+        kinds = [("path", text), ("reason", text), ("size", "<i8"), ("mtime_ns", "<i8")]
+        file.create_dataset("rejects", data=np.array(list(rejects), kinds))
+    if corrections:
+        kinds = [(part, text) for part in Correction._fields]
+        file.create_dataset("corrections", data=np.array(list(corrections), kinds))
 
 
 def offsets(path: Path) -> dict[str, int]:

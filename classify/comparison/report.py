@@ -64,10 +64,7 @@ def write_report(
         "parts": parts(test),
         "recipe_attrs": recipe_attrs,
         **{"key": test.key, "seed": seed},
-        "versions": {
-            "Versions, features": json.loads(test.attrs.get("versions", "{}")),
-            "Versions, models": best.get("versions", {}),
-        }.items(),
+        "versions": versions(test, best),
         "gained": any(row.get("views_interval") for row in rows),
         "chance_loss": np.log(len(names)),
         "accuracy_axis": axis(spans(rows, "accuracy")),
@@ -81,16 +78,24 @@ def write_report(
         "heat_maps": heat_maps(rows, names, top),
         "searches": [(row, searched(row)) for row in rows if row.get("search")],
         "histories": [(row, *learning(row["history"])) for row in rows if row.get("history", {}).get("loss")],
-        "reliability": [
-            (row, figures.reliability_curve(reliability(p.y, p.proba)))
-            for row in rows
-            if (p := predictions[row["model"]]).proba is not None
-        ],
+        "reliability": reliabilities(rows, predictions),
         "map": placed(test, best_said, seed) if train else None,
         **{"levels": figures.LEVELS, "named": figures.NAMED, "EARLIER": EARLIER},
     }
     path.write_text(rendered("report.html.jinja", context), encoding="utf-8")
     return path
+
+
+def versions(test: Stack, best: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """Whose versions, and package → version."""
+    rows = json.loads(test.attrs.get("versions", "{}"))
+    return [("Versions, features", rows), ("Versions, models", best.get("versions", {}))]
+
+
+def reliabilities(rows: Sequence[dict[str, Any]], predictions: Mapping[str, Predictions]) -> list[tuple[Any, Any]]:
+    """Each row that has probabilities, and its reliability curve."""
+    said = [(row, predictions[row["model"]]) for row in rows]
+    return [(row, figures.reliability_curve(reliability(p.y, p.proba))) for row, p in said if p.proba is not None]
 
 
 def explain_pairs(

@@ -13,12 +13,12 @@ from classify.networks.dense import dense_head
 from classify.networks.training import Network, compiled, train
 from classify.rows import pooled, shape, taken, unit_centre
 from extract.backbones import backbone_named
+from extract.layers import extract_layer
 from extract.model_file import is_model_file
 from extract.network.base import cut, load_base
 from extract.network.importing import import_keras
 from extract.network.tail import cut_below, default_layers, tail_of
 from extract.stack.changes import recipe_changes
-from extract.stage import extract_layer
 from features import Failed, Refused, Stack, open_stack
 from features.runtime.log import log
 from features.schema import made_by, recipe_attrs

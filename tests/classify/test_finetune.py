@@ -16,10 +16,10 @@ from classify.saved import load_model, save_model
 from extract import extract
 from extract.backbones import backbone_named
 from extract.images.decode import decode, squash
+from extract.layers import extract_layer
 from extract.network.base import cut, load_base
 from extract.network.importing import import_keras
 from extract.network.tail import bottlenecks, cut_below, default_layers, tail_of
-from extract.stage import extract_layer
 from features import Refused, Stack, open_stack
 from features.source import read_file
 

@@ -10,9 +10,9 @@ from tiny import flip, photos
 
 from extract import BACKBONES, extract
 from extract.images.views import AUGMENTS, view_of
+from extract.layers import extract_layer
 from extract.network.base import load_base
 from extract.network.importing import import_keras
-from extract.stage import extract_layer
 from features import Refused, info, open_stack, verify
 from features.layout import offsets, partial_path
 
