@@ -9,7 +9,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from tiny import contents, run, stack
 
-from features import Refused, find
+from features import Refused, find, index
 from features.nearest import SAME, copy_groups, copy_threshold, nearest, nearest_of_all, unit
 
 ROWS = unit(np.random.default_rng(0).standard_normal((300, 20)).astype("f4"))
@@ -148,3 +148,16 @@ def test_an_index_without_usearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Refused, match=r"an index needs usearch: pip install -e '\.\[near\]'"):
         find(str(path), ["0"], index=True)
     assert find(str(path), ["0"])
+
+
+def test_find_over_shards(tmp_path: Path) -> None:
+    """Guards shards: end to end they answer as one stack of all their images does, by the index too."""
+    held = clouds(300)
+    whole = find(str(stack(tmp_path / "whole.h5", held)), [held["paths"][7]], k=5)
+    for part, rows in (("a", slice(0, 120)), ("b", slice(120, 300))):
+        some = {name: values[rows] for name, values in held.items() if name not in ("label_names", "shape")}
+        stack(tmp_path / f"{part}.h5", held | some)
+    shards = index([str(tmp_path / "a.h5"), str(tmp_path / "b.h5")], str(tmp_path / "shards.json"))
+    assert find(str(shards), [held["paths"][7]], k=5) == whole
+    pytest.importorskip("usearch")
+    assert find(str(shards), [held["paths"][7]], k=5, index=True) == whole
