@@ -18,42 +18,66 @@ PAIRS, PHOTOS = 6, 4  # confused pairs shown, and photos of each
 PHOTO_SIDE = 160  # pixels
 
 
-def pairs_with_photos(
-    best: dict[str, Any], predictions: Mapping[str, Predictions], test: Stack
-) -> list[dict[str, Any]]:
-    """The best model's most confused pairs; of each the images that most models take for the same wrong class.
+class Errors:
+    """The best model's errors on the test rows, and their photos.
 
-    An image is shown only if its bytes are still those that its row was made of.
+    A photo is `image` (a data URI), `path`, `agreed` (how many models say the same), `confidence` (None without
+    probabilities), `error` (test row, predicted and true class) and the names of the two. An image is shown only if
+    its bytes are still those that its row was made of.
 
-    Returns:
-        `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`: `image` (a data URI),
-        `path`, `agreed` (how many models say so), `confidence` (None without probabilities) and `error` (test row,
-        predicted and true class).
+    Args:
+        best: of `compare.json`.
+        predictions: model → what it said of the test rows.
+        test: the test rows.
     """
-    said, names, sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
-    source = open_source(test.attrs.get("dataset_root", ""))
-    shown = []
-    for true, predicted, count in confused_pairs(np.array(best["confusion"]), PAIRS):
-        rows = np.flatnonzero((said.y == true) & (said.predicted == predicted))
-        agreed = np.sum([p.predicted[rows] == predicted for p in predictions.values()], axis=0)
-        confidence = np.zeros(len(rows)) if said.proba is None else said.proba[rows, predicted]
-        photos = []
-        for i in np.lexsort((-confidence, -agreed))[:PHOTOS]:
-            image = thumbnail(source, said.paths[rows[i]], sha256[rows[i]])
-            sure = None if said.proba is None else float(confidence[i])
+
+    def __init__(self, best: dict[str, Any], predictions: Mapping[str, Predictions], test: Stack) -> None:
+        self._said, self._names, self._sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
+        self._source = open_source(test.attrs.get("dataset_root", ""))
+        self._confusion = np.array(best["confusion"])
+        said = self._said
+        self._agreed = np.sum([p.predicted == said.predicted for p in predictions.values()], axis=0)
+        rows = np.arange(len(said.y))
+        self._confidence = np.zeros(len(rows)) if said.proba is None else said.proba[rows, said.predicted]
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """The most confused pairs; of each the photos that most models take for the same wrong class.
+
+        Returns:
+            `true`, `predicted` (names), `count`, `of` (rows of the true class), and `photos`.
+        """
+        said, shown = self._said, []
+        for true, predicted, count in confused_pairs(self._confusion, PAIRS):
+            rows = np.flatnonzero((said.y == true) & (said.predicted == predicted))
+            order = np.lexsort((-self._confidence[rows], -self._agreed[rows]))[:PHOTOS]
+            told = {"true": self._names[true], "predicted": self._names[predicted], "count": count}
+            shown.append({**told, "of": int((said.y == true).sum()), "photos": self._photos(rows[order])})
+        return shown
+
+    def surest(self) -> list[dict[str, Any]]:
+        """The photos of the errors that the model is surest of; none without probabilities."""
+        wrong = np.flatnonzero(~self._said.right)
+        order = np.argsort(-self._confidence[wrong], kind="stable")[: 2 * PHOTOS]
+        return [] if self._said.proba is None else self._photos(wrong[order])
+
+    def _photos(self, rows: np.ndarray) -> list[dict[str, Any]]:
+        said, photos = self._said, []
+        for row in rows.tolist():
+            predicted, true = int(said.predicted[row]), int(said.y[row])
+            image = thumbnail(self._source, said.paths[row], self._sha256[row])
             if image:
                 photos.append(
                     {
                         "image": image,
-                        "path": said.paths[rows[i]],
-                        "agreed": int(agreed[i]),
-                        "confidence": sure,
-                        "error": (int(rows[i]), predicted, true),
+                        "path": said.paths[row],
+                        "agreed": int(self._agreed[row]),
+                        "confidence": None if said.proba is None else float(self._confidence[row]),
+                        "error": (row, predicted, true),
+                        "true": self._names[true],
+                        "predicted": self._names[predicted],
                     }
                 )
-        of = int((said.y == true).sum())
-        shown.append({"true": names[true], "predicted": names[predicted], "count": count, "of": of, "photos": photos})
-    return shown
+        return photos
 
 
 def thumbnail(source: Source, path: str, sha256: np.ndarray, side: int = PHOTO_SIDE) -> str | None:

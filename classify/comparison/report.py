@@ -9,7 +9,7 @@ import numpy as np
 
 from classify.comparison import figures
 from classify.comparison.drawing import linear, ticks
-from classify.comparison.photos import pairs_with_photos
+from classify.comparison.photos import Errors
 from classify.comparison.predictions import Predictions
 from classify.comparison.rendering import rendered
 from classify.comparison.statistics import reliability
@@ -52,8 +52,10 @@ def write_report(
     names = test.label_names
     best = rows[0]
     best_said = predictions[best["model"]]
-    pairs, top = pairs_with_photos(best, predictions, test), heat_top(rows)
-    explained = None if train is None else explain_pairs(pairs, rows, path.parent, train, test)
+    errors, top = Errors(best, predictions, test), heat_top(rows)
+    pairs, surest = errors.pairs(), errors.surest()
+    photos = [*surest, *(photo for pair in pairs for photo in pair["photos"])]
+    explained = None if train is None else explain(photos, rows, path.parent, train, test)
     context = {
         "rows": rows,
         "failed": failed,
@@ -70,8 +72,9 @@ def write_report(
         "accuracy_axis": axis(spans(rows, "accuracy")),
         "difference_axis": axis([(0.0, 0.0, 0.0), *spans(rows, "difference")]),
         "pairs": pairs,
+        "surest": surest,
         "explained": explained,
-        "photos": any(pair["photos"] for pair in pairs),
+        "photos": photos,
         "root": test.attrs.get("dataset_root", ""),
         "right": np.column_stack([p.right for p in predictions.values()]).sum(axis=1),
         "heat_top": top,
@@ -98,13 +101,12 @@ def reliabilities(rows: Sequence[dict[str, Any]], predictions: Mapping[str, Pred
     return [(row, figures.reliability_curve(reliability(p.y, p.proba))) for row, p in said if p.proba is not None]
 
 
-def explain_pairs(
-    pairs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], folder: Path, train: Stack, test: Stack
+def explain(
+    photos: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], folder: Path, train: Stack, test: Stack
 ) -> dict[str, Any] | None:
-    """Give the photos of pairs their `maps` and `like`, see `Reasons`; returns `model`, its `title`, and `kind`."""
+    """Give the photos of errors their `maps` and `like`, see `Reasons`; returns `model` and `kind`."""
     from classify.explaining.errors import Error, reasons
 
-    photos = [photo for pair in pairs for photo in pair["photos"]]
     if not photos:
         return None
     errors = [Error(*photo["error"]) for photo in photos]
@@ -112,8 +114,7 @@ def explain_pairs(
     found = reasons(errors, [folder / row["model"] for row in rows], train, test, source)
     for i, photo in enumerate(photos):
         photo |= {"like": found.like[i], **(found.maps[i] if found.maps else {"overlays": []})}
-    titles = {row["model"]: row["title"] for row in rows}
-    return {"model": found.model, "title": titles.get(found.model, ""), "kind": found.kind}
+    return {"model": found.model, "kind": found.kind}
 
 
 def spans(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[float, float, float]]:
