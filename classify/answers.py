@@ -31,7 +31,7 @@ class SavedModel:
     Attributes:
         rows: of a block.
         few: rows of a small block; 0 where there is none.
-        made: how the rows of its first stack were made.
+        recipes: how the rows of each of its stacks were made.
     """
 
     def __init__(self, estimator: Any, about: dict[str, Any], model: Model | None = None) -> None:
@@ -39,7 +39,7 @@ class SavedModel:
         self.classes, self.count = np.array(about["classes"]), len(about["label_names"])
         own_pooling = self.model.takes in ("cut base", "pixels")
         self.pool = "flatten" if own_pooling else about["pool"]
-        self.made: dict[str, Any] = about["recipes"][0]
+        self.recipes: list[dict[str, Any]] = about["recipes"]
         self.shapes = [tuple(made["feature_shape"]) for made in about["recipes"]]
         self.weights = about.get("weights") or [1 / len(self.shapes)] * len(self.shapes)
         width = sum(int(np.prod(shape)) for shape in self.shapes)

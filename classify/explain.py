@@ -68,4 +68,4 @@ def explain(
             shown.append(Shown(str(photo), names, given, found.maps[i]))
     if not shown:
         raise Failed(f"not one of {len(files)} photos could be read")
-    return write_page(page, shown, kind, str(model), classifier.model.made)
+    return write_page(page, shown, kind, str(model), classifier.model.recipes[0])

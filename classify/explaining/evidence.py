@@ -1,8 +1,8 @@
 """What each place of an image says for a class: decisions taken apart into the places of a feature map."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ GRADIENT = "gradient × input: how the decision changes with each place, to firs
 ACTIVATION = "class activation: the gradient of each channel, spread over the places where the channel is active"
 SHAPLEY = "SHAP values of each channel, spread over the places where the channel is active"
 FLAT = "rows without positions have no maps"
+APART = "its stacks see different parts of a photo, so their maps do not lie over each other"
 
 
 class Evidence(NamedTuple):
@@ -36,6 +37,8 @@ def kind_of(model: SavedModel) -> tuple[str, str]:
     """What a model's evidence is, or the empty string and why it has none."""
     if model.pool == "cls" or not all(map(_places, model.shapes)):
         return "", FLAT
+    if len(set(map(_part, model.recipes))) > 1:
+        return "", APART
     if isinstance(model.estimator, Linear):
         return EXACT, ""
     if isinstance(model.estimator, Kernel | Landmarks):
@@ -152,6 +155,11 @@ def _together(layers: Sequence[np.ndarray]) -> np.ndarray:
         return np.asarray(layer.repeat(down, axis=1).repeat(right, axis=2) / (down * right))
 
     return np.asarray(sum(map(fine, layers)))
+
+
+def _part(made: Mapping[str, Any]) -> tuple[str, int]:
+    """Which part of a photo rows see: after a first resize that depends on the size of the square."""
+    return str(made["resize"]), int(made["input_size"]) if any(map(str.isdigit, str(made["resize"]))) else 0
 
 
 def _places(shape: tuple[int, ...]) -> int:

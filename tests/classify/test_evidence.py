@@ -158,3 +158,14 @@ def test_where_there_are_no_maps(tmp_path: Path, model: str, shape: tuple[int, .
     """Guards the reason that is told instead of a map."""
     one, parts = saved(tmp_path, model, shape)
     assert kind_of(one) == ("", why) and evidence(one, parts, np.zeros((6, 1), int)) is None
+
+
+def test_stacks_that_see_different_parts(tmp_path: Path) -> None:
+    """Guards maps that would not lie over each other: one stack sees all of a photo, the other its middle."""
+    held_rows = held()
+    stacks = [
+        str(stack(tmp_path / f"{resize}.h5", held_rows, engine="keras", batch=4, resize=resize))
+        for resize in ("squash", "crop")
+    ]
+    one = SavedModel(*load_answers(fit(stacks, "logreg", out=str(tmp_path / "m"))))
+    assert kind_of(one) == ("", "its stacks see different parts of a photo, so their maps do not lie over each other")
