@@ -98,9 +98,16 @@ class EndToEnd(Stack):
         return [every[row] for row in self.rows]
 
     @cached_property
-    def identity(self) -> np.ndarray:
-        """(n, 32) uint8, see `Stack`. Near copies are known within a shard, and copies byte for byte across them."""
-        return np.asarray(np.concatenate([part.identity for part in self.parts])[self.rows])
+    def copies(self) -> np.ndarray | None:
+        """(n,) int32 groups of near copies, which are known within a shard; None if none were looked for in any."""
+        if all(part.copies is None for part in self.parts):
+            return None
+        every, first = [], 0
+        for part in self.parts:
+            own = np.full(len(part), -1, "i4") if part.copies is None else part.copies
+            every.append(np.where(own >= 0, own + first, -1))
+            first += int(own.max(initial=-1)) + 1
+        return np.asarray(np.concatenate(every)[self.rows])
 
     @cached_property
     def fingerprint(self) -> str:
