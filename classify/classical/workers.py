@@ -21,6 +21,8 @@ from features.shards import EndToEnd
 _cluster: ContextVar[Any] = ContextVar("cluster", default=None)
 _rows_here: dict[str, Rows] = {}  # of a worker: its parts of the last stack
 
+BACK = 30  # seconds that workers have to come back where all have died
+
 
 class Part(NamedTuple):
     """Some rows of one file.
@@ -110,9 +112,11 @@ class OnWorkers:
         """What each part answers, in order; its rows stay with one worker as long as that lives."""
         from distributed import KilledWorker
 
+        try:  # those that died are mostly started again
+            self._client.wait_for_workers(1, timeout=BACK)
+        except TimeoutError:
+            raise Failed("the cluster has no workers left. Start some and run the same command again") from None
         workers = sorted(self._client.scheduler_info()["workers"])
-        if not workers:
-            raise Failed("the cluster has no workers left. Start some and run the same command again")
         asked = [
             self._client.submit(
                 what, part, *args, workers=[workers[i % len(workers)]], allow_other_workers=True, pure=False
