@@ -7,6 +7,7 @@ import numpy as np
 
 from features import Failed, Refused, Stack
 from features.layout import CHUNK_BYTES
+from features.nearest import unit_rows as unit_rows
 from features.runtime.errors import shown
 
 BATCH = 64  # rows that are shuffled together into one step of a training
@@ -146,11 +147,3 @@ def signed_root(X: np.ndarray) -> np.ndarray:
     """√|x| with the sign of x: power normalisation, which keeps a few large numbers from ruling a row's length."""
     rooted: np.ndarray = np.sign(X) * np.sqrt(np.abs(X))
     return rooted
-
-
-def unit_rows(X: np.ndarray) -> np.ndarray:
-    """Rows scaled to unit length, as scikit-learn's `Normalizer` does; rows of zeros stay. float16 becomes float32."""
-    X = X.astype(np.promote_types(X.dtype, np.float32), copy=False)
-    lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
-    scaled: np.ndarray = X / np.where(lengths == 0, 1, lengths)[:, None].astype(X.dtype)
-    return scaled

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from features import near_index
-from features.nearest import Nearest, nearest, pooled, unit, unit_pieces
+from features.nearest import Nearest, nearest, pooled, unit_pieces, unit_rows
 from features.open import open_stack
 from features.reader import Stack, pool_rows
 from features.runtime.errors import Failed, Refused, at_least
@@ -83,7 +83,7 @@ def _queries(images: Stack, photos: Sequence[str], pool: str, weights: str | Non
     if len(new):
         files = [photos[i] for i in new.tolist()]
         rows |= zip(new.tolist(), _computed(images, files, pool, weights), strict=True)
-    return own, unit(np.stack([rows[i] for i in range(len(photos))]))
+    return own, unit_rows(np.stack([rows[i] for i in range(len(photos))]))
 
 
 def _row(images: Stack, photo: str) -> int:

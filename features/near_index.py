@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from features.nearest import Nearest, nearest, pooled, unit
+from features.nearest import Nearest, nearest, pooled, unit_rows
 from features.reader import Stack
 from features.runtime.disk import write_json
 from features.runtime.errors import Refused
@@ -26,7 +26,7 @@ CANDIDATES = 10  # for each neighbour that is asked for; at least …
 FEWEST = 100
 SETTINGS = {"metric": "cos", "dtype": "i8", "connectivity": 16, "expansion_add": 64}
 LOOKED_AT = (
-    2048  # nodes of the graph that a question looks at; of 200,000 rows, 99.5 % of the ten nearest were among these
+    2048  # nodes of the graph that a question looks at; `python -m benchmarks.near` says what it finds with these
 )
 BLOCK = 4096  # rows that are added together
 
@@ -62,7 +62,7 @@ def build(images: Stack, pool: str) -> None:
         with progress(total=len(new), unit="images") as bar:
             for start in range(0, len(new), BLOCK):
                 some = new[start : start + BLOCK]
-                index.add(keys[some], unit(pooled(images.take(some), pool)), threads=cores())
+                index.add(keys[some], unit_rows(pooled(images.take(some), pool)), threads=cores())
                 bar.update(len(some))
         fresh = path.with_name(path.name + ".layout")
         index.save(str(fresh))
@@ -103,7 +103,7 @@ def search(images: Stack, queries: np.ndarray, k: int, own: np.ndarray, pool: st
         first, last = (np.searchsorted(keys, mine, side, sorter=order) for side in ("left", "right"))
         some = np.sort(np.concatenate([order[a:b] for a, b in zip(first, last, strict=True)]))
         place = np.searchsorted(some, one) if one in some else -1
-        exact = nearest([unit(pooled(images.take(some), pool))], query[None], k, np.array([place]))
+        exact = nearest([unit_rows(pooled(images.take(some), pool))], query[None], k, np.array([place]))
         rows.append(np.where(exact.rows[0] >= 0, some[exact.rows[0]], -1))
         cosines.append(exact.cosines[0])
     return Nearest(np.stack(rows), np.stack(cosines))

@@ -48,11 +48,15 @@ function changed() {
   } catch {} // a browser that keeps nothing for files: the page works all the same
 }
 
-function go(to) {
-  if (to < 0 || to >= cards.length) return;
+function choose(to) {
   if (at >= 0) cards[at].classList.remove("here");
   at = to;
   cards[at].classList.add("here");
+}
+
+function go(to) {
+  if (to < 0 || to >= cards.length) return;
+  choose(to);
   cards[at].scrollIntoView({ block: "center" });
 }
 
@@ -86,11 +90,7 @@ document.addEventListener("keydown", (event) => {
 cards.forEach((card, i) => {
   card.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (i !== at) {
-      if (at >= 0) cards[at].classList.remove("here");
-      at = i;
-      card.classList.add("here");
-    }
+    choose(i);
     if (button) act(card, button.dataset.act || button.dataset.label);
   });
   const other = card.querySelector("input");
@@ -124,6 +124,9 @@ document.getElementById("save").addEventListener("click", () => {
 });
 
 try {
-  for (const [path, line] of JSON.parse(localStorage.getItem(store) || "[]")) decided.set(path, line);
+  for (const [path, line] of JSON.parse(localStorage.getItem(store) || "[]")) {
+    done.push([path, undefined]); // can be undone here too
+    decided.set(path, line);
+  }
 } catch {}
 changed();

@@ -1,5 +1,6 @@
 """The findings as one HTML file: photos, keys to correct them by, and a button that saves the corrections."""
 
+import shlex
 import string
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +133,9 @@ def _unread(audit: Audit) -> list[tuple[str, str]]:
 
 
 def _command(command: str) -> str:
-    """The command that made the stack, with corrections.csv in place of others that it had."""
-    words = command.split(" --corrections ")
-    rest = words[1].split(" ", 1)[1:] if len(words) > 1 else []
-    return " ".join([words[0], *rest, "--corrections corrections.csv"])
+    """The command that made the stack, with corrections.csv in place of another file that it had."""
+    words = shlex.split(command)
+    if "--corrections" in words:
+        at = words.index("--corrections")
+        del words[at : at + 2]
+    return shlex.join([*words, "--corrections", "corrections.csv"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs
@@ -99,6 +100,11 @@ def thumbnail(source: Source, path: str, sha256: np.ndarray, side: int = PHOTO_S
         square = framed(decode(photo.data, side), "crop").resize((side, side))
     except Unreadable:
         return None
+    return data_uri(square, "JPEG", quality=72)
+
+
+def data_uri(image: Image.Image, kind: str, **how: int) -> str:
+    """An image as the source of an `img`: `kind` is PNG or JPEG, `how` as Pillow takes it."""
     file = io.BytesIO()
-    square.save(file, "JPEG", quality=72, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    image.save(file, kind, optimize=True, **how)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(file.getvalue()).decode()

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from classify.answers import SavedModel
-from classify.comparison.photos import thumbnail
+from classify.comparison.photos import data_uri, thumbnail
 from classify.explaining.evidence import Evidence, evidence, kind_of
-from classify.explaining.overlay import as_seen, drawn, jpeg
+from classify.explaining.overlay import as_seen, drawn
 from classify.fusion import parts
 from classify.saved import load_answers
 from extract.images.decode import decode
 from features import Failed, Refused, Stack
-from features.nearest import nearest, unit, unit_pieces
+from features.nearest import nearest, unit_pieces, unit_rows
 from features.nearest import pooled as pooled_rows
 from features.source import Source
 
@@ -61,7 +61,7 @@ def reasons(errors: Sequence[Error], folders: Sequence[Path], train: Stack, test
     """
     some = test.take(np.array([each.row for each in errors]))
     own = train.take(train.view == 0)
-    near = nearest(unit_pieces(own, "avg"), unit(pooled_rows(some, "avg")), LIKE)
+    near = nearest(unit_pieces(own, "avg"), unit_rows(pooled_rows(some, "avg")), LIKE)
     sha256, names = own.field("sha256"), own.label_names
     small = {row: thumbnail(source, own.paths[row], sha256[row], SMALL) for row in np.unique(near.rows) if row >= 0}
     like = [
@@ -75,7 +75,7 @@ def reasons(errors: Sequence[Error], folders: Sequence[Path], train: Stack, test
     made = parts(test)[0].attrs
     maps = [
         {
-            "photo": jpeg(as_seen(decode(source.read(path).data, 256), made)),
+            "photo": data_uri(as_seen(decode(source.read(path).data, 256), made), "JPEG", quality=80),
             "overlays": [(names[code], drawn(one, strongest)) for code, one in zip(each[1:], both, strict=True)],
         }
         for path, each, both in zip(some.paths, errors, found.maps, strict=True)

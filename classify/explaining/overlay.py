@@ -1,7 +1,5 @@
 """Maps drawn over the photo that they belong to, as the backbone saw it."""
 
-import base64
-import io
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from classify.comparison.photos import data_uri
 from extract.images.decode import framed
 
 FOR, AGAINST = (217, 72, 1), (8, 81, 156)  # colours of evidence for and against a class
@@ -40,13 +39,6 @@ def as_seen(photo: Image.Image, made: Mapping[str, Any], side: int = SIDE) -> Im
     return photo.resize((max(1, round(scale * photo.width)), max(1, round(scale * photo.height))))
 
 
-def jpeg(photo: Image.Image) -> str:
-    """A data URI."""
-    file = io.BytesIO()
-    photo.save(file, "JPEG", quality=80, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 def drawn(map: np.ndarray, strongest: float) -> str:
     """A map (h, w) as a picture of h × w pixels to lay over the photo, a data URI: a browser smooths it.
 
@@ -58,6 +50,4 @@ def drawn(map: np.ndarray, strongest: float) -> str:
     pixels = np.zeros((*map.shape, 4), np.uint8)
     pixels[..., :3] = np.where(map[..., None] > 0, FOR, AGAINST)
     pixels[..., 3] = np.rint(255 * STRONGEST * np.minimum(level, 1))
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(Image.fromarray(pixels), "PNG")

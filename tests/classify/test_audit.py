@@ -22,7 +22,7 @@ from classify.models import MODELS
 from extract import extract
 from features import Refused, Stack, open_stack
 from features.archive import open_source
-from features.nearest import unit, unit_pieces
+from features.nearest import unit_pieces, unit_rows
 
 
 def noisy(n: int = 400, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,7 +58,7 @@ def synthetic(path: Path, flipped: int = 0, n: int = 300, classes: int = 5) -> t
     """A stack of clouds, one a class, and which labels were flipped."""
     random, held = np.random.default_rng(0), contents(n, classes=classes)
     wrong = random.permutation(n)[:flipped]
-    centres = 2 * random.standard_normal((classes, 24))
+    centres = 3 * random.standard_normal((classes, 24))
     held["features"] = (centres[held["labels"]] + random.standard_normal((n, 24))).astype("f4")
     held["labels"][wrong] = (held["labels"][wrong] + 1) % classes
     return open_stack(stack(path, held)), wrong
@@ -101,7 +101,7 @@ def test_copies_and_lone_classes(tmp_path: Path) -> None:
     found = out_of_fold(few, np.concatenate(list(unit_pieces(few, "flatten"))), [])
     assert len(found.rows) == len(few) - 1 and (found.proba[:, 2:] == 0).all()
     with pytest.raises(Refused, match="fewer than two classes have two images"):
-        out_of_fold(images.take(images.y == 0), unit(np.ones((60, 4), "f4")), [])
+        out_of_fold(images.take(images.y == 0), unit_rows(np.ones((60, 4), "f4")), [])
 
 
 def test_flipped_labels_come_first(tmp_path: Path) -> None:
@@ -197,8 +197,10 @@ def test_the_page_corrects(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> No
         wanted = seen.run("[...decided]")
         assert [path for path, _ in wanted[:5]] == paths[:5]
         assert seen.run("document.querySelectorAll('.missing').length") == paths.count(gone(hostile))
-        seen.open(page)  # what was decided outlives the tab
+        seen.open(page)  # what was decided outlives the tab, and can be undone
         assert seen.run("document.getElementById('count').textContent") == "4 corrected, 1 left out, 1 right"
+        seen.press("u")
+        assert seen.run("document.getElementById('count').textContent") == "3 corrected, 1 left out, 1 right"
         assert not seen.errors
     (hostile / "away.jpg").rename(hostile / "photos" / gone(hostile))
     command = ["extract", "photos", "--backbone", "scattering", "--size", 32, "--out", "a.h5"]

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +60,6 @@ def test_explain_and_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(Refused, match=told):
             explain(**given)  # type: ignore[arg-type]
     report = compare(str(stack), ["logreg", "knn"]).read_text()
-    errors = len(re.findall(r"taken for", report))
-    if errors:
-        assert "with the evidence of <code>logreg</code>" in report and 'class="evidence"' in report
-        assert report.count('class="like"') == report.count('width="160"')
+    assert report.count('width="160"') > 0  # of noise no model is right throughout
+    assert "with the evidence of <code>logreg</code>" in report and 'class="evidence"' in report
+    assert report.count('class="like"') == report.count('width="160"')

@@ -10,15 +10,15 @@ from sklearn.neighbors import NearestNeighbors
 from tiny import contents, run, stack
 
 from features import Refused, find, index
-from features.nearest import SAME, copy_groups, copy_threshold, nearest, nearest_of_all, unit
+from features.nearest import SAME, copy_groups, copy_threshold, nearest, nearest_of_all, unit_rows
 
-ROWS = unit(np.random.default_rng(0).standard_normal((300, 20)).astype("f4"))
+ROWS = unit_rows(np.random.default_rng(0).standard_normal((300, 20)).astype("f4"))
 
 
 @pytest.mark.parametrize("size", [7, 100, 300])
 def test_pieces_give_what_the_whole_gives(size: int) -> None:
     """Guards the merge of pieces: the same neighbours in the same order, whatever the pieces are."""
-    queries = unit(np.random.default_rng(1).standard_normal((9, 20)).astype("f4"))
+    queries = unit_rows(np.random.default_rng(1).standard_normal((9, 20)).astype("f4"))
     found = nearest((ROWS[at : at + size] for at in range(0, 300, size)), queries, 5)
     model = NearestNeighbors(n_neighbors=5, metric="cosine", algorithm="brute").fit(ROWS)
     distances, rows = model.kneighbors(queries)
@@ -39,9 +39,9 @@ def test_planted_copies_are_found() -> None:
     rows = random.standard_normal((300, 4)) @ random.standard_normal((4, 100)) + 0.7 * random.standard_normal(
         (300, 100)
     )
-    rows = unit(np.maximum(rows, 0).astype("f4"))  # few dimensions and many zeros, as features have
-    near = unit(rows[:20] + 0.02 * random.standard_normal((20, 100)).astype("f4"))
-    nearer = unit(near[:5] + 0.02 * random.standard_normal((5, 100)).astype("f4"))
+    rows = unit_rows(np.maximum(rows, 0).astype("f4"))  # few dimensions and many zeros, as features have
+    near = unit_rows(rows[:20] + 0.01 * random.standard_normal((20, 100)).astype("f4"))
+    nearer = unit_rows(near[:5] + 0.01 * random.standard_normal((5, 100)).astype("f4"))
     found = nearest_of_all(np.concatenate([rows, near, nearer]), 10)
     groups = copy_groups(found, copy_threshold(found.cosines[:, 0]))
     wanted = [{i, 300 + i, *([320 + i] if i < 5 else [])} for i in range(20)]
@@ -59,7 +59,7 @@ def test_find(tmp_path: Path) -> None:
     held = contents(40)
     held["view"][11] = 1
     path = stack(tmp_path / "a.h5", held)
-    pooled = unit(held["features"].reshape(40, -1, 4).mean(axis=1))
+    pooled = unit_rows(held["features"].reshape(40, -1, 4).mean(axis=1))
     cosines = pooled @ pooled[5]
     cosines[[5, 11]] = -2
     best = np.argsort(-cosines)[:3]
