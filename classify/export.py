@@ -8,23 +8,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classify.answers import SavedModel
 from classify.models import MODELS
 from classify.saved import load_answers
 from extract.compute.rebuild import only_pixels, recipe_again
 from extract.recipe import Recipe
-from features import Refused, __version__
+from features import Failed, Refused, __version__
 from features.runtime.lock import check_writable
 from features.runtime.log import log
-
-GUIDE = "README.md"
 
 
 def export(model: str, to: str, out: str | None = None, weights: str | None = None) -> Path:
     """Write a saved model and the base below it as one file that other runtimes load without this project.
 
     The file takes uint8 RGB pixels, (n, size, size, 3), and gives (n, classes) probabilities: those of predict, up to
-    rounding. The label names are in its metadata. A README.md beside it says how an image becomes pixels.
+    rounding. The label names are in its metadata. A page beside it, FILE.md, says how an image becomes pixels. Before
+    the file is put there, its own runtime has loaded it and answered.
 
     Args:
         model: folder of a saved model, classify/runs/<stack>/<model>.
@@ -38,7 +39,7 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     Raises:
         Refused: the format cannot hold this model, the file is there already, the model has no probabilities, or its
             base cannot be had here.
-        Failed: a file of the model is damaged.
+        Failed: a file of the model is damaged, or the file that was made does not work.
     """
     if to not in TARGETS:
         raise Refused(f"--to {to}: there are {', '.join(TARGETS)}")
@@ -57,12 +58,13 @@ def export(model: str, to: str, out: str | None = None, weights: str | None = No
     check_writable(file.resolve().parent)  # not sooner: what is refused leaves no empty folder
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as made_in:
         target.save(graph, Path(made_in) / file.name, facts)
-        (Path(made_in) / GUIDE).write_text(guide(to, file.name, about, recipes[0]), "utf-8")
+        _check_answers(target, Path(made_in) / file.name, len(about["label_names"]))
+        (Path(made_in) / _guide(file).name).write_text(guide(to, file.name, about, recipes[0]), "utf-8")
         parts_first = sorted(Path(made_in).iterdir(), key=lambda path: path.name == file.name)
         for each in parts_first:
             each.replace(file.parent / each.name)
     size = sum(path.stat().st_size for path in _files(file))
-    log.info(f"{size / 1e6:.1f} MB; {file.parent / GUIDE} says how to use it")
+    log.info(f"{size / 1e6:.1f} MB; {_guide(file)} says how to use it")
     return file
 
 
@@ -76,13 +78,33 @@ def _file(model: Path, to: str, out: str | None) -> Path:
     file = Path(out) if out else model / f"export-{to}" / f"model{suffix}"
     if file.suffix != suffix:
         raise Refused(f"--out {file}: a file that ends in {suffix} is expected")
-    if there := [path for path in (*_files(file), file.parent / GUIDE) if path.exists()]:
+    if there := [path for path in (*_files(file), _guide(file)) if path.exists()]:
         raise Refused(f"{there[0]} is there already: delete it, or name a file in another folder with --out FILE")
     return file
 
 
 def _files(file: Path) -> list[Path]:
     return [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+
+
+def _guide(file: Path) -> Path:
+    """The page beside it; of its own for each file, so that several can lie in one folder."""
+    return file.with_name(f"{file.name}.md")
+
+
+def _check_answers(target: Any, file: Path, classes: int) -> None:
+    """Raise Failed unless the format's own runtime loads a file, and its probabilities of two images are such."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, target.size, target.size, 3), "u1")
+    try:
+        given = target.answer(file, pixels)
+    except Exception as error:  # of each runtime
+        reason = " ".join(str(error).split())[-300:]  # the end says what is wrong
+        raise Failed(f"{file.name} was made, but its runtime cannot use it: {reason}. Nothing is kept") from None
+    if given.shape != (2, classes) or not np.allclose(given.sum(axis=1), 1, atol=1e-3) or given.min() < -1e-3:
+        raise Failed(
+            f"{file.name} was made, but does not answer with probabilities of {classes} classes: it gives "
+            f"{given.ravel()[:4].tolist()} … of shape {given.shape}. Nothing is kept"
+        )
 
 
 def _stage_one(about: dict[str, Any], weights: Path | None) -> tuple[list[dict[str, Any]], list[Recipe]]:

@@ -198,6 +198,7 @@ MUTANTS = (
     Mutant(88, "features/near_index.py", "there == _about(images, pool):", "there is not None:", "features/test_nearest.py::test_the_index_finds"),
     Mutant(89, "classify/export.py", "if path.exists()]:", "if False]:", "classify/test_export.py::test_refused"),
     Mutant(90, "classify/coverage.py", "        if self.missing:\n", "        if False:\n", "classify/test_coverage.py::test_models_that_cannot_say"),
+    Mutant(95, "classify/export.py", "        _check_answers(target,", "        str(target), (", "classify/test_export.py::test_a_file_that_does_not"),
 )
 # fmt: on
 

@@ -1,4 +1,4 @@
-"""The README.md beside an exported file: what it takes, how an image becomes that, and how runtimes call it."""
+"""The page beside an exported file: what it takes, how an image becomes that, and how runtimes call it."""
 
 import json
 import re

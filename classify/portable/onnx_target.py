@@ -33,6 +33,7 @@ class OnnxTarget(Target):
     def __init__(self, size: int, opsets: Sequence[int] = ()) -> None:
         super().__init__(size)
         self._onnx = imported("onnx")
+        imported("onnxruntime")  # which `answer` needs: better missing now than when all is made
         self.opset = max(onnx_graphs.OLDEST, *opsets) if opsets else onnx_graphs.OPSET
         self._opsets: dict[str, int] = {"": self.opset}
         self._nodes: list[Any] = []
@@ -103,6 +104,11 @@ class OnnxTarget(Target):
         model.ir_version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)  # older runtimes read it too
         helper.set_model_props(model, dict(about))
         self._onnx.save(model, file)
+
+    def answer(self, file: Path, pixels: np.ndarray) -> np.ndarray:
+        """See `Target`."""
+        session = imported("onnxruntime").InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        return np.asarray(session.run([PROBABILITIES], {PIXELS: pixels})[0])
 
     def trees(self, estimator: Any, x: Tensor) -> Tensor:
         """See `Target`."""

@@ -67,11 +67,11 @@ LEAVES = ("treeids", "nodeids", "ids", "weights")
 def _walked(node: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     """(id, mode, feature, threshold, node if below it, node if not, whether NaN counts as below, leaf's value)."""
     if "leaf" in node:
-        yield node["nodeid"], "LEAF", 0, 0.0, 0, 0, 0, node["leaf"]
+        yield node["nodeid"], "LEAF", 0, 0.0, 0, 0, 0, float(node["leaf"])  # JSON has 0 for 0.0, which ONNX tells apart
         return
     feature = int(node["split"].removeprefix("f"))
     way = int(node["missing"] == node["yes"])
-    threshold = node["split_condition"]
+    threshold = float(node["split_condition"])
     threshold -= abs(threshold) * HAIR
     yield node["nodeid"], "BRANCH_LT", feature, threshold, node["yes"], node["no"], way, 0.0
     for child in node["children"]:

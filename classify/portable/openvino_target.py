@@ -63,6 +63,11 @@ class OpenvinoTarget(Target):
             model.set_rt_info(value, ["feature_stacks", name])
         self._openvino.save_model(model, file, compress_to_fp16=False)
 
+    def answer(self, file: Path, pixels: np.ndarray) -> np.ndarray:
+        """See `Target`."""
+        compiled = self._openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return np.array(compiled(pixels)[PROBABILITIES])
+
     def numbers(self, x: Tensor) -> Tensor:
         """See `Target`."""
         return self._ops.convert(x, "f32").output(0)

@@ -58,6 +58,15 @@ class Target(ABC):
     def save(self, probabilities: Tensor, file: Path, about: Mapping[str, str]) -> None:
         """Write the graph, with facts about it as the file's metadata."""
 
+    @abstractmethod
+    def answer(self, file: Path, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) that the format's own runtime computes from a file that was saved.
+
+        Args:
+            file: the file.
+            pixels: (n, size, size, 3) uint8 RGB.
+        """
+
     def trees(self, estimator: Any, x: Tensor) -> Tensor:
         """Probabilities of an XGBoost classifier for rows."""
         raise Refused("XGBoost's trees have no counterpart in Keras or OpenVINO: python -m classify export … --to onnx")

@@ -189,6 +189,21 @@ def test_onnx_base(tmp_path: Path, to: str) -> None:
         assert [tensor.name for tensor in read_onnx(made).inputs] == ["pixels"]
 
 
+def test_formats_in_one_folder(tmp_path: Path) -> None:
+    """Guards files side by side, each with its page; what lay there stays as it was."""
+    folder = of_onnx(tmp_path, onnx_models.small(tmp_path / "net.onnx"), "vector", preprocess="none", size=8)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    for to in WITHOUT_KERAS:
+        export(str(folder), to, str(out / f"model{SUFFIXES[to]}"))
+    names = ["README.md", "model.bin", "model.onnx", "model.onnx.md", "model.xml", "model.xml.md"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert (out / "README.md").read_text() == "mine"
+    assert 'InferenceSession("model.onnx")' in (out / "model.onnx.md").read_text()
+    assert 'read_model("model.xml")' in (out / "model.xml.md").read_text()
+
+
 @pytest.mark.parametrize("to", WITHOUT_KERAS)
 def test_tokens(tmp_path: Path, to: str) -> None:
     """A vision transformer's class token."""
@@ -211,6 +226,43 @@ def test_trees(here: Path, tmp_path: Path, classes: int) -> None:
     for to in ("keras", "openvino"):
         with pytest.raises(Refused, match=r"XGBoost's trees have no counterpart in Keras or OpenVINO: .* --to onnx"):
             export(str(folder), to)
+
+
+@pytest.fixture
+def stumps(tmp_path: Path) -> Path:
+    """XGBoost of two photos a class: none of its trees has a split, and all leaves are zero."""
+    stack = extract(str(photos(tmp_path / "photos", 2, 2)), "scattering", size=16, out=str(tmp_path / "s.h5"))
+    return fit(str(stack), "xgboost", out=str(tmp_path / "m"))
+
+
+@pytest.mark.slow
+@tf2onnx
+def test_trees_without_a_split(stumps: Path, tmp_path: Path) -> None:
+    """Guards numbers that JSON writes without a point: ONNX Runtime refuses a file with integers for them."""
+    assert_same(stumps, "onnx", tmp_path / "photos", tmp_path / "out")
+
+
+@pytest.mark.slow
+@tf2onnx
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ({"target_weights": [0] * 200}, r"its runtime cannot use it: .*Mismatched attribute type in ' : target_weig"),
+        ({"base_values": [float("nan")]}, r"does not answer with probabilities of 2 classes: it gives \[nan, "),
+    ],
+)
+def test_a_file_that_does_not_work(
+    stumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: dict[str, Any], named: str
+) -> None:
+    """Guards what is called done: each file is loaded and asked once, and one that fails is not kept."""
+    from classify.portable import onnx_target
+
+    made = onnx_target.ensemble
+    monkeypatch.setattr(onnx_target, "ensemble", lambda model: (made(model)[0] | damage, made(model)[1]))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Failed, match=rf"m\.onnx was made, but {named}"):
+        export(str(stumps), "onnx", str(tmp_path / "out" / "m.onnx"))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def machine(classes: int, coupled: bool, temperature: float | None = 0.3) -> Kernel:
@@ -278,7 +330,7 @@ def test_classes_without_train_rows(tmp_path: Path) -> None:
 def test_the_page_beside_it(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
     """Its Python code runs as it is, and finds the label and the probability that `predict` finds."""
     file = export(str(here / "logreg"), to, str(tmp_path / f"net{SUFFIXES[to]}"))
-    page = (tmp_path / "README.md").read_text()
+    page = file.with_name(f"{file.name}.md").read_text()
     monkeypatch.chdir(tmp_path)
     shutil.copy(here / "photos" / "class1" / "1.jpg", "photo.jpg")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
@@ -332,9 +384,9 @@ def test_command(here: Path, tmp_path: Path) -> None:
     done = run("classify", "export", "m", "--to", "openvino", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "m/export-openvino/model.xml\n"
-    assert re.search(r"[\d.]+ MB; m/export-openvino/README.md says how to use it", done.stderr)
+    assert re.search(r"[\d.]+ MB; m/export-openvino/model.xml.md says how to use it", done.stderr)
     assert sorted(path.name for path in (tmp_path / "m" / "export-openvino").iterdir()) == [
-        *("README.md", "model.bin", "model.xml")
+        *("model.bin", "model.xml", "model.xml.md")
     ]
     again = run("classify", "export", "m", "--to", "openvino", cwd=tmp_path)
     assert again.returncode == 2
@@ -357,14 +409,14 @@ def test_refused(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (out / "m.bin").write_bytes(b"mine")
     with pytest.raises(Refused, match=r"m\.bin is there already: delete it, or name a file in another folder"):
         export(model, "openvino", str(out / "m.xml"))
-    (out / "m.bin").rename(out / "README.md")
-    with pytest.raises(Refused, match=r"README\.md is there already"):
+    (out / "m.bin").rename(out / "m.xml.md")
+    with pytest.raises(Refused, match=r"m\.xml\.md is there already"):
         export(model, "openvino", str(out / "m.xml"))
-    (out / "README.md").unlink()
+    (out / "m.xml.md").unlink()
     monkeypatch.setattr(head, "MOST", 1000)
     with pytest.raises(Refused, match=r"answers by \d+ rows of [\d,]+ numbers, .* MB go into a file. Fit it to pooled"):
         export(model, "openvino", str(out / "m.xml"))
-    for package in ("onnx", "tf2onnx"):
+    for package in ("onnx", "tf2onnx", "onnxruntime"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
             with pytest.raises(Refused, match=rf"the package {package} is not installed; pip install -e '\.\[onnx\]'"):
