@@ -36,7 +36,7 @@ def flipped(data: str, how: dict[str, object], folder: Path, seed: int) -> tuple
     wrong = rng.permutation(train)[: int(SHARE * len(train))]
     other = (before.y[wrong] + rng.integers(1, len(before.label_names), len(wrong))) % len(before.label_names)
     lines = [f"{before.paths[i]},{before.label_names[label]}" for i, label in zip(wrong, other, strict=True)]
-    (folder / "flips.csv").write_text("\n".join(["path,label", *lines]))
+    (folder / "flips.csv").write_text("\n".join(["path,label", *lines]), "utf-8")
     if not place.exists():
         os.link(folder / "right.h5", place)
     made = extract(data, **how, corrections=str(folder / "flips.csv"), out=str(place))  # type: ignore[arg-type]

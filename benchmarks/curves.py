@@ -37,7 +37,9 @@ def draw(points: Mapping[str, Sequence[Point]], file: Path) -> None:
     style = "text{font:12px system-ui,sans-serif;fill:#333}path{fill:none;stroke-width:2}line{stroke:#ddd}"
     size = f'viewBox="0 0 {2 * WIDTH} {HEIGHT}" width="{2 * WIDTH}" height="{HEIGHT}"'
     ground = '<rect width="100%" height="100%" fill="#fff"/>'
-    file.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{ground}{body}</svg>\n')
+    file.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{ground}{body}</svg>\n', "utf-8"
+    )
 
 
 def _panel(lines: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> str:

@@ -28,7 +28,7 @@ def drawn(photos: Path, count: int) -> list[Path]:
 def manifest(photos: Path, count: int, folder: Path) -> Path:
     """A CSV manifest of so many different photos in class folders, a quarter of them test."""
     path = folder / f"{count}.csv"
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["path", "label", "split"])
         for i, photo in enumerate(drawn(photos, count)):

@@ -1,5 +1,10 @@
 """Stage two: rows of a feature stack → classifiers → one comparison on the same test rows."""
 
+from pathlib import Path
+from runpy import run_path
+
+run_path(str(Path(__file__).parents[1] / "features/runtime/in_the_way.py"))["check_free"]("classify")
+
 from classify.audit import audit
 from classify.classifier import Classifier
 from classify.compare import compare

@@ -19,7 +19,7 @@ from classify.comparison.table import table
 from classify.export import TARGETS
 from classify.models import BASELINE
 from features.reader import POOLS
-from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, add_version, as_json, interrupted, run
+from features.runtime.cli import DONE_WITH_REJECTS, KEPT, add_door, add_version, as_json, interrupted, print_path, run
 from features.runtime.errors import shown
 from features.runtime.log import log
 
@@ -64,7 +64,7 @@ def show_audit(path: Path, wants_json: bool) -> None:
 
 def show_path(path: Path, wants_json: bool) -> None:
     """Print what was written."""
-    print(path)
+    print_path(path)
 
 
 def tell_rejects(rejects: list[tuple[str, str]], wants_json: bool) -> int:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from classify.coverage import checked_coverage
 from classify.familiarity import LEAST
 from extract.images.folders import image_files
 from features import Failed, Refused
+from features.runtime.cli import stdout_in
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 from features.runtime.log import log
@@ -63,7 +63,8 @@ def predict(
         check_writable(Path(out).resolve().parent)
     classifier = Classifier.load(model, weights)
     if not out:
-        return _predict(classifier, files, json, coverage, sys.stdout)
+        with stdout_in("utf-8") as file:
+            return _predict(classifier, files, json, coverage, file)
     partial = Path(f"{out}.partial")
     try:
         with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -18,7 +18,7 @@ from extract.network.engines import ENGINES, PRECISIONS
 from extract.stage import DEVICES
 from features import Failed, Refused, info, open_stack
 from features.open import STACKS
-from features.runtime.cli import DONE_WITH_REJECTS, add_door, add_version, as_json, run
+from features.runtime.cli import DONE_WITH_REJECTS, add_door, add_version, as_json, print_path, run
 from features.runtime.errors import shown
 from features.runtime.log import log
 from features.schema import POOLINGS, STORES
@@ -64,7 +64,10 @@ def main() -> int:
 def tell(stack: Path, wants_json: bool) -> int:
     """Print what was made; returns the exit code."""
     rejects = open_stack(stack).rejects
-    print(as_json(info(str(stack)) | {"rejected": {path: why for path, why, *_ in rejects}}) if wants_json else stack)
+    if wants_json:
+        print(as_json(info(str(stack)) | {"rejected": {path: why for path, why, *_ in rejects}}))
+    else:
+        print_path(stack)
     for path, reason, *_ in rejects[:10]:
         log.info(f"rejected {shown(path)}: {reason}")
     if rejects:

@@ -1,5 +1,9 @@
 """The contract between the stages: the HDF5 feature stack, its format (FORMAT.md) and its checks."""
 
+from features.runtime.in_the_way import check_free
+
+check_free("features")
+
 from features.check import info, verify
 from features.compression import compress
 from features.find import find

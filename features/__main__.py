@@ -7,7 +7,7 @@ from typing import Any
 
 from features import compress, find, index, info, pool, verify
 from features.reader import POOLS
-from features.runtime.cli import add_door, add_version, as_json, run
+from features.runtime.cli import add_door, add_version, as_json, print_path, run
 from features.runtime.errors import shown
 
 DOORS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (info, verify, compress, pool, index, find)}
@@ -29,8 +29,10 @@ def main() -> None:
     result = DOORS[given.pop("door")](**given)
     if wants_lines:
         print("\n\n".join(map(lines_of, result)))
+    elif isinstance(result, Path):
+        print_path(result)
     else:
-        print(result if isinstance(result, Path) else as_json(result, indent=2))
+        print(as_json(result, indent=2))
 
 
 def lines_of(found: dict[str, Any]) -> str:

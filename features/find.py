@@ -12,6 +12,7 @@ from features.nearest import Nearest, nearest, pooled, unit_pieces, unit_rows
 from features.open import open_stack
 from features.reader import Stack, pool_rows
 from features.runtime.errors import Failed, Refused, at_least
+from features.runtime.in_the_way import in_the_way
 from features.schema import SPLITS, UNLABELLED, made_by
 
 POOL = "avg"  # what copies and look-alikes keep wherever they show it
@@ -111,6 +112,8 @@ def _row(images: Stack, photo: str) -> int:
 
 def _computed(images: Stack, photos: Sequence[str], pool: str, weights: str | None) -> np.ndarray:
     """(q, d) rows of new photos, as stage one makes those of the stack: the one thing here that needs `extract`."""
+    if told := in_the_way("extract"):
+        raise Refused(told)
     from extract.compute.rebuild import compute, rebuild
 
     stage = rebuild(made_by(images.attrs), Path(weights) if weights else None)

@@ -199,6 +199,10 @@ MUTANTS = (
     Mutant(89, "classify/export.py", "if path.exists()]:", "if False]:", "classify/test_export.py::test_refused"),
     Mutant(90, "classify/coverage.py", "        if self.missing:\n", "        if False:\n", "classify/test_coverage.py::test_models_that_cannot_say"),
     Mutant(95, "classify/export.py", "        _check_answers(target,", "        str(target), (", "classify/test_export.py::test_a_file_that_does_not"),
+    Mutant(18, "extract/images/dataset.py", "{EXPECTED} {_without_labels(images, data)}", "{EXPECTED}", LISTED + "the_way_on"),
+    Mutant(102, "features/runtime/in_the_way.py", "            if file.is_file():", "            if False:", "features/test_cli.py::test_a_module_of"),
+    Mutant(102, "features/find.py", 'if told := in_the_way("extract"):', 'if told := "":', "features/test_cli.py::test_modules_that"),
+    Mutant(103, "features/runtime/cli.py", 'if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):', "if True:", PREDICTED + "a_table_is"),
 )
 # fmt: on
 

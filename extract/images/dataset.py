@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -196,9 +196,11 @@ def _check_labels(names: list[str], images: list[Image], data: str) -> list[str]
             "classifiers need labels (docs/data.md says how to add them)"
         ]
     if len(names) == 1:
-        inside = sorted({"/".join(i.path.split("/")[:2]) for i in images if i.path.count("/") > 1})
-        way = f" The folders inside it look like classes: give DATA={data}/{names[0]}" if len(inside) > 1 else ""
-        raise Refused(f"{data} has only one class, {names[0]!r}: a classifier needs two. {way.strip() or EXPECTED}")
+        below = [f"/{image.path}".partition(f"/{names[0]}/")[2] for image in images]
+        inside = {path.split("/")[0] for path in below if "/" in path}
+        way = f"The folders inside it look like classes: give DATA={data}/{names[0]}"
+        way = way if len(inside) > 1 else f"{EXPECTED} {_without_labels(images, data)}"
+        raise Refused(f"{data} has only one class, {names[0]!r}: a classifier needs two. {way}")
     labelled = sum(bool(image.label) for image in images)
     many = len(names) > labelled / 2 and labelled >= FEW
     plain = [name.replace(",", ".") for name in names]  # as much of Europe writes them
@@ -221,6 +223,19 @@ def _check_labels(names: list[str], images: list[Image], data: str) -> list[str]
             "its own here; to tell whether one label is there, make a manifest with yes and no for it"
         )
     return notes
+
+
+def _without_labels(images: list[Image], data: str) -> str:
+    """A sentence on how the images of a single class give features all the same."""
+    if IN_ARRAY in data:
+        way = "an array without `labels` beside it"
+    elif is_file_of_images(data):
+        way = "an archive of its images alone, in no folder"
+    elif Path(data).is_file():
+        way = "--columns label= (FIELDS=label=)"
+    else:
+        way = f"the folder of the images itself: DATA={data}/{PurePosixPath(min(images).path).parent}"
+    return f"For features without labels, give {way}"
 
 
 def _divided_groups(images: list[Image]) -> list[str]:

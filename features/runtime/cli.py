@@ -6,6 +6,7 @@ from the annotations, help from the `Args:` of the docstring, defaults from the 
 
 import argparse
 import codecs
+import contextlib
 import inspect
 import io
 import json
@@ -16,8 +17,9 @@ import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
 
 from features.runtime.errors import Failed
 from features.runtime.log import show, typed_here
@@ -93,6 +95,26 @@ def as_json(value: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text
+
+
+@contextlib.contextmanager
+def stdout_in(encoding: str) -> Iterator[IO[str]]:
+    """stdout in this encoding, whatever the locale says, for what programs read; a terminal keeps its own."""
+    if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):  # or a notebook's, which takes any letter
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    file = io.TextIOWrapper(sys.stdout.buffer, encoding, "surrogateescape", newline="")
+    try:
+        yield file
+    finally:
+        file.detach()
+
+
+def print_path(path: Path) -> None:
+    """Print a path as the bytes that it has on the disk, so that a shell's `$(…)` is that path."""
+    with stdout_in(sys.getfilesystemencoding()) as file:
+        print(path, file=file)
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:

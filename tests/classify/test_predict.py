@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from classify.saved import load_model
 from extract import extract
 from extract.backbones import backbone_named
 from extract.compute.rebuild import _weights, compute
+from extract.images.dataset import scan
 from extract.network.base import load_base
 from extract.network.forward import choose_device
 from extract.network.importing import import_keras
@@ -31,6 +33,7 @@ from features.source import file_sha256
 
 pytestmark = pytest.mark.slow
 
+SMALL = ("--backbone", "scattering", "--size", "16", "--layer", "scale1")
 KINDS = {
     "logreg": {},
     "linearsvm": {"pool": "max"},
@@ -270,6 +273,28 @@ def test_odd_names(
     assert strict.stdout == (tmp_path / "out.csv").read_bytes()
     predict(str(model), ["."], json=True)
     assert json.loads(capsys.readouterr().out)["path"] == "caf\udce9.png"
+
+
+def test_a_table_is_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """103: whatever the locale says, so that the table gives the labels again; a stack's path is printed as it is."""
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "données", classes=2, each=4)
+    for i, name in enumerate(("crème brûlée", "thé")):
+        Path(f"données/class{i}").rename(f"données/{name}")
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+
+    def out(*words: object) -> bytes:
+        command = [sys.executable, "-m", *map(str, words)]
+        return subprocess.run(command, env=environment(**env), stdout=subprocess.PIPE, check=True).stdout
+
+    stack = Path(os.fsdecode(out("extract", "données", *SMALL)).strip())
+    assert stack.is_file() and stack.name.startswith("données")
+    model = fit(str(stack), "logreg", out="m")
+    Path("heap.csv").write_bytes(out("classify", "predict", model, "données"))
+    predicted = {row["path"]: row["label"] for row in csv.DictReader(Path("heap.csv").read_text("utf-8").splitlines())}
+    assert set(predicted.values()) <= {"crème brûlée", "thé"} and len(predicted) == 8
+    listing = scan("heap.csv")
+    assert [listing.label_names[label] for label in listing.labels] == [predicted[path] for path in listing.paths]
 
 
 def changed(model: Path, to: Path, **made: object) -> Path:

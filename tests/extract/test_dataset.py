@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -315,6 +316,28 @@ def test_nothing_to_list(tmp_path: Path) -> None:
     photos(tmp_path, classes=1)
     with pytest.raises(Refused, match="has only one class, 'class0': a classifier needs two"):
         scan(str(tmp_path))
+
+
+def test_the_way_on_from_a_single_class(tmp_path: Path) -> None:
+    """18: what the message names gives the same images, without labels: of a folder, a split one, a list, a zip."""
+    copies(tmp_path / "one", "cat/1.png", "cat/2.png")
+    copies(tmp_path / "split", "train/cat/1.png", "test/cat/2.png")
+    for name, folder in (("one", "cat"), ("split", "train/cat")):
+        with pytest.raises(
+            Refused, match=r"needs two\. Expected one folder a class, .*\. For features without"
+        ) as told:
+            scan(str(tmp_path / name))
+        place = str(told.value).rpartition("DATA=")[2]
+        assert place == f"{tmp_path}/{name}/{folder}"
+        assert scan(place).label_names == [] and "1.png" in scan(place).paths
+    listed = csv(tmp_path, "path,label\na.png,x\nb.png,x\n")
+    with pytest.raises(Refused, match=r"give --columns label= \(FIELDS=label=\)$"):
+        scan(listed)
+    assert scan(listed, columns="label=").label_names == []
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as file:
+        file.write(tmp_path / "a.png", "cat/a.png")
+    with pytest.raises(Refused, match="give an archive of its images alone, in no folder$"):
+        scan(str(tmp_path / "one.zip"))
 
 
 def test_linked_class_folders(tmp_path: Path) -> None:

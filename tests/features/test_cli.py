@@ -229,3 +229,39 @@ def test_json_stays_json(tmp_path: Path) -> None:
     made = stack(tmp_path / "a.h5", contents(), dataset="naïve – 2×3")
     done = run("features", "info", made, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert json.loads(done.stdout)["dataset"] == "naïve – 2×3"
+
+
+@pytest.mark.parametrize(
+    ("file", "doors"),
+    [
+        ("features.py", ("extract", "classify")),
+        ("features/__init__.py", ("extract",)),
+        ("extract.py", ("classify",)),
+        ("h5py.py", ("features",)),
+    ],
+)
+def test_a_module_of_the_users_own_in_the_way(tmp_path: Path, file: str, doors: tuple[str, ...]) -> None:
+    """102: its file is named before it is run; a script gets the same words as an ImportError."""
+    own = tmp_path / file
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("print('theirs was run')\n")
+    name = own.relative_to(tmp_path).parts[0].removesuffix(".py")
+    told = f"{own} is in the way: Python takes it for the package {name}. Rename it, or work elsewhere"
+    for door in doors:
+        done = run(door, "--version", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {told}\n")
+    (tmp_path / "mine.py").write_text(f"import {doors[0]}\n")
+    done = run("mine", cwd=tmp_path)
+    assert done.stdout == "" and done.stderr.splitlines()[-1] == f"ImportError: {told}"
+
+
+def test_modules_that_are_not_in_the_way(tmp_path: Path) -> None:
+    """102: a plain folder `features`, where stage one puts stacks; and a script named like a package not needed."""
+    (tmp_path / "features" / "stacks").mkdir(parents=True)
+    (tmp_path / "classify.py").write_text("import features; print(features.__name__, features.__version__)\n")
+    assert run("extract", "--version", cwd=tmp_path).returncode == 0
+    assert run("classify", cwd=tmp_path).stdout == f"features {features.__version__}\n"
+    made, new = stack(tmp_path / "a.h5", contents()), photos(tmp_path / "new") / "class0" / "0.png"
+    (tmp_path / "extract.py").touch()
+    got = refused("features", "find", made, new, cwd=tmp_path)
+    assert got[0] == 2 and f"{tmp_path}/extract.py is in the way: Python takes it for the package extract." in got[1]
