@@ -15,9 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 from PIL import Image
+
+from features.hdf5 import open_hdf5
 
 REPO = Path(__file__).resolve().parents[1]
 KILLS = 20
@@ -74,14 +75,14 @@ def state(stack: Path) -> str:
     partial = stack.with_name(stack.name + ".partial")
     if not partial.exists():
         return "nothing laid out yet"
-    with h5py.File(partial, "r") as file:
+    with open_hdf5(partial) as file:
         done = file["row_state"][:] == 1
     return f"{done.sum()} of {len(done)} rows"
 
 
 def same(one: Path, other: Path) -> bool:
     """Whether two stacks hold the same bytes in every row of every dataset."""
-    with h5py.File(one, "r") as a, h5py.File(other, "r") as b:
+    with open_hdf5(one) as a, open_hdf5(other) as b:
         differing = [
             name
             for name in a

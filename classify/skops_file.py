@@ -9,13 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import h5py
 import numpy as np
 
 from classify.classical.answering import ANSWERING, Answering
 from classify.models import MODELS
 from classify.rows import row_chunks, shape
 from features import Refused
+from features.hdf5 import NewHDF5, open_hdf5
 
 FILES = ("model.skops", "support.h5")
 
@@ -30,7 +30,7 @@ def save(estimator: Any, folder: Path) -> dict[str, Any]:
     skops.io.dump(bare, folder / "model.skops")
     support = estimator.support_rows_
     if support is not None:
-        with h5py.File(folder / "support.h5", "w") as file:
+        with NewHDF5(folder / "support.h5") as file:
             rows = file.create_dataset("rows", shape(support), "<f4")
             row = 0
             for piece in row_chunks(support):
@@ -67,7 +67,7 @@ def answers(folder: Path, about: dict[str, Any]) -> Answering | None:
 
 def _with_support(fitted: Any, folder: Path, about: dict[str, Any]) -> Any:
     if "support.h5" in about["files"]:
-        with h5py.File(folder / "support.h5", "r") as support:
+        with open_hdf5(folder / "support.h5") as support:
             rows = support["rows"]
             fitted.support_rows_ = np.memmap(folder / "support.h5", "<f4", "r", rows.id.get_offset(), rows.shape)
     return fitted

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from features.hdf5 import open_hdf5
 from features.runtime.errors import Failed, Refused, listed, shown
 from features.source import CHANGING, NOWHERE, File, Source, Stat, Unreadable, check_size
 
@@ -156,7 +157,7 @@ class Array(Archive):
         """
         if self.file.suffix == ".npy":
             return None
-        with h5py.File(self.file, "r") as file:
+        with open_hdf5(self.file) as file:
             beside = f"{PurePosixPath(str(self.root).partition(IN_ARRAY)[2]).parent}/labels"
             found = file.get(beside)
             if not isinstance(found, h5py.Dataset):
@@ -182,7 +183,7 @@ def _pixels(file: Path, dataset: str) -> Any:
     try:
         if file.suffix == ".npy":
             return np.load(file, mmap_mode="r", allow_pickle=False)
-        opened = h5py.File(file, "r")
+        opened = open_hdf5(file)
     except (OSError, ValueError, EOFError) as error:
         raise Refused(f"{file} cannot be opened: {error}") from None
     found = opened.get(dataset) if dataset else None

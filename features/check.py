@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from features.archive import open_source
+from features.hdf5 import unreadable
 from features.open import open_stack
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused, listed
@@ -131,6 +132,8 @@ def damaged_rows(stack: Stack) -> list[str]:
             bad += (row + np.flatnonzero(now != crc[here])).tolist()
             row += len(piece)
     except OSError as error:  # compressed rows that HDF5 cannot unpack
+        if error.errno:
+            raise unreadable(stack.path, error, "") from None
         raise Failed(f"{stack.path} is damaged: rows from {row} on cannot be read ({error}). {RESTORE}") from None
     return [f"{i} ({stack.paths[i]})" for i in bad]
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from features.check import damaged_rows
+from features.hdf5 import NewHDF5, open_hdf5
 from features.layout import ALIGNMENT, HDF5_OWN, check_space, layout_path
 from features.open import open_stack
 from features.reader import Stack
@@ -79,8 +80,8 @@ def compress(stack: str, out: str | None = None, float16: bool = False, level: i
 def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
     """Write the whole file. One thread a core packs the features, since zlib works outside Python's lock."""
     with (
-        h5py.File(source.path, "r") as old,
-        h5py.File(target, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as new,
+        open_hdf5(source.path) as old,
+        NewHDF5(target, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as new,
         ThreadPoolExecutor(cores()) as threads,
     ):
         rows, width = old["features"].shape
@@ -110,6 +111,7 @@ def _write(source: Stack, target: Path, float16: bool, level: int) -> None:
             packed = threads.map(partial(_pack, X, chunk, level), starts)
             for start, piece in zip(starts, packed, strict=True):
                 data.id.write_direct_chunk((first, start), piece)
+            new.check()
         new["row_crc32"][:] = crc
         if float16:
             new.attrs["rounding_error"] = worst

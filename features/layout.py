@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from features.hdf5 import NewHDF5, open_hdf5
 from features.runtime.disk import sync
 from features.runtime.errors import Failed
 from features.schema import AXES, FORMAT, VERSION, Correction, group_dtype, row_fields
@@ -74,7 +75,7 @@ def lay_out(
     try:
         data = sum(count * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
         check_space(path.parent, data + HDF5_OWN)
-        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
+        with NewHDF5(path, alignment_threshold=1, alignment_interval=ALIGNMENT) as file:
             for name, (shape, dtype) in fields.items():
                 _contiguous(file, name, (count, *shape), dtype)
                 if name in rows:
@@ -113,7 +114,7 @@ def _tables(file: h5py.File, rejects: Sequence[tuple[str, str, int, int]], corre
 
 def offsets(path: Path) -> dict[str, int]:
     """Byte offset in the file of every contiguous dataset of a laid-out stack."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         known = {name: item.id.get_offset() for name, item in file.items() if isinstance(item, h5py.Dataset)}
     return {name: offset for name, offset in known.items() if offset is not None}
 

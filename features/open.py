@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from features.hdf5 import open_hdf5, unreadable
 from features.layout import partial_path
 from features.packed import Packed
 from features.reader import Stack
@@ -39,13 +40,10 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     if not path.is_file():
         raise Refused(f"no stack at {path}. Make one with: make features, or python -m extract DATA")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return _open(path, file)
-    except (PermissionError, BlockingIOError) as error:  # not ours to read, or open for writing in another program
-        raise Failed(f"{path} cannot be opened: {os.strerror(error.errno or 0)}") from None
     except OSError as error:
-        what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
-        raise Failed(f"{path} {what}. {RESTORE}") from None
+        raise unreadable(path, error, RESTORE) from None
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:  # whatever h5py makes of nonsense
         reason = " ".join(str(error).split())[:200]
         raise Failed(f"{path} is damaged: {reason}. {RESTORE}") from None
@@ -87,12 +85,14 @@ def open_rows_so_far(path: Path) -> Stack:
         Failed: it is damaged. The rows' checksums have not been looked at.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             stack = _opened(path, file)
             done = stack.take(file["row_state"][:] == STATES["done"])
             return done.take(np.isin(done.paths, done.take(done.view == 0).paths))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise Failed(f"{path} cannot be opened ({error}). Remove it.") from None
+    except OSError as error:
+        raise unreadable(path, error, "Remove it.") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise Failed(f"{path} is damaged ({error}). Remove it.") from None
 
 
 def newest_stack() -> Path:
@@ -119,7 +119,7 @@ def newest_stack() -> Path:
 
 def _is_of_bundled_digits(path: Path) -> bool:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return Path(str(file.attrs.get("dataset_root"))).parts[-2:] == ("data", "digits")
     except OSError:  # it says why when it is opened
         return False
@@ -128,7 +128,7 @@ def _is_of_bundled_digits(path: Path) -> bool:
 def recorded_command(path: Path) -> str:
     """The command that made or would finish the stack at `path`."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return str(file.attrs["command"])
     except (OSError, KeyError):
         return f"the command that began it, or remove {shlex.quote(str(path))} and start again"

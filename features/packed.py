@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+
+from features.hdf5 import open_hdf5
 
 CACHE = 64 << 20  # bytes of unpacked chunks kept: a band of rows is asked for in pieces that share chunks
 
@@ -18,7 +19,7 @@ class Packed:
     ndim, dtype = 2, np.dtype("<f4")
 
     def __init__(self, path: Path) -> None:
-        self._data = h5py.File(path, "r", rdcc_nbytes=CACHE)["features"]
+        self._data = open_hdf5(path, rdcc_nbytes=CACHE)["features"]
         self.shape: tuple[int, int] = self._data.shape
 
     def __len__(self) -> int:

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from features.halves import widened
+from features.hdf5 import open_hdf5
 from features.layout import CHUNK_BYTES
 from features.runtime.errors import Refused
 from features.schema import POOLINGS, SPLITS, Correction, as_one, corrections_of, key
@@ -75,13 +75,13 @@ class Stack:
     @cached_property
     def paths(self) -> list[str]:
         """Paths of the images, relative to the dataset root `attrs["dataset_root"]`."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             return [str(path) for path in file["paths"].asstr(errors="replace")[:][self.rows]]
 
     @cached_property
     def groups(self) -> list[str] | None:
         """What the images belong to, empty where to nothing; None if the dataset has no groups."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             if "group" not in file:
                 return None
             return [str(group) for group in file["group"].asstr(errors="replace")[:][self.rows]]
@@ -89,7 +89,7 @@ class Stack:
     @cached_property
     def copies(self) -> np.ndarray | None:
         """(n,) int32 groups of near copies, −1 where an image has none; None if they were not looked for."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             return np.asarray(file["copies"][:][self.rows]) if "copies" in file else None
 
     @cached_property
@@ -118,31 +118,31 @@ class Stack:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of which images the rows are."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             return str(file["fingerprint"].asstr(errors="replace")[()])
 
     @cached_property
     def extract_seconds(self) -> float:
         """Seconds that stage one worked on this file, over all its runs."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             return float(file["extract_seconds"][()])
 
     @cached_property
     def rejects(self) -> list[tuple[str, str, int, int]]:
         """(path, reason, size, mtime_ns) of every image that could not be read."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             table = file["rejects"][:] if "rejects" in file else []
         return [(path.decode(), reason.decode(), int(size), int(mtime)) for path, reason, size, mtime in table]
 
     @cached_property
     def corrections(self) -> list[Correction]:
         """What the labels of the dataset were corrected by, images left out among it."""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             return corrections_of(file)
 
     def field(self, name: str) -> np.ndarray:
         """These rows of any other dataset of the file: `sha256`, `size`, `mtime_ns`, …"""
-        with h5py.File(self.path, "r") as file:
+        with open_hdf5(self.path) as file:
             values: np.ndarray = file[name][:][self.rows]
         return values
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import h5py
 import numpy as np
 
+from features.hdf5 import open_hdf5, unreadable
 from features.layout import CHUNK_BYTES, lay_out, layout_path, offsets, partial_path
 from features.runtime.disk import pread_all, publish, pwrite_all, sync
 from features.runtime.errors import Failed
@@ -33,9 +33,9 @@ class StackWriter:
         self.stack = stack
         self.partial = partial_path(stack)
         try:
-            file = h5py.File(self.partial, "r")
+            file = open_hdf5(self.partial)
         except OSError as error:
-            raise Failed(f"{self.partial} cannot be opened ({error}). Remove it to start again.") from None
+            raise unreadable(self.partial, error, "Remove it to start again.") from None
         with file:
             self.attrs: dict[str, Any] = check_root(self.partial, file)
             check_fields(self.partial, file, tuple(self.attrs["feature_shape"]))

@@ -203,6 +203,10 @@ MUTANTS = (
     Mutant(102, "features/runtime/in_the_way.py", "            if file.is_file():", "            if False:", "features/test_cli.py::test_a_module_of"),
     Mutant(102, "features/find.py", 'if told := in_the_way("extract"):', 'if told := "":', "features/test_cli.py::test_modules_that"),
     Mutant(103, "features/runtime/cli.py", 'if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):', "if True:", PREDICTED + "a_table_is"),
+    Mutant(91, "features/hdf5.py", 'h5py.File(_Bytes(os.open(path, os.O_RDONLY | BINARY)), "r", **how)', 'h5py.File(path, "r", **how)', "features/test_hdf5.py::test_a_lock_that"),
+    Mutant(91, "features/hdf5.py", 'h5py.File(_Bytes(os.open(path, os.O_RDONLY | BINARY)), "r", **how)', 'h5py.File(path, "r", locking=False, **how)', "features/test_hdf5.py::test_a_stack_that_a_notebook"),
+    Mutant(91, "features/hdf5.py", "    if error.errno:\n", "    if False:\n", "features/test_hdf5.py::test_a_file_that_the_system"),
+    Mutant(94, "features/hdf5.py", "            self.failed = self.failed or error\n        return len(data)", "            raise\n        return len(data)", "features/test_hdf5.py::test_a_limit_of_size"),
 )
 # fmt: on
 

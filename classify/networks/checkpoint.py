@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
+from features.hdf5 import NewHDF5, open_hdf5, unreadable
 from features.runtime.disk import publish, sync
 from features.runtime.errors import listed
 from features.runtime.log import log
@@ -56,16 +56,21 @@ class Checkpoint:
 
         Args:
             weights: of the network; those in the file must have their shapes.
+
+        Raises:
+            Failed: the system does not let the file be read.
         """
         if not self.path.is_file():
             return None
         try:
-            with h5py.File(self.path, "r") as file:
+            with open_hdf5(self.path) as file:
                 about = json.loads(file["about"].asstr()[()])
                 arrays = [file[f"weights/{i}"][()] for i in range(len(file["weights"]))]
             run = dict(about.pop("run"))
             trained = Trained(**about)
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # damaged, or not ours
+            if isinstance(error, OSError) and error.errno:  # the training of days that may be in it is not replaced
+                raise unreadable(self.path, error, "") from None
             log.info(f"{self.path} is damaged, so training begins anew ({error})")
             return None
         differ = sorted(name for name in {*run, *self.run} if run.get(name) != self.run.get(name))
@@ -89,7 +94,7 @@ class Checkpoint:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._unfinished
-        with h5py.File(unfinished, "w") as file:
+        with NewHDF5(unfinished) as file:
             file["about"] = json.dumps({"run": self.run, **trained._asdict()})
             group = file.create_group("weights")
             for i, array in enumerate(weights):

@@ -1,10 +1,13 @@
-"""Read and write files so that every byte arrives and survives a power loss."""
+"""Read and write files so that every byte arrives and survives a power loss.
+
+What only some operating systems have is asked for here and nowhere else.
+"""
 
 import errno
-import fcntl
 import json
 import os
 import stat
+import threading
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,14 @@ import numpy as np
 
 from features.runtime.errors import Failed
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 ONE_CALL = 1 << 30  # bytes: above 2 GiB Linux stops short, and macOS gives an error
+BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: without it Windows changes the ends of lines
+_turn = threading.Lock()  # where a file has a single position for all threads
 
 
 def sync(fd: int) -> None:
@@ -51,16 +61,40 @@ def publish(source: Path, target: Path) -> Path:
     return target
 
 
+def write_at(fd: int, data: memoryview, offset: int) -> None:
+    """Write all bytes at a place of a file."""
+    while data:
+        written = _pwrite(fd, data[:ONE_CALL], offset)
+        data, offset = data[written:], offset + written
+
+
+def read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill a buffer with the bytes at a place of a file, or a part of it; returns how many came, 0 at the end."""
+    buffer = buffer[:ONE_CALL]
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    with _turn:
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def _pwrite(fd: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(fd, data, offset)
+    with _turn:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.write(fd, data)
+
+
 def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:
-    """`os.pwrite` until every byte is written."""
-    view = np.ascontiguousarray(values).reshape(-1).view("u1").data
-    while view:
-        written = os.pwrite(fd, view[:ONE_CALL], offset)
-        view, offset = view[written:], offset + written
+    """Write an array at a place of a file."""
+    write_at(fd, np.ascontiguousarray(values).reshape(-1).view("u1").data, offset)
 
 
 def pread_all(fd: int, count: int, offset: int) -> bytearray:
-    """`os.preadv` until `count` bytes are there.
+    """`count` bytes at a place of a file.
 
     Raises:
         Failed: the file ends before.
@@ -68,8 +102,7 @@ def pread_all(fd: int, count: int, offset: int) -> bytearray:
     buffer = bytearray(count)
     view = memoryview(buffer)
     while view:
-        got = os.preadv(fd, [view[:ONE_CALL]], offset)
-        if not got:
+        if not (got := read_at(fd, view, offset)):
             raise Failed(f"the stack's file ends {len(view)} bytes early")
         view, offset = view[got:], offset + got
     return buffer
