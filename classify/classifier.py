@@ -16,6 +16,7 @@ from classify.models import MODELS
 from classify.saved import load_answers
 from extract.compute.rebuild import Computed, Photo, StageOne, compute, only_pixels, rebuild
 from features import Failed, Refused
+from features.runtime.names import on_disk
 
 
 class Prediction(NamedTuple):
@@ -67,6 +68,7 @@ class Classifier:
             Refused: there is no model, or the same stage one cannot be had here; the message says what is missing.
             Failed: a file of the model is damaged.
         """
+        folder = on_disk(str(folder))
         estimator, about = load_answers(folder)
         takes = MODELS[about["model"]].takes
         if takes == "pixels":

@@ -17,6 +17,7 @@ from features.runtime.cli import stdout_in
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 from features.runtime.log import log
+from features.runtime.names import on_disk
 from features.runtime.progress import progress
 
 Write = Callable[[Prediction], object]
@@ -77,6 +78,7 @@ def predict(
 
 def photo_files(photos: list[str]) -> Iterator[str]:
     """The image files among files and folders; Refused if there are none, or one is not there."""
+    photos = [on_disk(name) for name in photos]
     if missing := [name for name in photos if not Path(name).exists()]:
         raise Refused(f"no photo or folder at {missing[0]}")
     folders = [name for name in photos if Path(name).is_dir()]

@@ -17,6 +17,7 @@ from features import Failed, Refused, Stack
 from features.layout import HDF5_OWN, check_space
 from features.runtime.disk import write_json
 from features.runtime.errors import listed
+from features.runtime.names import on_disk
 from features.schema import made_by, recipe_attrs
 from features.source import file_sha256
 
@@ -82,7 +83,7 @@ def load_answers(folder: str | Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _loaded(folder: str | Path, stack: Stack | None, load: Callable[..., Any]) -> tuple[Any, dict[str, Any]]:
-    folder = Path(folder)
+    folder = Path(on_disk(str(folder)))
     if not (folder / "model.json").is_file():
         raise Refused(f"no model in {folder} (no model.json). Make one with: make classify MODEL=svm")
     try:

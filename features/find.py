@@ -13,6 +13,7 @@ from features.open import open_stack
 from features.reader import Stack, pool_rows
 from features.runtime.errors import Failed, Refused, at_least
 from features.runtime.in_the_way import in_the_way
+from features.runtime.names import meant_paths, on_disk
 from features.schema import SPLITS, UNLABELLED, made_by
 
 POOL = "avg"  # what copies and look-alikes keep wherever they show it
@@ -43,6 +44,7 @@ def find(
         Failed: a photo cannot be read.
     """
     at_least(1, k=k)
+    photos = [on_disk(photo) for photo in photos]
     opened = open_stack(stack)
     images = opened.take(opened.view == 0)
     own, queries = _queries(images, photos, pool, weights)
@@ -105,6 +107,8 @@ def _row(images: Stack, photo: str) -> int:
         if not len(here):
             raise Refused(f"row {photo}: {images.path} has rows 0 to {int(images.rows.max())}, views left out")
         return int(here[0])
+    if only := meant_paths([photo], images.paths, Path(str(images.attrs["dataset_root"])).name).paths:
+        return images.paths.index(only[photo])
     raise Refused(
         f"no photo at {photo}: no such file, and no such path in {images.path}, whose paths are like {images.paths[0]}"
     )

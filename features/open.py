@@ -14,6 +14,7 @@ from features.packed import Packed
 from features.reader import Stack
 from features.runtime.errors import Failed, Refused
 from features.runtime.log import log
+from features.runtime.names import on_disk
 from features.schema import STATES
 from features.shards import EndToEnd, end_to_end
 from features.validate import RESTORE, check_codes, check_fields, check_root
@@ -29,7 +30,7 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
         Refused: it is unfinished, missing, of a newer format version, or no feature stack at all.
         Failed: it is damaged (shorter than its rows, fields that do not fit together).
     """
-    path = Path(path)
+    path = Path(on_disk(os.fspath(path)))
     if path.suffix == ".json" and path.is_file():
         return open_index(path)
     if path.name.endswith(".partial") or (not path.exists() and partial_path(path).exists()):

@@ -12,6 +12,7 @@ from extract.images.folders import Image, Layout
 from extract.images.manifest import delimiter_of, text_of
 from features import Refused
 from features.runtime.errors import listed, nearest
+from features.runtime.names import meant_paths, on_disk, same_name
 from features.schema import Correction
 
 LEFT_OUT = "-"  # as a label: the image is left out
@@ -24,13 +25,17 @@ class Corrections(NamedTuple):
         file: where it is.
         sha256: (hex) of its bytes.
         entries: its lines.
+        lines: (entries,) their numbers.
         new_classes: whether a label that no image has makes a new class.
+        notes: how its paths differ from the dataset's, a line each; see `meant_for`.
     """
 
     file: Path
     sha256: str
     entries: tuple[Correction, ...]
+    lines: tuple[int, ...]
     new_classes: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, file: str, new_classes: bool = False) -> "Corrections":
@@ -39,7 +44,7 @@ class Corrections(NamedTuple):
         Raises:
             Refused: there is no such file, a column is missing, or a line is wrong.
         """
-        path = Path(file)
+        path = Path(on_disk(file))
         if not path.is_file():
             raise Refused(f"--corrections {file}: there is no such file")
         text = text_of(path, "table of corrections")
@@ -48,25 +53,47 @@ class Corrections(NamedTuple):
         if missing := [name for name in ("path", "label") if name not in names]:
             there = ", ".join(filter(None, names)) or "none"
             raise Refused(f"{file} has no column {missing[0]}: expected path,label,reason, it has {there}")
-        entries: dict[str, Correction] = {}
-        lines: dict[str, int] = {}
+        entries: dict[int, Correction] = {}
         try:
             for row in table:
                 where = f"{file} line {table.line_num}"
                 values = [(row[names[name]] or "").strip() if name in names else "" for name in Correction._fields]
-                entry = Correction(values[0].replace("\\", "/"), *values[1:])
+                entry = entries[table.line_num] = Correction(*values)
                 if not entry.path or not entry.label:
                     raise Refused(f"{where}: expected a path and a label, or {LEFT_OUT} to leave the image out")
-                before = entries.setdefault(entry.path, entry)
-                if before.label != entry.label:
-                    told = f"{before.label!r} on line {lines[entry.path]}, {entry.label!r} here"
-                    raise Refused(f"{where}: {entry.path} is corrected twice: {told}. Keep one of the two lines")
-                lines.setdefault(entry.path, table.line_num)
         except csv.Error as error:
             raise Refused(f"{file} is no CSV file: {error}") from None
         if not entries:
             raise Refused(f"{file} has no lines below its first: nothing to correct")
-        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), tuple(entries.values()), new_classes)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return cls(path, sha256, tuple(entries.values()), tuple(entries), new_classes)
+
+    def meant_for(self, layout: Layout, root: str) -> "Corrections":
+        """The same with paths and labels as the dataset writes them, one entry for each image.
+
+        Args:
+            layout: the dataset's images.
+            root: the name of its folder; see `meant_paths`.
+
+        Raises:
+            Refused: a path could be any of several, or an image has two corrections.
+        """
+        there = {image.path: image.label for image in layout.images}
+        meant = meant_paths([entry.path for entry in self.entries if entry.path not in there], there, root)
+        known = sorted({label for label in there.values() if label})
+        entries: dict[str, tuple[int, Correction]] = {}
+        for line, entry in zip(self.lines, self.entries, strict=True):
+            where = f"{self.file} line {line}: {entry.path}"
+            if several := meant.several.get(entry.path):
+                raise Refused(f"{where} may be {listed(several)}: write it in full")
+            path = entry.path if entry.path in there else meant.paths.get(entry.path, entry.path.replace("\\", "/"))
+            entry = Correction(path, same_name(entry.label, known), entry.reason)
+            first, before = entries.setdefault(path, (line, entry))
+            if before.label != entry.label:
+                told = f"{before.label!r} on line {first}, {entry.label!r} here"
+                raise Refused(f"{where} is corrected twice: {told}. Keep one of the two lines")
+        lines, corrections = zip(*entries.values(), strict=True)
+        return self._replace(entries=corrections, lines=lines, notes=tuple(meant.notes))
 
     def applied(self, layout: Layout) -> Layout:
         """A dataset's images with these labels, and without those that are left out.
@@ -109,7 +136,8 @@ class Corrections(NamedTuple):
     ) -> list[str]:
         out = sum(label == LEFT_OUT for label in label_of.values())
         other = sum(label not in (LEFT_OUT, there[path].label) for path, label in label_of.items())
-        notes = [f"{self.file.name}: {other} labels corrected, {out} images left out"]
+        notes = [f"{self.file.name}: {note}" for note in self.notes]
+        notes.append(f"{self.file.name}: {other} labels corrected, {out} images left out")
         if new:
             notes.append(f"{self.file.name}: {len(new)} new classes: {listed(list(new))}")
         if gone:

@@ -17,6 +17,7 @@ from extract.images.manifest import read_manifest
 from features import Refused
 from features.archive import IN_ARRAY, Archive, Array, is_file_of_images, open_source
 from features.runtime.errors import listed, shown
+from features.runtime.names import on_disk
 from features.schema import SPLITS, UNLABELLED, Correction
 from features.source import Source
 
@@ -91,7 +92,7 @@ def scan(
     Raises:
         Refused: there is nothing to list, only one class, or the layout is none of these.
     """
-    made = NAMED[data]() if data in NAMED and not Path(data).exists() else Path(data)
+    made = NAMED[data]() if data in NAMED and not Path(data).exists() else Path(on_disk(data))
     place = made.resolve()
     is_manifest = place.is_file() and not is_file_of_images(data)
     if (columns or group) and not is_manifest:
@@ -104,6 +105,7 @@ def scan(
     if not layout.images:
         raise Refused(f"no images in {data}. {EXPECTED}" + "".join(f" ({note}.)" for note in layout.notes))
     if corrections:
+        corrections = corrections.meant_for(layout, root.name)
         layout = corrections.applied(layout)
     return dataclasses.replace(_listing(_name(place), root, layout, data, classes), corrections=corrections)
 

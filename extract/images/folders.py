@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from extract.images.decode import FORMATS
 from features import Refused
 from features.runtime.errors import listed
+from features.runtime.names import meant_paths
 from features.schema import SPLITS
 from features.source import Unreadable
 
@@ -117,7 +118,10 @@ def by_folders(files: Sequence[str], read_text: Callable[[str], str], place: str
         Refused: the layout is none that is known, or one with a part missing.
     """
     if LABELS_FILE in files:
-        return Layout(_food101(read_text, place), True, [])
+        in_lists = _food101(read_text, place)
+        lost = {image.path for image in in_lists}.difference(files)
+        meant = meant_paths(sorted(lost), files, "")  # what is still lost is rejected when it is read
+        return Layout([i._replace(path=meant.paths.get(i.path, i.path)) for i in in_lists], True, meant.notes)
     images = [path for path in files if is_image(path)]
     tops = {path.split("/")[0] for path in images if "/" in path}
     notes = _left_out(files)

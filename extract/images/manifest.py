@@ -3,12 +3,14 @@
 import codecs
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from extract.images.folders import SPLIT_FOLDERS, Image, Layout, is_image
+from extract.images.folders import SPLIT_FOLDERS, Image, Layout, files_below, is_image
 from features import Refused
 from features.runtime.errors import listed
+from features.runtime.names import meant_paths, on_disk, same_name
 from features.schema import SPLITS
 
 # What a column is for → the names that it is known by, the first before the next.
@@ -40,10 +42,7 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
     given = _given(columns) | ({"group": group} if group else {})
     names, notes = _columns(path, list(rows.fieldnames or []), given)
-    files = _Files(path.parent)
-    images: list[Image] = []
-    missing: list[str] = []
-    seen: dict[str, int] = {}
+    images: dict[int, Image] = {}
     try:
         for row in rows:
             where = f"{path} line {rows.line_num}"
@@ -54,19 +53,16 @@ def read_manifest(path: Path, columns: str | None = None, group: str | None = No
             split = (value.get("split") or "train").lower()
             if split not in SPLIT_FOLDERS:
                 raise Refused(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
-            name = files.find(value["path"])
-            if name is None:
-                missing.append(f"line {rows.line_num}: {value['path']}")
-                continue
-            if name in seen:
-                raise Refused(f"{where}: {name} is there already, on line {seen[name]}")
-            seen[name] = rows.line_num
-            images.append(Image(SPLITS[SPLIT_FOLDERS[split]], name, value.get("label", ""), value.get("group", "")))
+            code = SPLITS[SPLIT_FOLDERS[split]]
+            images[rows.line_num] = Image(code, value["path"], value.get("label", ""), value.get("group", ""))
     except csv.Error as error:
         raise Refused(f"{path} is no CSV file: {error}") from None
-    if missing:
-        raise Refused(f"{path} names {len(missing)} files that are not there: {listed(missing)}")
-    return Layout(images, "split" in names, notes)
+    found, odd = _files(path, {line: image.path for line, image in images.items()})
+    seen: dict[str, int] = {}
+    for line in images:
+        if (before := seen.setdefault(found[line], line)) != line:
+            raise Refused(f"{path} line {line}: {found[line]} is there already, on line {before}")
+    return Layout([image._replace(path=found[line]) for line, image in images.items()], "split" in names, notes + odd)
 
 
 def delimiter_of(text: str) -> str:
@@ -115,6 +111,7 @@ def _columns(path: Path, there: list[str], given: Mapping[str, str]) -> tuple[di
     """What a column is for → its name in the file, and what to tell about that."""
     if there[:3] == PREDICTIONS and "error" in there and not given:  # the others are classes, whatever they are called
         return {"path": "path", "label": "label"}, [f"{path.name}: the labels are predictions of a model"]
+    given = {kind: same_name(name, there) for kind, name in given.items()}
     if strange := [name for name in given.values() if name and name not in there]:
         raise Refused(f"{path} has no column {strange[0]!r}; it has {', '.join(there) or 'none'}")
     plain = {name.strip().lower(): name for name in reversed(there)}
@@ -141,49 +138,43 @@ def _columns(path: Path, there: list[str], given: Mapping[str, str]) -> tuple[di
     return names, notes
 
 
-class _Files:
-    """Finds the files that a manifest names.
+def _files(manifest: Path, given: Mapping[int, str]) -> tuple[dict[int, str], list[str]]:
+    """Line → the POSIX path of the file that it names, relative to the manifest's folder if it lies there; and what to
+    tell about names that are written otherwise, see `meant_paths`.
+
+    A name may also be relative to the working directory, as in the tables that `predict` writes.
 
     Args:
-        root: the manifest's folder.
+        manifest: the file.
+        given: line → name.
+
+    Raises:
+        Refused: there is no such file, or it could be any of several.
     """
+    root, here = manifest.parent, Path.cwd()
+    found: dict[int, str] = {}
+    for line, name in given.items():
+        ways = [root / name, root / name.replace("\\", "/")]
+        ways += [here / name] if (here / name).is_relative_to(root) else []
+        if file := next(filter(Path.is_file, ways), None):
+            found[line] = _below(root, file)
+    lost = {line: name for line, name in given.items() if line not in found}
+    if not lost:
+        return found, []
+    there = list(files_below(root, Counter()))
+    for parent in {PurePosixPath(name.replace("\\", "/")).parent for name in lost.values()}:
+        place = Path(on_disk(str(root / parent)))
+        if (".." in parent.parts or not place.is_relative_to(root)) and place.is_dir():
+            there += [_below(root, file) for file in place.iterdir()]
+    meant = meant_paths(lost.values(), filter(is_image, there), root.name)
+    for line, name in lost.items():
+        if name in meant.several:
+            raise Refused(f"{manifest} line {line}: {name} may be {listed(meant.several[name])}: write it in full")
+    if missing := [f"line {line}: {name}" for line, name in lost.items() if name not in meant.paths]:
+        raise Refused(f"{manifest} names {len(missing)} files that are not there: {listed(missing)}")
+    notes = [f"{manifest.name}: {note}" for note in meant.notes]
+    return found | {line: meant.paths[name] for line, name in lost.items()}, notes
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._listed: dict[str, dict[str, list[str]]] = {}  # folder → name without suffix → images
 
-    def find(self, name: str) -> str | None:
-        """The POSIX path of the file with a name, relative to the manifest's folder if it lies there; None if there is
-        no such file.
-
-        The name may be a path of Windows, lack its suffix, or be relative to the working directory, as in the tables
-        that `predict` writes.
-
-        Raises:
-            Refused: several images have the name, but for their suffixes.
-        """
-        for way in dict.fromkeys([name, name.replace("\\", "/")]):
-            if (self.root / way).is_file():
-                return self._below(way)
-            if not is_image(way) and (found := self._by_stem(way)):
-                return found
-        here = Path.cwd() / name
-        return self._below(str(here)) if here.is_file() and here.is_relative_to(self.root) else None
-
-    def _below(self, name: str) -> str:
-        path = Path(name)
-        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
-
-    def _by_stem(self, name: str) -> str | None:
-        folder, _, stem = name.rpartition("/")
-        if folder not in self._listed:
-            by_stem: dict[str, list[str]] = {}
-            place = self.root / folder
-            for each in sorted(place.iterdir()) if place.is_dir() else []:
-                if is_image(each.name):
-                    by_stem.setdefault(each.stem, []).append(each.name)
-            self._listed[folder] = by_stem
-        there = self._listed[folder].get(stem, [])
-        if len(there) > 1:
-            raise Refused(f"{self.root / name} may be {listed(there)}: write the suffix in the manifest")
-        return self._below(f"{folder}/{there[0]}" if folder else there[0]) if there else None
+def _below(root: Path, file: Path) -> str:
+    return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()

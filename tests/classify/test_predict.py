@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from tiny import REPO, environment, flip, photos
 
 from classify import Classifier, fit, predict
+from classify.predict import photo_files
 from classify.saved import load_model
 from extract import extract
 from extract.backbones import backbone_named
@@ -295,6 +297,14 @@ def test_a_table_is_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert set(predicted.values()) <= {"crème brûlée", "thé"} and len(predicted) == 8
     listing = scan("heap.csv")
     assert [listing.label_names[label] for label in listing.labels] == [predicted[path] for path in listing.paths]
+
+
+def test_a_photo_that_a_mac_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """104: `é` as it is typed finds the file whose name has it as two characters."""
+    nfc, nfd = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save(nfd)
+    assert list(photo_files([nfc])) == [nfd]
 
 
 def changed(model: Path, to: Path, **made: object) -> Path:

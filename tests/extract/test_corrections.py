@@ -1,5 +1,6 @@
 """Files of corrections as pages, people and spreadsheets write them."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,21 @@ def test_new_classes_and_images_that_are_gone(pets: Path) -> None:
     latin.write_bytes("path,label\ncafé.png,dog\n".encode("latin-1"))
     with pytest.raises(Refused, match="is no CSV table of corrections in UTF-8"):
         Corrections.read(str(latin))
+
+
+def test_names_of_other_systems(pets: Path) -> None:
+    """104, 105: paths of Windows, and paths and labels that are composed where a Mac's are not; ours are kept."""
+    nfc, nfd = (unicodedata.normalize(form, "crème") for form in ("NFC", "NFD"))
+    copies(pets, f"{nfd}/1.png", f"{nfd}/2.png")
+    text = f"path,label\n{nfc}/1.png,cat\nD:\\x\\pets\\cat\\1.PNG,{nfc}\ndog/1.png,-\n"
+    listing = corrected(pets, text)
+    assert labels(listing) == {
+        "cat/1.png": nfd, "cat/2.png": "cat", f"{nfd}/1.png": "cat", f"{nfd}/2.png": nfd, "dog/2.png": "dog",
+    }  # fmt: skip
+    assert [entry.path for entry in listing.corrected] == [f"{nfd}/1.png", "cat/1.png", "dog/1.png"]
+    assert listing.notes[:2] == (
+        "c.csv: paths below D:/x/pets are taken for paths here",
+        f"c.csv: 2 names match but for case or the encoding of accents: {nfd}/1.png, cat/1.png",
+    )
+    with pytest.raises(Refused, match=r"line 3: cat\\1\.PNG is corrected twice: 'dog' on line 2, '-' here"):
+        corrected(pets, "path,label\ncat/1.png,dog\ncat\\1.PNG,-\n")

@@ -1,5 +1,6 @@
 """Manifests as people have them: names of images, columns left out, tables of predictions."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,40 @@ def test_names_of_images(tmp_path: Path) -> None:
     listing = scan(csv(tmp_path, text))
     assert listing.paths == ["a.png", "b.png", "in/0001.JPG", "in/v1.5.png", "in/w.png"]
     copies(tmp_path, "in/0001.png")
-    with pytest.raises(Refused, match=r"in/0001 may be 0001\.JPG, 0001\.png: write the suffix in the manifest"):
+    with pytest.raises(Refused, match=r"line 2: in/0001 may be in/0001\.JPG, in/0001\.png: write it in full"):
         scan(csv(tmp_path, text))
     with pytest.raises(Refused, match=r"line 3: a\.png is there already, on line 2"):
         scan(csv(tmp_path, "path,label\na,x\na.png,y\n"))
+
+
+def test_names_of_other_systems(tmp_path: Path) -> None:
+    """104, 105: a table from Windows with its folders and a Mac's folder of accents; said once."""
+    nfc, nfd = (unicodedata.normalize(form, "crème/é.JPG") for form in ("NFC", "NFD"))
+    copies(tmp_path / "pets", nfd, "dog/1.jpg", "dog/2.jpeg")
+    table = tmp_path / "pets" / "list.csv"
+    text = f"path,label\nC:\\photos\\{nfc}\nC:\\photos\\dog\\1.JPG,d\nC:\\photos\\DOG\\2.jpeg,d\n"
+    table.write_text(text.replace(f"{nfc}\n", f"{nfc},c\n"))
+    listing = scan(str(table))
+    assert labels(listing) == {nfd: "c", "dog/1.jpg": "d", "dog/2.jpeg": "d"}
+    assert listing.notes == (
+        "list.csv: paths below C:/photos are taken for paths here",
+        f"list.csv: 3 names match but for case or the encoding of accents: {nfd}, dog/1.jpg, dog/2.jpeg",
+    )
+    table.write_text("path,label\nC:\\photos\\dog\\1.JPG,d\nC:\\photos\\cat\\1.JPG,d\n")
+    with pytest.raises(Refused, match=r"names 1 files that are not there: line 3: C:.photos.cat.1\.JPG"):
+        scan(str(table))
+    table.write_text("path,label\ndog/1.jpg,d\nC:\\photos\\dog\\1.JPG,d\n")
+    with pytest.raises(Refused, match=r"line 3: dog/1\.jpg is there already, on line 2"):
+        scan(str(table))
+    copies(tmp_path / "elsewhere", nfd)
+    table.write_text(f"path,label\n../elsewhere/{nfc.removesuffix('.JPG')},c\ndog/1.jpg,d\n")
+    assert labels(scan(str(table))) == {f"../elsewhere/{nfd}": "c", "dog/1.jpg": "d"}
+
+
+def test_columns_with_accents(tmp_path: Path) -> None:
+    """104: `--columns` as it is typed, and a header as a Mac's program wrote it."""
+    text = unicodedata.normalize("NFD", "path,espèce\na.png,x\nb.png,y\n")
+    assert scan(csv(tmp_path, text), columns=unicodedata.normalize("NFC", "label=espèce")).label_names == ["x", "y"]
 
 
 def test_a_table_of_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,16 @@ def test_an_image_that_is_listed_twice(tmp_path: Path) -> None:
         scan(str(tmp_path))
 
 
+def test_files_that_a_list_spells_otherwise(tmp_path: Path) -> None:
+    """104, in Food-101's layout: a suffix in capitals is the same file, and said; else the class would be rejected."""
+    food(tmp_path)
+    for file in (tmp_path / "images" / "soup").iterdir():
+        file.rename(file.with_suffix(".JPG"))
+    listing = scan(str(tmp_path))
+    assert "images/soup/0.JPG" in listing.paths and len(listing.paths) == 6 and (listing.stats()[0] > 0).all()
+    assert listing.notes[0].startswith("3 names match but for case or the encoding of accents: images/soup/0.JPG")
+
+
 def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
     """What tools leave beside photos (thumbnails, notebooks' checkpoints) are no images of the class."""
     data = photos(tmp_path / "photos", classes=2, each=3)
