@@ -36,7 +36,7 @@ def compared(what: str, plain: Path, faster: Path, folder: Path) -> None:
     """A row on logistic regression with the faster rows against the plain ones."""
     fits = [fit(str(stack), "logreg", out=str(folder / f"fit-{stack.stem}")) for stack in (plain, faster)]
     before, after = (json.loads((made / "result.json").read_text())["accuracy"] for made in fits)
-    difference, (low, high) = paired_difference(fits[1], fits[0])
+    difference, (low, high), _ = paired_difference(fits[1], fits[0])
     figure = f"{after:.2%} against {before:.2%}: {100 * difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
     row(f"logreg on mobilenetv2, {what}", figure, "0 inside")
 

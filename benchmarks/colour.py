@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, Space, rgb_profile
 from benchmarks.results import row
-from classify.comparison.statistics import difference_interval
+from classify.comparison.intervals import difference_interval
 from extract import extract
 from extract.backbones import backbone_named
 from extract.images.decode import decode, squash

@@ -42,7 +42,7 @@ def photos(data: str, folder: Path) -> None:
         result = json.loads((made / "result.json").read_text())
         figure, bar = f"{result['accuracy']:.2%}", ""
         if name != "scattering":
-            ahead, (low, high) = paired_difference(fits["scattering"], made)
+            ahead, (low, high), _ = paired_difference(fits["scattering"], made)
             figure += f", scattering is {100 * ahead:.1f} points ahead ({100 * low:.1f} to {100 * high:.1f})"
             bar = "above 0"
         row(f"searched svm on {name}, 64 px", figure, bar)

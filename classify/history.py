@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from classify.comparison.intervals import difference_interval
 from classify.comparison.predictions import read_predictions
-from classify.comparison.statistics import difference_interval
 from classify.comparison.wording import percent, points
 from features import Failed, Stack
 from features.schema import SPLITS

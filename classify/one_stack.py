@@ -115,8 +115,8 @@ class Page:
         for row in rows:
             row["earlier"] = row["model"] in earlier
             if (plain := self.plain.get(row["model"])) and row["model"] in self.done:
-                gained, ends = paired_difference(self.folder / row["model"], plain)
-                row |= {"views_difference": gained, "views_interval": ends}
+                gained = paired_difference(self.folder / row["model"], plain, row["leads_by"])
+                row |= {"views_difference": gained.difference, "views_interval": gained.interval}
         pending = [] if whole else [name for name in self.chosen if name not in self.done]
         missing = [
             {

@@ -205,7 +205,7 @@ class Task:
         self, folder: Path, about: dict[str, Any], fitted: Fitted, answers: Answers, clock: dict[str, float]
     ) -> None:
         """Write `predictions.csv` and `result.json`."""
-        from classify.comparison.judge import leading_score
+        from classify.comparison.lead import leading_score
         from classify.saved import MODEL_FILES
 
         predicted, probabilities = answers

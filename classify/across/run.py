@@ -20,7 +20,7 @@ from classify.across.kept import Kept
 from classify.across.scoring import Entry, judged
 from classify.across.splits import Split, splits_of
 from classify.across.table import sets_table
-from classify.comparison.judge import leading_score
+from classify.comparison.lead import leading_score
 from classify.fitting import Settings
 from classify.folds import source_groups
 from classify.models import Model

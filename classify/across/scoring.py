@@ -8,9 +8,10 @@ import numpy as np
 
 from classify.across.cells import Answers
 from classify.across.splits import Split
-from classify.comparison.resampling import Parts, corrected_t, mean_interval, practically, share_error
+from classify.comparison.lead import difference, score_interval, strata, stratum_means
+from classify.comparison.resampling import Parts, corrected_t, difference_error, mean_interval, practically, share_error
 from classify.comparison.scores import scores
-from classify.comparison.statistics import difference_interval, holm, mcnemar, share_interval
+from classify.comparison.statistics import holm
 from classify.comparison.wording import ALPHA
 
 MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
@@ -54,8 +55,8 @@ class Entry:
 def judged(entries: Sequence[Entry], splits: Sequence[Split], lead: str) -> list[dict[str, Any]]:
     """The table's rows, best first, then those that failed.
 
-    One split: Wilson's interval, Newcombe's of the difference from the best, and McNemar's exact test. Several: the
-    corrected resampled t-test. Either is corrected for testing all against the best (Holm).
+    One split: score intervals, and McNemar's exact test. Several: the corrected resampled t-test. All are of the score
+    that leads; either test is corrected for testing all against the best (Holm).
 
     Args:
         entries: at least one with scores.
@@ -64,8 +65,8 @@ def judged(entries: Sequence[Entry], splits: Sequence[Split], lead: str) -> list
     """
     sizes = np.mean([[len(split.train), len(split.test)] for split in splits], axis=0)
     parts = Parts(*(round(size) for size in sizes.tolist()))
-    images = len(np.unique(np.concatenate([split.test for split in splits])))
     there = [entry for entry in entries if not entry.failed]
+    images = _images(splits, there[0].y, lead)
     order = sorted(there, key=lambda entry: (-entry.of(lead).mean(), -entry.of("macro_f1").mean()))
     best = order[0]
     against = [_against(entry, best, lead, parts, images) for entry in order[1:]]
@@ -81,8 +82,15 @@ def _named(entry: Entry) -> dict[str, Any]:
     return {"features": entry.features, "model": entry.model, "title": entry.title, **entry.facts}
 
 
-def _described(entry: Entry, parts: Parts, lead: str, images: int) -> dict[str, Any]:
-    """A row without what the others add to it; images: how many different ones all splits test."""
+def _images(splits: Sequence[Split], y: Sequence[np.ndarray], lead: str) -> np.ndarray:
+    """(k,) how many different images all splits test, of each stratum of the score that leads."""
+    first = np.unique(np.concatenate([split.test for split in splits]), return_index=True)[1]
+    counts = np.bincount(strata(lead, np.concatenate(y)[first]))
+    return counts[counts > 0]
+
+
+def _described(entry: Entry, parts: Parts, lead: str, images: np.ndarray) -> dict[str, Any]:
+    """A row without what the others add to it; images: see `_images`."""
     several = len(entry.scores) > 1
     means = {name: None if None in (v := [s[name] for s in entry.scores]) else float(np.mean(v)) for name in MEANS}
     clocks = {
@@ -91,9 +99,10 @@ def _described(entry: Entry, parts: Parts, lead: str, images: int) -> dict[str, 
         if all(name in each for each in entry.scores)
     }
     if several:
-        low, high = mean_interval(entry.of(lead), parts, share_error(float(entry.of(lead).mean()), images))
+        shares, _ = stratum_means(strata(lead, np.concatenate(entry.y)), np.concatenate(entry.right))
+        low, high = mean_interval(entry.of(lead), parts, share_error(shares, images))
     else:
-        low, high = _interval(entry.y[0], entry.right[0], lead)
+        low, high = score_interval(lead, entry.y[0], entry.right[0])
     return {
         **_named(entry),
         "repeats": len(entry.scores),
@@ -107,21 +116,14 @@ def _described(entry: Entry, parts: Parts, lead: str, images: int) -> dict[str, 
     }
 
 
-def _interval(y: np.ndarray, right: np.ndarray, lead: str) -> tuple[float, float]:
-    """Wilson's interval of one split's accuracy, or of the mean of its classes'."""
-    of = np.zeros_like(y) if lead == "accuracy" else y
-    sizes = np.bincount(of)
-    return share_interval(np.bincount(of, right)[sizes > 0], sizes[sizes > 0])
-
-
-def _against(entry: Entry, best: Entry, lead: str, parts: Parts, images: int) -> tuple[float, dict[str, Any]]:
+def _against(entry: Entry, best: Entry, lead: str, parts: Parts, images: np.ndarray) -> tuple[float, dict[str, Any]]:
     """The p-value of no difference from the best, before any correction, and what the row says of the difference."""
     if len(entry.scores) == 1:
-        a, b = entry.right[0], best.right[0]
-        ends = difference_interval(a, b)
-        return mcnemar(a, b), {"difference": float(a.mean() - b.mean()), "difference_interval": ends}
+        found = difference(lead, entry.y[0], entry.right[0], best.right[0])
+        return found.p, {"difference": found.difference, "difference_interval": found.interval}
     apart = entry.of(lead) - best.of(lead)
-    differ = [float(np.mean(a != b)) for a, b in zip(entry.right, best.right, strict=True)]
-    least = share_error(float(np.mean(differ)), images)
+    of = strata(lead, np.concatenate(entry.y))
+    signs = np.concatenate(entry.right).astype(int) - np.concatenate(best.right)
+    least = difference_error(stratum_means(of, abs(signs))[0], stratum_means(of, signs)[0], images)
     told = {"difference": float(apart.mean()), "difference_interval": mean_interval(apart, parts, least)}
     return corrected_t(apart, parts, least)[1], told | {"practically": practically(apart, parts, least)._asdict()}

@@ -25,7 +25,8 @@ def sets_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | Non
     lines += [f"{row['features']}, {row['model']} failed: {row['failed']}" for row in rows if "failed" in row]
     lines.append(splits_told(there[0]))
     if len(there) > 1:
-        test = "exact McNemar" if there[0]["repeats"] == 1 else "corrected resampled t-test"
+        within = "" if lead == "accuracy" else " within classes"
+        test = f"exact McNemar{within}" if there[0]["repeats"] == 1 else "corrected resampled t-test"
         lines.append(f"diff: points from the best; p: {test}, Holm-corrected. {tied_told(there)}")
     lines.append(
         "s/1000: seconds of extraction for 1,000 photos; kB: of a row; fit s: of one split, without what all share"

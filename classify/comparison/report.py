@@ -69,7 +69,7 @@ def write_report(
         "versions": versions(test, best),
         "gained": any(row.get("views_interval") for row in rows),
         "chance_loss": np.log(len(names)),
-        "accuracy_axis": axis(spans(rows, "accuracy")),
+        "score_axis": axis(spans(rows, best["leads_by"])),
         "difference_axis": axis([(0.0, 0.0, 0.0), *spans(rows, "difference")]),
         "pairs": pairs,
         "surest": surest,

@@ -43,13 +43,38 @@ def mean_error(values: ArrayLike, parts: Parts, least: float = 0.0) -> float:
     return max(least, float(several.std(ddof=1) * np.sqrt(1 / len(several) + parts.test / parts.train)))
 
 
-def share_error(share: float, images: int) -> float:
+def share_error(share: ArrayLike, images: ArrayLike) -> float:
     """The standard error of a share of independent images, as if one more had been of either kind (Laplace).
 
     No number of splits knows a share better than all the images that they test do.
+
+    Args:
+        share: (k,) of several strata's shares, where their mean is asked for; the two further images are spread over
+            them.
+        images: (k,) how many each share is of.
     """
-    smoothed = (share * images + 1) / (images + 2)
-    return float(np.sqrt(smoothed * (1 - smoothed) / images))
+    shares, n = np.asarray(share, float), np.asarray(images, float)
+    smoothed = (shares * n.sum() + 1) / (n.sum() + 2)
+    return _mean_error(smoothed * (1 - smoothed), n)
+
+
+def difference_error(apart: ArrayLike, difference: ArrayLike, images: ArrayLike) -> float:
+    """The standard error of how much more often one model is right than another, on the same independent images.
+
+    Of an image it is 1, 0 or −1: the variance is p − d², where p is the share that only one of them got right, and d
+    the difference. As in `share_error`, one more image had only one right, and one more neither or both.
+
+    Args:
+        apart, difference: (k,) p and d of each stratum; images: (k,) how many.
+    """
+    p, d, n = (np.asarray(each, float) for each in (apart, difference, images))
+    total = n.sum()
+    return _mean_error((p * total + 1) / (total + 2) - (d * total / (total + 2)) ** 2, n)
+
+
+def _mean_error(variances: np.ndarray, images: np.ndarray) -> float:
+    """Of the mean over strata of means of `images`, each with this variance."""
+    return float(np.sqrt((variances / images).sum()) / np.size(images))
 
 
 def mean_interval(values: ArrayLike, parts: Parts, least: float = 0.0) -> tuple[float, float]:

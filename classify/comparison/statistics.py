@@ -1,73 +1,52 @@
-"""Statistics of a paired comparison: every model answered the same test rows. Pure functions on arrays."""
+"""Statistics of a paired comparison: every model answered the same test rows. Pure functions on arrays.
+
+Intervals of shares and of their differences are in `intervals`.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+from classify.comparison.intervals import Z, apart
+
 ENOUGH = 10  # right answers and wrong ones, to say whether confidence separates them
+GRID = 1 << 15  # steps that the sums of a test within classes are rounded to
 
 
-def share_interval(right: ArrayLike, rows: ArrayLike) -> tuple[float, float]:
-    """95 % interval of a share of rows, or of the mean of several independent shares, such as the recalls of classes.
-
-    Wilson's (1927) for one share, and for more of them these put together as Zou and Donner (2008) do. The bootstrap's
-    would end in a point where all rows are right: of two test images both right is anything from 34 to 100 %.
-
-    Args:
-        right: (shares,) how many rows were right.
-        rows: (shares,) of how many, at least 1 each.
-    """
-    shares, below, above = _wilson(right, rows)
-    low, high = shares.mean() - np.linalg.norm(below) / len(shares), shares.mean() + np.linalg.norm(above) / len(shares)
-    return float(max(low, 0)), float(min(high, 1))
-
-
-def difference_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """95 % interval of how much more often one model is right than another on the same rows.
-
-    Newcombe's tenth (Statistics in Medicine 17, 2635–2650, 1998): Wilson's intervals of both, put together by how the
-    models' errors go together. The bootstrap's would be a point where they never disagree.
-
-    Args:
-        a, b: (n,) bool, whether each was right.
-    """
-    n = len(a)
-    shares, below, above = _wilson([a.sum(), b.sum()], [n, n])
-    together = float((a & b).sum() * (~a & ~b).sum()) - float((a & ~b).sum() * (~a & b).sum())
-    scale = np.sqrt(np.prod([float(side.sum()) for side in (a, ~a, b, ~b)]))
-    phi = (max(together - n / 2, 0) if together > 0 else together) / scale if scale else 0.0
-    ends = [
-        np.sqrt(one**2 - 2 * phi * one * other + other**2)
-        for one, other in ((below[0], above[1]), (above[0], below[1]))
-    ]
-    difference = shares[0] - shares[1]
-    return float(difference - ends[0]), float(difference + ends[1])
-
-
-def _wilson(right: ArrayLike, rows: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(shares,) each: the share, and how far its 95 % interval reaches below and above it."""
-    k, n = np.asarray(right, float), np.asarray(rows, float)
-    centre = (k + Z**2 / 2) / (n + Z**2)
-    half = Z * np.sqrt(k * (n - k) / n + Z**2 / 4) / (n + Z**2)
-    return k / n, k / n - (centre - half), centre + half - k / n
-
-
-def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+def mcnemar(a: np.ndarray, b: np.ndarray, of: np.ndarray | None = None) -> float:
     """Exact two-sided p-value that two models err equally often on the same rows; 1 where they never disagree.
 
     Of the rows that only one of them got right, half should be either's: a binomial test (McNemar, 1947; the exact
-    form is Edwards, 1948, without his correction).
+    form is Edwards, 1948, without his correction). Where classes' shares are averaged, it is this within each class:
+    each row that only one got right is either's by the toss of a coin, and counts for its class's size.
 
     Args:
         a, b: (n,) bool, whether each was right.
+        of: (n,) int64 class of each row, where the models' mean shares over classes are compared.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import binom, binomtest
 
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    only_a, only_b, rows = apart(a, b, of)
+    sizes, place = np.unique(rows, return_inverse=True)
+    tosses = np.bincount(place, only_a + only_b).astype(int)
+    sizes, tosses = sizes[tosses > 0], tosses[tosses > 0]
+    if not len(tosses):
+        return 1.0
+    if len(tosses) == 1:
+        return float(binomtest(round(only_a[rows == sizes].sum()), tosses[0]).pvalue)
+    # The sum of tosses / size on a grid, by the product of its parts' Fourier transforms; what is off by rounding to
+    # the grid counts as no less than what was seen.
+    unit = float((tosses / sizes).sum()) / GRID
+    transformed = np.ones(GRID + 1, complex)
+    for size, count in zip(sizes, tosses, strict=True):
+        heads = np.arange(count + 1)
+        at = np.rint(heads / size / unit).astype(int)
+        transformed *= np.fft.rfft(np.bincount(at, binom.pmf(heads, count, 0.5), 2 * GRID))
+    chances = np.fft.irfft(transformed)
+    seen = abs(float(((only_a - only_b) / rows).sum()))
+    off = np.abs(2 * np.arange(2 * GRID) - GRID) * unit
+    return float(min(1.0, chances[off >= seen - len(sizes) * unit].clip(0).sum()))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -14,8 +14,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     there = [row for row in rows if "failed" not in row]
     if all(f"{row['accuracy']:.2%}" == f"{row['balanced_accuracy']:.2%}" for row in there):
         there = [row | {"balanced_accuracy": None} for row in there]
-    order = sorted(COLUMNS, key=lambda column: column[1] not in LEADING) if uneven(there) else COLUMNS
-    columns = [(head, field, show) for head, field, show in order if any(row.get(field) is not None for row in there)]
+    lead = there[0].get("leads_by", "accuracy")
+    columns = [column for column in columns_of(lead) if any(row.get(column[1]) is not None for row in there)]
     cells = [[head for head, _, _ in columns]] + [
         ["–" if row.get(field) is None else show(row[field]) for _, field, show in columns] for row in there
     ]
@@ -25,7 +25,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     lines.append(f"{there[0]['n_train']} train rows, {there[0]['n_test']} test rows of {there[0]['stack']}")
     if (baseline := there[0].get("baseline")) and len(there) > 1:
-        lines.append(f"diff: points from {baseline} on the same rows; p: exact McNemar, Holm-corrected")
+        what, within = ("", "") if lead == "accuracy" else ("of balanced accuracy ", " within classes")
+        lines.append(f"diff: points {what}from {baseline} on the same rows; p: exact McNemar{within}, Holm-corrected")
     if earlier := [row["model"] for row in there if row.get("earlier")]:
         lines.append(f"fitted to the same rows by an earlier command: {joined(earlier)}")
     if unsaved := [row["model"] for row in there if row["model_bytes"] is None]:
@@ -36,14 +37,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     if any(row.get("views_difference") is not None for row in there):
         lines.append(f"views: points gained by training on {there[0]['views']} views of each image, same test rows")
     return "\n".join(lines)
-
-
-LEADING = ("model", "balanced_accuracy", "macro_f1")  # columns that come first where class sizes differ
-
-
-def uneven(rows: list[dict[str, Any]]) -> bool:
-    """Whether balanced accuracy leads, for classes that differ more than 3 : 1 in train."""
-    return rows[0].get("leads_by") == "balanced_accuracy"
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -63,18 +56,20 @@ def short(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("model", "model", str),
-    ("accuracy", "accuracy", "{:.2%}".format),
-    ("95 %", "accuracy_interval", lambda ends: f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}"),
-    ("bal.acc", "balanced_accuracy", "{:.2%}".format),
-    ("F1", "macro_f1", "{:.3f}".format),
-    ("logloss", "log_loss", "{:.3f}".format),
-    ("ECE", "calibration_error", "{:.1%}".format),
-    ("diff", "difference", points),
-    ("p", "mcnemar_holm_p", p_value),
-    ("views", "views_difference", points),
-    ("fit s", "fit_seconds", short),
-    ("pred s", "predict_seconds", short),
-    ("MB", "model_bytes", lambda size: short(size / 1e6)),
-)
+def columns_of(lead: str) -> list[tuple[str, str, Callable[[Any], str]]]:
+    """Head, name in `compare.json`, and form of each column; what leads, and its interval, come first."""
+    accuracy, balanced = ("accuracy", "accuracy", "{:.2%}".format), ("bal.acc", "balanced_accuracy", "{:.2%}".format)
+    interval = ("95 %", f"{lead}_interval", lambda ends: f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}")
+    f1 = ("F1", "macro_f1", "{:.3f}".format)
+    return [
+        ("model", "model", str),
+        *([accuracy, interval, balanced, f1] if lead == "accuracy" else [balanced, interval, f1, accuracy]),
+        ("logloss", "log_loss", "{:.3f}".format),
+        ("ECE", "calibration_error", "{:.1%}".format),
+        ("diff", "difference", points),
+        ("p", "mcnemar_holm_p", p_value),
+        ("views", "views_difference", points),
+        ("fit s", "fit_seconds", short),
+        ("pred s", "predict_seconds", short),
+        ("MB", "model_bytes", lambda size: short(size / 1e6)),
+    ]

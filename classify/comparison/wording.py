@@ -35,8 +35,6 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
     if len(rows) == 1:
         return ["It was compared with no other model."]
     base = best["baseline"]
-    # Where balanced accuracy leads, this is another score than the headline's: the tests count every image alike.
-    among = "" if best["leads_by"] == "accuracy" else "in plain accuracy, "
     said = []
     if best["difference"] is None:
         said.append("It is also the baseline that the others are tested against.")
@@ -44,9 +42,7 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
         low, high = best["difference_interval"]
         chance = "a significant difference" if best["mcnemar_holm_p"] < ALPHA else "not a significant difference"
         gain = f"{points(best['difference'])} points (interval {points(low)} to {points(high)})"
-        said.append(
-            f"{capital(among + 'against')} {base} that is {gain}, {chance} (p{THIN}{equals(best['mcnemar_holm_p'])})."
-        )
+        said.append(f"Against {base} that is {gain}, {chance} (p{THIN}{equals(best['mcnemar_holm_p'])}).")
     others = [row for row in rows[1:] if row["difference"] is not None]
     apart = [row for row in others if row["mcnemar_holm_p"] < ALPHA]
     groups = [
@@ -56,7 +52,7 @@ def _against_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     clauses = [f"{joined(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in groups if names]
     if clauses:
-        said.append(f"{capital(among + 'of')} the others, {'; '.join(clauses)}.")
+        said.append(f"Of the others, {'; '.join(clauses)}.")
     return said
 
 

@@ -15,7 +15,8 @@ from tiny import contents, environment, run, stack
 
 from classify import compare, fit
 from classify.comparison import report
-from classify.comparison.judge import judge, leading_score
+from classify.comparison.judge import judge
+from classify.comparison.lead import leading_score
 from classify.comparison.predictions import read_predictions
 from classify.comparison.table import table
 from classify.models import MODELS, Model
