@@ -35,8 +35,8 @@ def mcnemar(a: np.ndarray, b: np.ndarray, of: np.ndarray | None = None) -> float
         return 1.0
     if len(tosses) == 1:
         return float(binomtest(round(only_a[rows == sizes].sum()), tosses[0]).pvalue)
-    # The sum of tosses / size on a grid, by the product of its parts' Fourier transforms; what is off by rounding to
-    # the grid counts as no less than what was seen.
+    # The sum of tosses / size on a grid, by the product of its parts' Fourier transforms. What is less than what was
+    # seen by no more than the grid's rounding counts as much: p may come out 0.001 too large, and never too small.
     unit = float((tosses / sizes).sum()) / GRID
     transformed = np.ones(GRID + 1, complex)
     for size, count in zip(sizes, tosses, strict=True):
