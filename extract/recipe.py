@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 
 from extract.backbones import Backbone, backbone_named
 from extract.images.dataset import Listing
-from extract.images.decode import decode, framed, resized_first
+from extract.images.decode import decode, framed, needed_edge, resized_first
 from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
 from extract.model_file import ModelFile, is_model_file
@@ -49,7 +48,7 @@ class Recipe:
         views: augmented views of each labelled train image, beside the image itself.
         augment: how they are made, a name in `AUGMENTS`.
         precision: of the arithmetic, a name in `PRECISIONS`.
-        resize: how an image becomes a square, one of `RESIZES`, or see `resized_first`.
+        resize: how an image becomes a square, one of `RESIZES`, or see `framed` and `resized_first`.
         filter: a name in `FILTERS`.
         decode: `scaled-srgb`; `scaled` for stacks that were begun when colour profiles were ignored; `full` for older
             ones, when every JPEG was decoded at its full size; `full-srgb` where no stack is concerned.
@@ -225,8 +224,9 @@ class Recipe:
             Unreadable: as `decode` and `framed` of `extract.images.decode`.
         """
         share = LEAST_SIDE[self.augment] if self.views else 1.0
-        least = int(re.sub(r"\D", "", self.resize) or self.size)  # `edge256` resizes to that first
-        side = math.ceil(least / share) if self.decode.startswith("scaled") else None
+        least = math.ceil(needed_edge(self.size, self.resize) / share)
+        is_scaled = self.decode.startswith("scaled") and self.filter != "nearest"  # which takes single pixels
+        side = least if is_scaled else None
         return framed(decode(data, side, self.is_managed), self.resize)
 
     @property

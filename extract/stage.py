@@ -108,7 +108,8 @@ def extract(
         augment: how views are made: photo (crop, flip, small tilt, colour) or sources (rotation to 90°, darkening).
         resize: how an image becomes square: squash (stretch all of it), crop (take its middle), pad (put it on black);
             by default squash, and for a model of your own what its preprocessing says.
-        filter: resizes the pixels: bilinear, bicubic, lanczos or box, all antialiased; by default bilinear, or so too.
+        filter: resizes the pixels: bilinear, bicubic, lanczos, box or hamming, all antialiased, or nearest; by default
+            bilinear, or so too.
         preprocess: how a model of your own wants its images, where no preprocessor_config.json lies beside it:
             imagenet, tf, caffe, clip, siglip or none, or settings: mean=… std=… size=… crop=… filter=… scale=… order=….
         pool: store each row pooled over all positions, avg or max, or its class token, cls; by default all of it.

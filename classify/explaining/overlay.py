@@ -1,6 +1,5 @@
 """Maps drawn over the photo that they belong to, as the backbone saw it."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from classify.comparison.photos import data_uri
-from extract.images.decode import framed
+from extract.images.decode import framed, resized_edge
 
 FOR, AGAINST = (217, 72, 1), (8, 81, 156)  # colours of evidence for and against a class
 STRONGEST = 0.75  # opacity of the strongest evidence on a page
@@ -24,8 +23,8 @@ def as_seen(photo: Image.Image, made: Mapping[str, Any], side: int = SIDE) -> Im
         side: pixels.
     """
     resize = str(made["resize"])
-    if edge := re.sub(r"\D", "", resize):  # resized to that first, then the middle
-        part = made["input_size"] / int(edge)
+    if edge := resized_edge(resize):  # resized to that first, then the middle
+        part = made["input_size"] / edge
         width, height = (photo.width, photo.height)
         if resize.startswith("edge"):
             width = height = round(part * min(photo.size))

@@ -14,11 +14,13 @@ from extract.recipe import Recipe
 STEPS = {
     "squash": "Resize all of it to {size} × {size} pixels, whatever its proportions.",
     "crop": "Crop the square in its middle, and resize that to {size} × {size} pixels.",
+    "cropN": "Crop the square in its middle whose side is {first} of its shorter edge, rounded down; resize that to "
+    "{size} × {size} pixels.",
     "pad": "Put it into the middle of a black square as large as its longer edge, and resize that to {size} × {size} "
     "pixels.",
-    "edge": "Resize it so that its shorter edge has {first} pixels, the other in proportion and rounded down; crop the "
-    "{size} × {size} pixels in its middle.",
-    "squashed": "Resize all of it to {first} × {first} pixels; crop the {size} × {size} pixels in its middle.",
+    "edgeN": "Resize it so that its shorter edge has {first} pixels, the other in proportion and rounded down; crop "
+    "the {size} × {size} pixels in its middle.",
+    "squashN": "Resize all of it to {first} × {first} pixels; crop the {size} × {size} pixels in its middle.",
 }
 MIDDLE = "left, top = (image.width - {side}) // 2, (image.height - {side}) // 2"
 CROP = "image = image.crop((left, top, left + {side}, top + {side}))"
@@ -28,16 +30,20 @@ CODE = {
         *("side = min(image.size)", MIDDLE.format(side="side")),
         CROP.format(side="side") + ".resize(({size}, {size}), {filter})",
     ),
+    "cropN": (
+        *("side = max(1, int({first} * min(image.size)))", MIDDLE.format(side="side")),
+        CROP.format(side="side") + ".resize(({size}, {size}), {filter})",
+    ),
     "pad": (
         *('square = Image.new("RGB", (max(image.size),) * 2)',),
         "square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))",
         "image = square.resize(({size}, {size}), {filter})",
     ),
-    "edge": (
+    "edgeN": (
         "image = image.resize([{first} * length // min(image.size) for length in image.size], {filter})",
         *(MIDDLE.replace("{side}", "{size}"), CROP.replace("{side}", "{size}")),
     ),
-    "squashed": (
+    "squashN": (
         "image = image.resize(({first}, {first}), {filter})",
         *(MIDDLE.replace("{side}", "{size}"), CROP.replace("{side}", "{size}")),
     ),
@@ -53,8 +59,8 @@ def guide(to: str, name: str, about: dict[str, Any], recipe: Recipe) -> str:
         about: `model.json` of the model.
         recipe: how an image becomes pixels.
     """
-    first = re.sub(r"\D", "", recipe.resize)
-    kind = {"squash": "squashed"}.get(re.sub(r"\d", "", recipe.resize), "edge") if first else recipe.resize
+    first = re.sub(r"[a-z]", "", recipe.resize)
+    kind = recipe.resize.removesuffix(first) + ("N" if first else "")
     values = {"size": recipe.size, "first": first, "filter": f"Image.Resampling.{recipe.filter.upper()}"}
     square = "\n".join(line.format(**values) for line in CODE[kind])
     labels, text = about["label_names"], Path(__file__).with_name("guide.md.jinja").read_text("utf-8")

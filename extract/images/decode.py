@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import logging
+import math
 import re
 import warnings
 
@@ -36,7 +37,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
-}  # all antialiased where an image becomes smaller
+    "hamming": Image.Resampling.HAMMING,
+    "nearest": Image.Resampling.NEAREST,
+}  # all but the last antialiased where an image becomes smaller
 SPARE = 2  # a JPEG is decoded at this multiple of the needed size or more
 
 
@@ -131,47 +134,67 @@ def _opened(data: bytes) -> Image.Image:
 def framed(image: Image.Image, resize: str) -> Image.Image:
     """The part of an image that becomes the square: all of it (`squash`), its middle (`crop`), or all on black (`pad`).
 
+    `crop0.875`: a middle with 0.875 of the shortest edge, rounded down.
+
     Raises:
-        Unreadable: the black square would be too large.
+        Unreadable: the square would be too large.
     """
-    if resize == "crop":
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        return image.crop((left, top, left + side, top + side))
+    share = _cropped_share(resize)
+    if share is None and resize != "pad":
+        return image
+    side = max(image.size) if share is None else max(1, int(share * min(image.size)))
+    if side * side > MOST_PIXELS:
+        raise Unreadable(f"padded to a square it has {side * side:,} pixels, {TOO_MANY}")
     if resize == "pad":
-        side = max(image.size)
-        if side * side > MOST_PIXELS:
-            raise Unreadable(f"padded to a square it has {side * side:,} pixels, {TOO_MANY}")
         square = Image.new("RGB", (side, side))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         return square
-    return image
+    return middle(image, side)
+
+
+def middle(image: Image.Image, side: int) -> Image.Image:
+    """The square in the middle of an image; what it lacks is black."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def resized_edge(resize: str) -> int | None:
+    """The number of `edge256` and `squash256`: pixels of the shortest edge before a middle is cropped; else None."""
+    found = re.fullmatch(r"(?:edge|squash)(\d+)", resize)
+    return int(found[1]) if found else None
 
 
 def resized_first(size: tuple[int, int], resize: str) -> tuple[int, int] | None:
     """(width, height) that an image of a size is resized to, before a square in its middle is cropped.
 
     `edge256`: the shortest edge becomes 256 pixels, the other in proportion, rounded down; `squash256`: both do. None
-    for the names in `RESIZES`.
+    for what `framed` knows.
     """
-    found = re.fullmatch(r"(edge|squash)(\d+)", resize)
-    if not found:
+    edge = resized_edge(resize)
+    if edge is None:
         return None
-    edge = int(found[2])
-    if found[1] == "squash":
+    if resize.startswith("squash"):
         return edge, edge
     width, height = (edge * length // min(size) for length in size)
     return width, height
 
 
+def needed_edge(side: int, resize: str) -> int:
+    """Pixels that the shortest edge needs for a square of `side` pixels."""
+    return resized_edge(resize) or math.ceil(side / (_cropped_share(resize) or 1))
+
+
+def _cropped_share(resize: str) -> float | None:
+    """The number of `crop0.875`, which is 1 for `crop`; else None."""
+    return float(resize.removeprefix("crop") or 1) if resize.startswith("crop") else None
+
+
 def squash(image: Image.Image, side: int, filter: str = "bilinear", first: tuple[int, int] | None = None) -> np.ndarray:
     """The whole of an image as a square, (side, side, 3) uint8 RGB, by one of Pillow's filters in `FILTERS`.
 
-    With `first` it is resized to that, and the square is its middle.
+    With `first` it is resized to that, and the square is its middle; what that lacks is black.
     """
-    whole = image.resize(first or (side, side), FILTERS[filter])
-    left, top = (whole.width - side) // 2, (whole.height - side) // 2
-    return np.asarray(whole.crop((left, top, left + side, top + side)))
+    return np.asarray(middle(image.resize(first or (side, side), FILTERS[filter]), side))
 
 
 def turned(image: Image.Image) -> Image.Image:

@@ -26,7 +26,10 @@ def test_a_map_is_drawn() -> None:
 
 @pytest.mark.parametrize(
     ("resize", "size"),
-    [("squash", (100, 60)), ("crop", (60, 60)), ("pad", (100, 100)), ("edge20", (30, 30)), ("squash20", (50, 30))],
+    [
+        *(("squash", (100, 60)), ("crop", (60, 60)), ("crop0.5", (30, 30)), ("pad", (100, 100))),
+        *(("edge20", (30, 30)), ("squash20", (50, 30))),
+    ],
 )
 def test_what_the_backbone_saw(resize: str, size: tuple[int, int]) -> None:
     """Guards that a map lies over the part of the photo that it speaks of: a marked corner stays or goes with it."""

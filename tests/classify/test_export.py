@@ -344,7 +344,7 @@ def test_the_page_beside_it(here: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "(n, 16, 16, 3)" in page
 
 
-@pytest.mark.parametrize("resize", ["squash", "crop", "pad", "edge20", "squash20"])
+@pytest.mark.parametrize("resize", ["squash", "crop", "crop0.7", "crop1.3", "pad", "edge20", "edge10", "squash20"])
 def test_how_an_image_becomes_pixels(resize: str) -> None:
     """The page's code gives the very pixels of stage one, for each way to make a square."""
     from classify.portable.guide import guide

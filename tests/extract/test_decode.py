@@ -273,12 +273,29 @@ def test_crop_and_pad() -> None:
 def test_pad_makes_no_square_without_bound() -> None:
     """Guards the memory: a strip of 50 million pixels would be a square of 2,500 million."""
     strip = Image.new("L", (50_000, 1000))
-    with pytest.raises(Unreadable, match="padded to a square it has 2,500,000,000 pixels, more than the 160,000,000"):
-        framed(strip, "pad")
+    for resize in ("pad", "crop50.0"):
+        message = "padded to a square it has 2,500,000,000 pixels, more than the 160,000,000"
+        with pytest.raises(Unreadable, match=message):
+            framed(strip, resize)
     recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", 32, 0, resize="pad")
     strip, small = np.zeros((2, 12_650, 3), "u1"), np.full((40, 40, 3), 9, "u1")
     pixels, reasons, _ = StageOne(recipe, lambda images: images, batch=4).pixels([small, strip])
     assert (pixels[0] == 9).all() and list(reasons) == [1] and "padded to a square it has 160,022,500" in reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("filter", "resize", "opened"),
+    [
+        *(("nearest", "squash", 800), ("bilinear", "squash", 200)),
+        *(("bilinear", "crop0.5", 200), ("bilinear", "edge50", 100)),  # the middle of 400 pixels; twice the edge
+    ],
+)
+def test_a_large_jpeg_is_decoded_as_large_as_its_square_needs(filter: str, resize: str, opened: int) -> None:
+    """Guards single pixels, which are those of the whole image alone, and a middle that is less than the image."""
+    file = io.BytesIO()
+    PHOTO.resize((800, 800)).save(file, "JPEG")
+    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", 100, 0, resize=resize, filter=filter)
+    assert recipe.open(file.getvalue()).size == (opened, opened)
 
 
 @pytest.mark.parametrize("name", FILTERS)
