@@ -6,17 +6,15 @@ is not understood is refused: a network that sees other pixels than it was train
 
 import json
 import math
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from extract.images.decode import FILTERS
+from extract.processors import MOST_SIDE, NotKnown, Three, steps
 from features import Refused
 from features.runtime.errors import nearest
 
 SIDE = 224  # of presets, where the file fixes none
-Three = tuple[float, float, float]
 
 
 class Values(NamedTuple):
@@ -92,11 +90,12 @@ class Preprocessing(NamedTuple):
             raise Refused(f"--preprocess: order is rgb or bgr, and filter one of {', '.join(FILTERS)}")
         scale = _numbers("scale", settings.get("scale", repr(1 / 255)), 1)[0]
         values = Values(order, scale, _three("mean", settings["mean"]), _three("std", settings["std"]))
-        sides = {name: int(_numbers(name, settings[name], 1)[0]) for name in ("size", "crop") if name in settings}
-        resize = "squash"
-        if "crop" in sides:
-            resize = _cropped("edge", sides.get("size", sides["crop"]), sides["crop"])
-        return cls(values, sides.get("crop", sides.get("size")), resize, filter)
+        size, crop = (_side(name, settings[name]) if name in settings else None for name in ("size", "crop"))
+        if crop is None:
+            return cls(values, size, "squash", filter)
+        if size and crop > size:
+            raise Refused(f"--preprocess: a middle of {crop} px is cropped from {size} px")
+        return cls(values, crop, f"edge{size or crop}", filter)
 
     @classmethod
     def of_config(cls, file: Path) -> Self:
@@ -107,92 +106,15 @@ class Preprocessing(NamedTuple):
         """
         try:
             told = json.loads(file.read_text("utf-8"))
-            told = dict(told)
-        except (OSError, ValueError, TypeError) as error:
-            raise Refused(f"{file} is not a JSON object ({error}). Give --preprocess instead. {presets()}") from None
-        return cls(*_Config(file, told).read())
-
-
-class _Config:
-    """The keys of one `preprocessor_config.json`."""
-
-    def __init__(self, file: Path, told: Mapping[str, Any]) -> None:
-        self._file, self._told = file, told
-        self._kind = str(told.get("image_processor_type") or told.get("feature_extractor_type") or "")
-
-    def read(self) -> tuple[Values, int, str, str]:
-        """The parts of a `Preprocessing`."""
-        told = self._told
-        if unknown := sorted(name for name in told.keys() - KNOWN - IGNORED if told[name] not in (None, False)):
-            raise self._refused(f"{', '.join(f'{name}: {told[name]!r}' for name in unknown)} is not known here")
-        if not told.get("do_resize", True):
-            raise self._refused("do_resize is false, and images of all sizes are given")
-        scale = float(told.get("rescale_factor", 1 / 255)) if told.get("do_rescale", True) else 1.0
-        mean, std = (0.0,) * 3, (1.0,) * 3
-        if told.get("do_normalize", True):
-            if not told.get("image_mean") or not told.get("image_std"):
-                raise self._refused("do_normalize is true, and image_mean or image_std is missing")
-            mean, std = (self._three(name) for name in ("image_mean", "image_std"))
-        order = "bgr" if told.get("do_flip_channel_order") else "rgb"
-        return (Values(order, scale, mean, std), *self._geometry(), self._filter())
-
-    def _geometry(self) -> tuple[int, str]:
-        """Side of the network's input, and how an image becomes that square."""
-        told, size = self._told, self._told.get("size")
-        crop = None
-        if told.get("do_center_crop", "crop_size" in told):
-            crop = self._square("crop_size", told.get("crop_size"))
-        if isinstance(size, int):
-            if not re.match("CLIP|Chinese|ViT|DeiT|BEiT|Beit|Siglip|SigLIP", self._kind):
-                raise self._refused(f"size is {size}, and {self._kind or 'no type'} does not say of which edge")
-            size = {"shortest_edge": size} if "CLIP" in self._kind else {"height": size, "width": size}
-        if isinstance(size, dict) and set(size) == {"shortest_edge"}:
-            edge = int(size["shortest_edge"])
-            if self._kind.startswith("ConvNext"):  # below 384 px it resizes to more and takes the middle
-                share = told.get("crop_pct") or 224 / 256
-                return (edge, "squash") if edge >= 384 else (edge, _cropped("edge", int(edge / share), edge))
-            if told.get("crop_pct"):
-                raise self._refused(f"crop_pct: {told['crop_pct']!r} is not known of {self._kind}")
-            if crop is None:
-                raise self._refused("the shortest edge is resized and nothing cropped, so that images are no squares")
-            return crop, _cropped("edge", edge, crop)
-        side = self._square("size", size)
-        return (side, "squash") if crop in (None, side) else (crop, _cropped("squash", side, crop))
-
-    def _square(self, name: str, size: Any) -> int:
-        if isinstance(size, int):
-            return size
-        if isinstance(size, dict) and set(size) == {"height", "width"} and size["height"] == size["width"]:
-            return int(size["height"])
-        raise self._refused(f"{name} is {size!r}, and a square is expected")
-
-    def _three(self, name: str) -> Three:
-        values = self._told[name]
-        if not isinstance(values, list) or len(values) != 3:
-            raise self._refused(f"{name} is {values!r}, and three numbers are expected")
-        return float(values[0]), float(values[1]), float(values[2])
-
-    def _filter(self) -> str:
-        resample = self._told.get("resample", 2)
-        names = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}  # Pillow's numbers
-        if resample not in names:
-            raise self._refused(f"resample is {resample!r}, and Pillow's 1, 2, 3 or 4 are expected")
-        return names[resample]
-
-    def _refused(self, why: str) -> Refused:
-        return Refused(f"{self._file}: {why}. Give --preprocess instead. {presets()}")
-
-
-# Keys of `preprocessor_config.json` that are read, and those that change no pixel of a square RGB image.
-KNOWN = {
-    *("do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale", "rescale_factor"),
-    *("do_normalize", "image_mean", "image_std", "do_flip_channel_order"),
-}
-IGNORED = {
-    *("image_processor_type", "feature_extractor_type", "processor_class", "do_convert_rgb", "data_format"),
-    *("input_data_format", "device", "return_tensors", "default_to_square", "disable_grouping", "model_input_names"),
-    *("_processor_class", "_valid_processor_keys", "auto_map", "num_channels"),
-}
+        except (OSError, ValueError, RecursionError) as error:
+            raise Refused(f"{file} is no JSON file ({error}). Give --preprocess instead. {presets()}") from None
+        if not isinstance(told, dict):
+            raise Refused(f"{file} holds no JSON object. Give --preprocess instead. {presets()}")
+        try:
+            asked = steps(told)
+        except NotKnown as error:
+            raise Refused(f"{file}: {error}. Give --preprocess instead. {presets()}") from None
+        return cls(Values(*asked[:4]), *asked[4:])
 
 
 def _edge(mean: str, std: str, filter: str, share: float) -> Any:
@@ -222,10 +144,10 @@ def presets() -> str:
     return f"There are {', '.join(PRESETS)}, or mean=… std=… size=… crop=… filter=… scale=… order=…"
 
 
-def _cropped(kind: str, size: int, crop: int) -> str:
-    if crop > size:
-        raise Refused(f"preprocessing: a middle of {crop} px is cropped from {size} px")
-    return f"{kind}{size}"
+def _side(name: str, text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_SIDE:
+        raise Refused(f"--preprocess: {name}={text} – a whole number of 1 to {MOST_SIDE} pixels is expected")
+    return int(text)
 
 
 def _three(name: str, text: str) -> Three:

@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(75, "classify/classical/workers.py", "except (Refused, Failed) as error:", "except KeyError as error:", "extract/test_cluster.py::test_a_worker_that_cannot"),
     Mutant(76, ONNX, " or not file.resolve().is_relative_to(folder)", "", FILES + "damaged_and_hostile"),
     Mutant(76, "extract/network/wire.py", "if size > len(data) - at:", "if False:", FILES + "damaged_and_hostile"),
-    Mutant(77, "extract/preprocessing.py", "not in (None, False)", "in ()", "extract/test_preprocessing.py::test_what"),
+    Mutant(77, "extract/processors.py", "if not known and value", "if False and value", "extract/test_preprocessing.py::test_what"),
     Mutant(78, "extract/network/keras_file.py", "if code := sorted(set(_code(told))):", "if code := []:", FILES + "code_in"),
     Mutant(79, ONNX, "for path in (self.path, *self.external)]", "for path in (self.path,)]", FILES + "from_a_folder"),
     Mutant(64, "extract/images/colour.py", "if mode != KINDS.get(image.mode):", "if True:", COLOURS + "colours_are"),
@@ -212,6 +212,9 @@ MUTANTS = (
     Mutant(91, "features/hdf5.py", 'h5py.File(_Bytes(os.open(path, os.O_RDONLY | BINARY)), "r", **how)', 'h5py.File(path, "r", locking=False, **how)', "features/test_hdf5.py::test_a_stack_that_a_notebook"),
     Mutant(91, "features/hdf5.py", "    if error.errno:\n", "    if False:\n", "features/test_hdf5.py::test_a_file_that_the_system"),
     Mutant(94, "features/hdf5.py", "            self.failed = self.failed or error\n        return len(data)", "            raise\n        return len(data)", "features/test_hdf5.py::test_a_limit_of_size"),
+    Mutant(99, "extract/processors.py", "int(256 / 224 * side)", "side", "extract/test_processors.py::test_pixels"),
+    Mutant(99, "extract/processors.py", "type(resample) is not int or", "", "extract/test_processors.py::test_any"),
+    Mutant(99, "extract/processors.py", "isinstance(value, int | float) and not", "not", "extract/test_processors.py::test_what_is_not"),
 )
 # fmt: on
 

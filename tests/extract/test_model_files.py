@@ -93,7 +93,12 @@ def folder(tmp_path: Path, **changes: Any) -> Path:
     """A model as hubs publish it, with weights beside it, and how it wants its images."""
     place = tmp_path / "tiny-net"
     small(place / "onnx" / "model.onnx", ("b", 3, "h", "w"), external="model.onnx_data")
-    told = {"do_resize": True, "size": {"shortest_edge": 10}, "crop_size": {"height": 8, "width": 8}, "resample": 3}
+    told = {
+        "image_processor_type": "BitImageProcessor",
+        "size": {"shortest_edge": 10},
+        "crop_size": {"height": 8, "width": 8},
+        "resample": 3,
+    }
     told |= {"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
     (place / "preprocessor_config.json").write_text(json.dumps(told | changes))
     return place

@@ -1,6 +1,7 @@
 """What a model file's description asks for, against Pillow and the published processors' own steps."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from extract.images.decode import FILTERS, resized_first, squash
 from extract.images.views import view_of
-from extract.preprocessing import PRESETS, Preprocessing, Values
+from extract.preprocessing import PRESETS, Preprocessing, Values, presets
 from features import Refused
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 137, 3), "u1"))
@@ -62,6 +63,8 @@ def config(folder: Path, told: Any) -> Path:
 CONVNEXT = SIGLIP | {"image_processor_type": "ConvNextImageProcessor"}
 VIT = SIGLIP | {"image_processor_type": "ViTImageProcessor", "resample": 2}
 LARGER = SIGLIP | {"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}}
+DEIT = LARGER | {"image_processor_type": "DeiTImageProcessor"}
+LEVIT = DINO | {"image_processor_type": "LevitImageProcessor", "size": {"shortest_edge": 224}}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,11 @@ LARGER = SIGLIP | {"size": {"height": 256, "width": 256}, "crop_size": {"height"
         (DINO, (224, "edge256", "bicubic")),
         (SIGLIP, (224, "squash", "bicubic")),
         (OLD_CLIP, (224, "edge224", "bicubic")),
-        (LARGER, (224, "squash256", "bicubic")),
+        (LARGER, (256, "squash", "bicubic")),  # its class crops nothing
+        (DEIT, (224, "squash256", "bicubic")),
+        (LEVIT, (224, "edge256", "bicubic")),
+        (DINO | {"crop_size": 300}, (300, "edge256", "bicubic")),
+        ({key: value for key, value in DINO.items() if key != "resample"}, (224, "edge256", "bicubic")),
         (CONVNEXT | {"size": {"shortest_edge": 224}}, (224, "edge256", "bicubic")),
         (CONVNEXT | {"size": {"shortest_edge": 384}}, (384, "squash", "bicubic")),
         (VIT | {"size": 384}, (384, "squash", "bilinear")),
@@ -87,24 +94,32 @@ def test_published_descriptions(tmp_path: Path, told: dict[str, Any], geometry: 
 @pytest.mark.parametrize(
     ("told", "named"),
     [
-        (DINO | {"do_pad": True, "pad_size": 7}, "do_pad: True, pad_size: 7"),
-        (DINO | {"do_reduce_labels": True}, "do_reduce_labels"),
-        (DINO | {"do_center_crop": False}, "no squares"),
-        (DINO | {"resample": 0}, "resample is 0"),
-        (DINO | {"image_mean": [0.5]}, "three numbers"),
-        ({k: v for k, v in DINO.items() if k != "image_std"}, "image_std is missing"),
-        (SIGLIP | {"size": {"height": 224, "width": 448}}, "a square is expected"),
-        (SIGLIP | {"size": 224, "image_processor_type": "OtherImageProcessor"}, "of which edge"),
-        (SIGLIP | {"do_resize": False}, "do_resize"),
-        (DINO | {"crop_size": {"height": 300, "width": 300}}, "300 px is cropped from 256"),
-        ([1, 2], "no"),
-        ("text", "not a JSON object"),
+        (
+            json.dumps(DINO | {"do_pad": True}),
+            "preprocessor_config.json: do_pad is True, which BitImageProcessor does not",
+        ),
+        (
+            json.dumps(SIGLIP | {"size": [[]]}),
+            "preprocessor_config.json: size is [[]], expected a square of 1 to 4096 px",
+        ),
+        (json.dumps(SIGLIP | {"image_processor_type": None}), "image_processor_type is None, expected a class such as"),
+        ("[1, 2]", "preprocessor_config.json holds no JSON object"),
+        ("text", "preprocessor_config.json is no JSON file (Expecting value"),
+        ("[" * 10**5, "preprocessor_config.json is no JSON file (maximum recursion depth"),
+        ('{"size": 1' + "0" * 5000 + "}", "preprocessor_config.json is no JSON file (Exceeds the limit (4300 digits)"),
+        (
+            '{"image_processor_type": "\\ud800ImageProcessor"}',
+            r"image_processor_type is '\ud800ImageProcessor', expected",
+        ),
     ],
 )
-def test_what_is_not_understood_is_refused(tmp_path: Path, told: Any, named: str) -> None:
-    """Guards against other pixels than a network was trained on: no key that changes them is passed over."""
-    with pytest.raises(Refused, match=named):
-        Preprocessing.of_config(config(tmp_path, told))
+def test_what_is_not_understood_is_refused(tmp_path: Path, told: str, named: str) -> None:
+    """Guards the message: the file, what it says, what is expected, and the way on, in one line."""
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(told)
+    with pytest.raises(Refused, match=re.escape(named)) as error:
+        Preprocessing.of_config(file)
+    assert str(error.value).isprintable() and f". Give --preprocess instead. {presets()}" in str(error.value)
 
 
 @pytest.mark.parametrize("image", [NOISE, NOISE.transpose(Image.Transpose.TRANSPOSE)])
@@ -141,9 +156,12 @@ def test_settings_by_hand() -> None:
         ("mean=0.5 std=0", "std=0 – 1 or 3 positive numbers"),
         ("mean=0.5,0.5 std=1", "mean=0.5,0.5"),
         ("clip colour=1", "'colour=1' is no setting"),
-        ("clip filter=nearest", "filter one of"),
+        ("clip filter=near", "filter one of"),
         ("clip size=100 crop=224", "224 px is cropped from 100"),
         ("mean=nan std=1", "mean=nan"),
+        ("clip size=0.5", "size=0.5 – a whole number of 1 to 4096 pixels"),
+        ("clip size=1e9", "size=1e9 – a whole number"),
+        ("clip crop=99999999999", "crop=99999999999 – a whole number"),
         ("", "mean and std is missing"),
     ],
 )
