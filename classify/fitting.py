@@ -166,9 +166,9 @@ def _fit_products(
     jobs = memory.threads(settings.threads, *shape(X), train.n_all, free_memory(), len(parts(train.stack)))
     held_out = None
     whole = None if products is None else combined(products, weights) if weights else products[0]
-    if settings.search:
+    grid = model.searched(settings.search, int(np.bincount(train.y).min()))
+    if grid and splits and facts["path"] != "blocks":
         dask = None if facts["path"] == "passes" else settings.dask  # they are on the cluster already
-        grid = model.searched(settings.search)
         with over(dask, jobs) as fits:
             best = search(estimator, grid, X, train.y, splits, products, settings.balance, fits)
         estimator.set_params(**best.params)

@@ -41,6 +41,7 @@ class Model:
         options: its settings that have an option of their own on the command line.
         grid: settings → values that `--search` tries, the simplest model's first; empty where there is no search.
         fine: what `--search=fine` tries instead; empty where that is the same.
+        few: what is tried without being asked where a class has fewer than `FEW` rows; empty where the defaults suit.
         balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
         of_many: how it is fitted where the matrices of the other paths do not fit or take longer, a name in `METHODS` of
             `classify.fitting`; empty where rows are taken as they are.
@@ -55,6 +56,7 @@ class Model:
     options: tuple[str, ...] = ()
     grid: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     fine: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    few: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     balanced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     of_many: str = ""
     only_if_named: bool = False
@@ -64,8 +66,10 @@ class Model:
         """Whether it sees rows only through their inner products, which several models and splits can share."""
         return self.takes in ("span", "products")
 
-    def searched(self, search: bool | str) -> Mapping[str, Sequence[float]]:
-        """What a search tries: `fine` or True."""
+    def searched(self, search: bool | str, smallest: int) -> Mapping[str, Sequence[float]]:
+        """What is tried: by a search, `fine` or True, or without one for the smallest class of so many rows."""
+        if not search:
+            return self.few if smallest < FEW else {}
         return self.fine if search == FINE and self.fine else self.grid
 
     @property
@@ -110,7 +114,7 @@ def _svm(seed: int) -> Any:
 def _knn(seed: int) -> Any:
     from classify.classical.neighbours import CosineNeighbours
 
-    return CosineNeighbours(k=20)
+    return CosineNeighbours()
 
 
 def _xgboost(seed: int) -> Any:
@@ -166,6 +170,8 @@ FINE = "fine"  # the search with a protocol that is published for linear probes 
 FINELY = {"c": tuple(10.0 ** (step / 4 - 6) for step in range(45))}  # (Oquab et al., DINOv2, 2023)
 KERNEL = {"C": tuple(10 * c for c in DECADES), "gamma": WIDTHS}
 NEIGHBOURS = {"k": (100, 50, 20, 10, 5, 3, 1)}
+FEW = 40  # rows of the smallest class: below twice 20 neighbours, these are mostly of other classes
+FEW_NEIGHBOURS = {"k": (1, 3, 5, 10, 20)}  # equally good: the fewest, which the smallest class suits
 TREES = {"max_depth": (2, 4, 6), "colsample_bynode": (0.05, 0.1, 0.2), "min_child_weight": (1, 5)}
 INNER_WEIGHTS = {"estimator__class_weight": "balanced"}
 WEIGHTS = {"class_weight": "balanced"}
@@ -175,7 +181,7 @@ MODELS = {
     "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, fine=FINELY, balanced=INNER_WEIGHTS, of_many="passes"),
     "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, fine=FINELY, balanced=INNER_WEIGHTS, of_many="passes"),
     "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS, of_many="nystrom"),
-    "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, balanced={"balance": True}, of_many="blocks"),
+    "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, few=FEW_NEIGHBOURS, balanced={"balance": True}, of_many="blocks"),
     "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),
     "dense": Model("dense head", "rows", "avg", "keras", _dense, ("epochs",)),
     "finetune": Model("fine-tuned network", "cut base", "avg", "keras", _finetune, ("epochs", "layers")),

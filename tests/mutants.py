@@ -215,6 +215,8 @@ MUTANTS = (
     Mutant(99, "extract/processors.py", "int(256 / 224 * side)", "side", "extract/test_processors.py::test_pixels"),
     Mutant(99, "extract/processors.py", "type(resample) is not int or", "", "extract/test_processors.py::test_any"),
     Mutant(99, "extract/processors.py", "isinstance(value, int | float) and not", "not", "extract/test_processors.py::test_what_is_not"),
+    Mutant(100, "classify/classical/votes.py", "min(MOST, max(1, half - 1 + half % 2))", "MOST", "classify/test_neighbours.py::test_few_rows"),
+    Mutant(100, "classify/models.py", "return self.few if smallest < FEW else {}", "return {}", "classify/test_neighbours.py::test_few_rows"),
 )
 # fmt: on
 

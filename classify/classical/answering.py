@@ -213,7 +213,8 @@ class Neighbours(NamedTuple):
     def of(cls, fitted: Any) -> Self:
         """See `Answering`."""
         votes = ballots(fitted.codes_, fitted.balance)
-        return cls(fitted.support_rows_, votes, fitted.k, fitted.classes_, fitted.temperature_)
+        k = getattr(fitted, "k_", fitted.k)  # saved before it followed the classes: what it was given
+        return cls(fitted.support_rows_, votes, k, fitted.classes_, fitted.temperature_)
 
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """See `Answering`; of two classes, by how much the second has the greater share."""

@@ -147,6 +147,10 @@ class Tempered(ClassifierMixin, BaseEstimator):
         self.scores_ = None if probabilities is None else scores_of(probabilities, y)
         return found
 
+    def left_open(self, codes: np.ndarray) -> dict[str, Any]:
+        """Settings that nobody gave and that depend on the classes (n,) of the train rows, with their values."""
+        return {}
+
     def found(self) -> dict[str, Any]:
         """What fitting found that decides the model, beside its parameters."""
         return {name: getattr(self, name) for name in self.FOUND}

@@ -85,7 +85,7 @@ def test_what_is_saved_answers_as_scikit_learn(tmp_path: Path, name: str, classe
         kernel[:, support] = rbf_kernel(units, Normalizer().transform(X[support]), fitted.gamma_)
         expected, wanted = fitted.model_.predict(kernel), fitted.model_.decision_function(kernel)
     elif name == "knn":
-        plain = KNeighborsClassifier(fitted.k, metric="cosine", algorithm="brute").fit(X, y)
+        plain = KNeighborsClassifier(fitted.k_, metric="cosine", algorithm="brute").fit(X, y)
         expected, wanted = plain.predict(new), plain.predict_proba(new)
         wanted = wanted if classes > 2 else wanted[:, 1] - wanted[:, 0]
     else:

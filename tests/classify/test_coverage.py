@@ -108,7 +108,7 @@ def held_out_probabilities(train: Stack, fitted: object) -> np.ndarray:
     X, y, found = normalize(train.X[:].astype("f8")), train.y, np.zeros((len(train), 4))
     for inside, out in folds(train, y):
         if hasattr(fitted, "k"):
-            plain = KNeighborsClassifier(fitted.k, metric="cosine", algorithm="brute").fit(X[inside], y[inside])
+            plain = KNeighborsClassifier(fitted.k_, metric="cosine", algorithm="brute").fit(X[inside], y[inside])
             found[out] = tempered(plain.predict_proba(X[out]), fitted.temperature_)
         else:
             plain = LogisticRegression(C=fitted.C_, tol=1e-8, max_iter=1000).fit(X[inside], y[inside])

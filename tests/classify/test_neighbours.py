@@ -67,6 +67,36 @@ def test_a_rare_class_has_heavier_votes() -> None:
     assert CosineNeighbours(k=3, balance=True).fit(X, y).predict(asked) == [1]
 
 
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3, 3, 3), (5, 5, 5, 5), (10, 10, 10), (1, 5, 5, 5), (3, 12)])
+def test_few_rows_of_a_class_ask_few_neighbours(tmp_path: Path, caplog: pytest.LogCaptureFixture, sizes: tuple) -> None:
+    """Guards the default k, which of 20 rows of other classes made a constant classifier; said and recorded."""
+    random = np.random.default_rng(0)
+    each = [*sizes, *[20] * len(sizes)]  # train, then test
+    held = contents(rows=sum(each), shape=(1, 1, 100), classes=len(sizes))
+    held["labels"] = np.repeat(np.tile(np.arange(len(sizes)), 2), each)
+    held["features"] = (random.standard_normal((len(sizes), 100))[held["labels"]] * 0.6).astype("<f4")
+    held["features"] += random.standard_normal(held["features"].shape).astype("<f4")
+    held["split"] = np.repeat([0, 2], [sum(sizes), 20 * len(sizes)]).astype("u1")
+    path = stack(tmp_path / "few.h5", held)
+    result = json.loads((fit(str(path), model="knn", out=str(tmp_path / "knn")) / "result.json").read_text())
+    train, test = open_stack(path).select("train"), open_stack(path).select("test")
+    k = result["params"]["k_"]
+    assert k <= max(1, min(sizes)) or k < sum(sizes) / len(sizes)
+    plain = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(train.X, train.y)
+    assert result["accuracy"] == pytest.approx(plain.score(test.X, test.y))
+    assert result["accuracy"] > 0.75
+    if min(sizes) > 1:
+        assert f"with k = {k}" in caplog.text and {"k": k} == result["best"]
+    else:
+        assert f"neighbours: {k} instead of 20, half as many as a usual class has images" in caplog.text
+
+
+def test_many_rows_of_a_class_ask_20_neighbours(clouds: Path, tmp_path: Path) -> None:
+    """Guards the default of usual sets, with no search that nobody asked for."""
+    X = np.random.default_rng(0).standard_normal((100, 8))
+    assert CosineNeighbours().fit(X, np.arange(100) % 2).k_ == 20
+
+
 def test_the_command_searches_k_and_saves_what_it_needs(clouds: Path, tmp_path: Path) -> None:
     """Guards the row of the table: search, scores, and a saved model that answers without the stack."""
     folder = fit(str(clouds), model="knn", search=True, out=str(tmp_path / "knn"))
