@@ -100,7 +100,9 @@ def learning_curve(
         whole = known or _accuracies(model, features, [(split.train, split.test) for split in few], settings)
         right[:, -1] = [whole[repeat % len(few)] for repeat in range(REPEATS)]
         done()
-    twice = expected(sizes, right, 2 * sizes[-1], settings.seed)
+    tested = len(np.unique(np.concatenate([split.test for split in few])))
+    twice = expected(sizes, right, 2 * sizes[-1], settings.seed, tested)
+    # What it is checked by was measured on the same test images.
     checked = expected(sizes[:-1], right[:, :-1], sizes[-1], settings.seed)
     return Curve(sizes, right, twice, checked)
 
