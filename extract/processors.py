@@ -136,11 +136,16 @@ def dpt(told: Told) -> Square:
     return told.cropped(kind, side)
 
 
-def layoutlm(told: Told) -> Square:
-    """One of its classes reads the factor under another name, and takes its default here; another reads it."""
-    if told.flag("do_rescale") and told.number("rescale_factor") != told.defaults["rescale_factor"]:
-        raise NotKnown("rescale_factor", told["rescale_factor"], "expected 1/255")
-    return plain(told)
+def fixed(*keys: str) -> Callable[[Told], Square]:
+    """Of keys that only some classes of one name read, in Transformers' versions, just the default is sure."""
+
+    def square(told: Told) -> Square:
+        for key in keys:
+            if told[key] != told.defaults[key]:
+                raise NotKnown(key, told[key], f"expected {told.defaults[key]}")
+        return plain(told)
+
+    return square
 
 
 def levit(told: Told) -> Square:
@@ -219,8 +224,10 @@ PROCESSORS = {
     "Flava": _row(224, CLIP, BICUBIC, crop_size=224),
     "Gemma3": _row(224, HALF, BILINEAR),
     "GotOcr2": _row(384, CLIP, BICUBIC),
-    "LayoutLMv2": _row(224, None, BILINEAR, do_rescale=False, do_flip_channel_order=True),
-    "LayoutLMv3": _row(224, HALF, BILINEAR, layoutlm),
+    "LayoutLMv2": _row(
+        224, None, BILINEAR, fixed("do_rescale", "do_flip_channel_order"), do_rescale=False, do_flip_channel_order=True
+    ),
+    "LayoutLMv3": _row(224, HALF, BILINEAR, fixed("rescale_factor")),
     "Levit": _row({EDGE: 224}, IMAGENET, BICUBIC, levit, crop_size=224),
     "Llava": _row({EDGE: 224}, CLIP, BICUBIC, crop_size=224),
     "MobileNetV1": _row({EDGE: 256}, HALF, BILINEAR, crop_size=224),

@@ -43,6 +43,7 @@ MUTANTS = (
     Mutant(3, "extract/images/decode.py", "\nImage.init()\n", "\nImage.init()\nfrom PIL import ImageFile\nImageFile.LOAD_TRUNCATED_IMAGES = True\n", IMAGES + "bad_files"),
     Mutant(4, "extract/images/decode.py", "if image.width * image.height > MOST_PIXELS:", "if False:", IMAGES + "a_bomb"),
     Mutant(4, "extract/images/decode.py", "if side * side > MOST_PIXELS:", "if False:", DECODED + "pad_makes"),
+    Mutant(4, "extract/images/decode.py", "if width * height > MOST_PIXELS:", "if False:", DECODED + "pad_makes"),
     Mutant(4, "features/source.py", "if size > MOST_BYTES:", "if False:", DECODED + "what_is_no_file"),
     Mutant(5, "extract/images/colour.py", '    return image.convert("RGB")', '    return image.convert("L").convert("RGB")', DECODED + "cmyk_and_grey"),
     Mutant(6, "extract/images/colour.py", 'if image.mode in ("I", "F") or image.mode.startswith("I;16"):', 'if image.mode == "F":', DECODED + "sixteen_bits"),

@@ -169,6 +169,9 @@ def resized_first(size: tuple[int, int], resize: str) -> tuple[int, int] | None:
 
     `edge256`: the shortest edge becomes 256 pixels, the other in proportion, rounded down; `squash256`: both do. None
     for what `framed` knows.
+
+    Raises:
+        Unreadable: it would be too large.
     """
     edge = resized_edge(resize)
     if edge is None:
@@ -176,6 +179,8 @@ def resized_first(size: tuple[int, int], resize: str) -> tuple[int, int] | None:
     if resize.startswith("squash"):
         return edge, edge
     width, height = (edge * length // min(size) for length in size)
+    if width * height > MOST_PIXELS:
+        raise Unreadable(f"with a shortest edge of {edge} pixels it has {width * height:,}, {TOO_MANY}")
     return width, height
 
 

@@ -193,7 +193,8 @@ def test_old_names_mean_the_same(transformers: ModuleType) -> None:
         ({"of": "Bit", "do_rescale": "no"}, "do_rescale is 'no', expected true or false"),
         ({"of": "Bit", "rescale_factor": None}, "rescale_factor is None, expected a number from 1e-06 to 1e+06"),
         ({"of": "Bit", "rescale_factor": -1}, "rescale_factor is -1"),
-        ({"of": "LayoutLMv3", "rescale_factor": 1}, "rescale_factor is 1, expected 1/255"),
+        ({"of": "LayoutLMv3", "rescale_factor": 1}, "rescale_factor is 1, expected 0.00392156862745098"),
+        ({"of": "LayoutLMv2", "do_rescale": True}, "do_rescale is True, expected False"),
         ({"of": "Bit", "resample": [3]}, "resample is [3], expected one of Pillow's 0 to 5"),
         ({"of": "Bit", "resample": 3.0}, "resample is 3.0"),
         ({"of": "Bit", "resample": None}, "resample is None"),
@@ -258,3 +259,44 @@ def test_any_description_gives_steps_or_names_what_it_cannot_take(name: Any, tol
     assert np.isfinite([asked.scale, *asked.mean, *asked.std]).all() and min(asked.scale, *asked.std) > 0
     if asked.side <= 250:
         assert made(asked, IMAGES[4]).shape == (3, asked.side, asked.side)
+
+
+LIKELY: dict[str, list[Any]] = {
+    "size": [30, 57, {EDGE: 57}, {EDGE: 33}, {"height": 57, "width": 57}, [40, 40], {EDGE: 57, "longest_edge": 80}],
+    "crop_size": [30, 57, 64, {"height": 41, "width": 41}, [40, 40], None],
+    "resample": [*range(6), None],
+    "image_mean": [0.5, [0.4, 0.5, 0.6], None, [0.5]],
+    "image_std": [0.5, [0.4, 0.5, 0.6], None, 0],
+    "rescale_factor": [1 / 255, 1 / 127.5, 1, None],
+    "crop_pct": [0.5, 0.875, 1, 1.3, None],
+    "ensure_multiple_of": [1, 14, 19],
+}
+
+
+def likely(name: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """A class, and some of the keys that it reads."""
+    keys = PROCESSORS[name].defaults.keys() - {"size", "do_resize"}
+    optional = {key: st.sampled_from(LIKELY.get(key, [True, False])) for key in sorted(keys)}
+    return st.tuples(st.just(name), st.fixed_dictionaries({"size": st.sampled_from(LIKELY["size"])}, optional=optional))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([name for name in PROCESSORS if name not in FAST]).flatmap(likely))
+def test_what_is_taken_gives_the_pixels_of_the_class(
+    transformers: ModuleType, described: tuple[str, dict[str, Any]]
+) -> None:
+    """Guards keys together: whatever a description says, it is refused, or its pixels are those of the class."""
+    name, told = described
+    kind = getattr(transformers, f"{name}ImageProcessor")
+    try:
+        asked = steps({"image_processor_type": kind.__name__, **told})
+    except NotKnown:
+        return
+    its = kind.from_dict(told | ({"apply_ocr": False} if "LayoutLM" in name else {}))
+    for image in IMAGES[1::3]:
+        try:
+            given = its(image, return_tensors="np")
+        except (KeyError, ValueError):
+            continue  # it fails on this itself, so there are no other pixels
+        expected = given.get("pixel_values", given.get("pixel_values_images"))[0]
+        assert np.abs(made(asked, image) - expected).max() <= 1e-4 * max(1, np.abs(expected).max()), asked
