@@ -33,7 +33,8 @@ class NotKnown(ValueError):
     """A description says what no row can do: the key, its value, and what is expected."""
 
     def __init__(self, key: str, value: Any, why: str) -> None:
-        super().__init__(f"{key if key.isidentifier() else _short(key)} is {_short(value)}, {why}")
+        name = _short(key).strip("'") if key.isidentifier() else _short(key)
+        super().__init__(f"{name} is {_short(value)}, {why}")
 
 
 class Steps(NamedTuple):

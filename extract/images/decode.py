@@ -180,7 +180,7 @@ def resized_first(size: tuple[int, int], resize: str) -> tuple[int, int] | None:
         return edge, edge
     width, height = (edge * length // min(size) for length in size)
     if width * height > MOST_PIXELS:
-        raise Unreadable(f"with a shortest edge of {edge} pixels it has {width * height:,}, {TOO_MANY}")
+        raise Unreadable(f"with a shortest edge of {edge} it has {width * height:,} pixels, {TOO_MANY}")
     return width, height
 
 

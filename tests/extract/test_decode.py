@@ -277,7 +277,7 @@ def test_pad_makes_no_square_without_bound() -> None:
         message = "padded to a square it has 2,500,000,000 pixels, more than the 160,000,000"
         with pytest.raises(Unreadable, match=message):
             framed(strip, resize)
-    with pytest.raises(Unreadable, match="with a shortest edge of 256 pixels it has 655,360,000, more than the 160,"):
+    with pytest.raises(Unreadable, match="with a shortest edge of 256 it has 655,360,000 pixels, more than the 160,"):
         resized_first((10_000, 1), "edge256")
     recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", 32, 0, resize="pad")
     strip, small = np.zeros((2, 12_650, 3), "u1"), np.full((40, 40, 3), 9, "u1")

@@ -181,6 +181,7 @@ def test_old_names_mean_the_same(transformers: ModuleType) -> None:
         ({"of": "Sam"}, "image_processor_type is 'SamImageProcessor', expected a class that makes a square"),
         ({"of": "Bit", "do_pad": True}, "do_pad is True, which BitImageProcessor does not read"),
         ({"of": "Bit", "pad\nsize": 7}, r"'pad\nsize' is 7, which"),
+        ({"of": "Bit", "k" * 10**6: "v" * 10**6}, f"{'k' * 58}… is '{'v' * 58}…, which BitImageProcessor does not"),
         (
             {"of": "MobileViT", "do_normalize": True},
             "do_normalize is True, which MobileViTImageProcessor does not read",
