@@ -9,7 +9,7 @@ INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --only-bi
 DATA ?= digits
 # name=VALUE on make's command line → --name VALUE on the program's
 option = $(if $($(1)),--$(2) "$($(1))")
-EXTRACT = $(call option,BACKBONE,backbone) $(call option,PREPROCESS,preprocess) $(call option,WEIGHTS,weights) $(if $(LAYER),--layer $(LAYER)) \
+EXTRACT = $(call option,BACKBONE,backbone) $(call option,PREPROCESS,preprocess) $(call option,AXES,axes) $(call option,WEIGHTS,weights) $(if $(LAYER),--layer $(LAYER)) \
 	$(call option,CLASSES,classes) $(call option,FIELDS,columns) $(call option,GROUP,group) $(call option,CORRECTIONS,corrections) $(if $(NEWCLASSES),--new-classes) $(call option,SHARD,shard) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
 	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
 	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) $(call option,POOL,pool) $(call option,STORE,store) \
@@ -49,7 +49,7 @@ setup: $(VENV)/.ready  ## build .venv; the other targets do it when needed
 	@data="$(DATA)"; [ -e "$${data%%::*}" ] || case "$$data" in digits|food101) ;; *) echo "error: no dataset at $$data: no such folder or file" >&2; exit 2;; esac
 
 features: .data-is-there setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
-## DATA FIELDS GROUP CORRECTIONS NEWCLASSES SHARD BACKBONE PREPROCESS WEIGHTS LAYER CLASSES SIZE DEVICE
+## DATA FIELDS GROUP CORRECTIONS NEWCLASSES SHARD BACKBONE PREPROCESS AXES WEIGHTS LAYER CLASSES SIZE DEVICE
 ## ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER POOL STORE SEED NOLEAKAGE MAXBAD DASK OUT
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 

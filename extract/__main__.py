@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--layers", metavar="MODEL", help="list what --layer takes of a backbone or model, and stop")
     given = vars(parser.parse_args())
     if model := given.pop("layers"):
-        for name, shape in layers_of(model, given["size"]).items():
+        for name, shape in layers_of(model, given["size"], given["axes"] or "").items():
             print(f"{'×'.join(map(str, shape)):>14}  {name}")
         return 0
     if given.pop("list"):
@@ -82,7 +82,7 @@ def manage_cache(words: list[str]) -> int:
     if parser.parse_args(words).clear:
         log.info(f"{cache.clear()} networks were removed from {cache.cache_folder()}")
         return 0
-    kept = cache.entries()
+    kept = [entry for entry in cache.entries() if entry.is_network]
     for entry in kept:
         used = time.strftime("%Y-%m-%d", time.localtime(entry.used))
         key = {"backbone": "damaged", "size": 0, "layers": [], **entry.key}

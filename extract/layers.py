@@ -10,7 +10,7 @@ from extract.images.dataset import Listing
 from extract.model_file import found, is_model_file
 from extract.network.base import load_base, load_model, weights_identity
 from extract.network.onnx_file import read_onnx
-from extract.network.onnx_network import tensors
+from extract.network.onnx_network import layers_of_file
 from extract.preprocessing import SIDE
 from extract.recipe import Recipe
 from extract.stack.changes import Recorded, image_changes, recipe_changes, refuse
@@ -20,12 +20,13 @@ from features import Stack, open_stack
 from features.check import images_of
 
 
-def layers_of(model: str, size: int | None = None) -> dict[str, tuple[int, ...]]:
+def layers_of(model: str, size: int | None = None, axes: str = "") -> dict[str, tuple[int, ...]]:
     """Name → feature shape of each layer at which a network can be cut, in the order in which they are computed.
 
     Args:
         model: a backbone's name, or a model file or its folder.
         size: side of the square input, pixels; by default the network's own.
+        axes: see `extract.network.onnx_file.parsed_axes`.
 
     Raises:
         Refused, Failed: there is no such network, or it cannot be taken.
@@ -37,8 +38,8 @@ def layers_of(model: str, size: int | None = None) -> dict[str, tuple[int, ...]]
     else:
         file = found(Path(model))
         if file.suffix == ".onnx":
-            onnx = read_onnx(file)
-            return tensors(onnx, size or onnx.side or SIDE)
+            onnx = read_onnx(file, axes)
+            return layers_of_file(onnx, size or onnx.side or SIDE)
         base = load_model(file)
     return {layer.name: tuple(layer.output.shape[1:]) for layer in base.layers[1:] if hasattr(layer.output, "shape")}
 

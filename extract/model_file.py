@@ -22,6 +22,7 @@ IN_FOLDER = (  # as model hubs lay them out; of models of images and texts, the 
 CONFIG = "preprocessor_config.json"
 GENERIC = ("model", "onnx", "")  # names that say nothing
 PREFERRED = ("image_embeds",)  # the output of models of images and texts that their makers compare
+QUANTISED = "quantised"  # the precision that a stack of such a file records
 CLASSES = (1000, 1001, 21841, 21843)  # of ImageNet
 
 
@@ -36,6 +37,8 @@ class ModelFile:
         size: side of its square input unless another is asked for, pixels.
         resize, filter: how an image becomes that square, see `Preprocessing`.
         layer: its output, unless another tensor is asked for.
+        axes: what an ONNX file's graph does not say of its tensors; see `extract.network.onnx_file.parsed_axes`.
+        is_quantised: whether it computes with numbers of at most eight bits.
     """
 
     file: Path
@@ -45,21 +48,26 @@ class ModelFile:
     resize: str
     filter: str
     layer: str
+    axes: str = ""
+    is_quantised: bool = False
 
     @classmethod
-    def at(cls, path: Path, preprocess: str | None, size: int | None) -> Self:
+    def at(cls, path: Path, preprocess: str | None, size: int | None, axes: str | None = None) -> Self:
         """The model at a path: a file, or a folder in the layout of model hubs.
 
         Args:
             path: of the file or folder.
             preprocess: see `Preprocessing.parsed`; None for the folder's own description.
             size: side of the square input; None for what the file or its description says.
+            axes: see above.
 
         Raises:
             Refused, Failed: there is none, it cannot be taken (`read_onnx`), or nothing says how it wants its images.
         """
         file = found(path).absolute()  # workers of a cluster have other folders
-        inside = read_onnx(file) if file.suffix == ".onnx" else read_keras(file)
+        if axes and file.suffix != ".onnx":
+            raise Refused(f"--axes {axes}: it is for ONNX files, and {file} is none")
+        inside = read_onnx(file, axes or "") if file.suffix == ".onnx" else read_keras(file)
         said = _preprocessing(file, preprocess, size or inside.side)
         if size and said.size and size != said.size and said.resize != "squash":
             raise Refused(
@@ -70,14 +78,20 @@ class ModelFile:
             raise Refused(f"{file} takes images of any size: give --size, or size=… in --preprocess")
         if inside.side not in (None, size or own):
             raise Refused(f"{file} takes images of {inside.side} px, and {size or own} px are asked for")
-        layer = default_layer(inside) if isinstance(inside, OnnxFile) else inside.layer
-        return cls(file, _name(file), str(said.values), own, said.resize, said.filter, layer)
+        made = cls(file, _name(file), str(said.values), own, said.resize, said.filter, "")
+        if not isinstance(inside, OnnxFile):
+            return dataclasses.replace(made, layer=inside.layer)
+        if inside.quantised:
+            log.warning(f"{file} is quantised ({', '.join(inside.quantised)}): so are its rows, and the stack says so")
+        is_quantised = bool(inside.quantised)
+        return dataclasses.replace(made, layer=default_layer(inside), axes=axes or "", is_quantised=is_quantised)
 
     @classmethod
     def recorded(cls, attrs: Mapping[str, Any], file: Path) -> Self:
         """The model that a stack with these root attributes was made by, and where its file is now."""
         made = (attrs[name] for name in ("backbone", "preprocessing", "input_size", "resize", "resize_filter", "layer"))
-        return cls(file, *made)
+        more = {"axes": attrs.get("tensor_axes", ""), "is_quantised": attrs["precision"] == QUANTISED}
+        return cls(file, *made, **more)
 
     @property
     def is_onnx(self) -> bool:
@@ -87,7 +101,7 @@ class ModelFile:
     @property
     def sha256(self) -> str:
         """SHA-256 (hex) of the file, and of weights beside it; see `OnnxFile.sha256`."""
-        return read_onnx(self.file).sha256 if self.is_onnx else read_keras(self.file).sha256
+        return read_onnx(self.file, self.axes).sha256 if self.is_onnx else read_keras(self.file).sha256
 
     @property
     def weights(self) -> str:

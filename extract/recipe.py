@@ -16,7 +16,7 @@ from extract.images.dataset import Listing
 from extract.images.decode import decode, framed, needed_edge, resized_first
 from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
-from extract.model_file import ModelFile, is_model_file
+from extract.model_file import QUANTISED, ModelFile, is_model_file
 from extract.network.base import weights_identity
 from extract.network.network import KerasNetwork, Network
 from extract.network.onnx_network import OnnxNetwork
@@ -82,7 +82,7 @@ class Recipe:
             attrs["seed"],
             views=attrs.get("views", 0),
             augment=attrs.get("augment", "photo"),
-            precision=attrs["precision"],
+            precision="f32" if attrs["precision"] == QUANTISED else attrs["precision"],
             resize=attrs["resize"],
             filter=attrs["resize_filter"],
             pool=attrs.get("pool", ""),
@@ -123,7 +123,8 @@ class Recipe:
             "decode": self.decode if self.decode != "full" else None,
             "dtype": np.dtype(STORES[self.store]).name,
             "pool": self.pool or None,
-            "precision": self.precision,
+            "precision": QUANTISED if self.is_quantised else self.precision,
+            "tensor_axes": self.backbone.axes or None if isinstance(self.backbone, ModelFile) else None,
             "views": self.views or None,
             "augment": self.augment if self.views else None,
             **self._weights_identity,
@@ -141,12 +142,17 @@ class Recipe:
         return isinstance(self.backbone, ModelFile) and self.backbone.is_onnx
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether the network is a file's that computes with numbers of at most eight bits, whatever the rest is."""
+        return isinstance(self.backbone, ModelFile) and self.backbone.is_quantised
+
+    @property
     def network(self) -> Network:
         """The network of its pass; not built yet."""
         layers = self.layers or (self.layer,)
         if isinstance(self.backbone, ModelFile) and self.is_onnx:
             values = Values.of(self.backbone.preprocessing)
-            return OnnxNetwork(self.backbone.file, values, self.size, layers, self.pool)
+            return OnnxNetwork(self.backbone.file, values, self.size, layers, self.pool, self.backbone.axes)
         return KerasNetwork.named(self.backbone, self.weights, self.size, self.seed, layers, self.pool)
 
     @property

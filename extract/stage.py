@@ -62,6 +62,7 @@ def extract(
     resize: str | None = None,
     filter: str | None = None,
     preprocess: str | None = None,
+    axes: str | None = None,
     pool: str | None = None,
     store: str = "f32",
     seed: int = 0,
@@ -112,6 +113,8 @@ def extract(
             bilinear, or so too.
         preprocess: how a model of your own wants its images, where no preprocessor_config.json lies beside it:
             imagenet, tf, caffe, clip, siglip or none, or settings: mean=… std=… size=… crop=… filter=… scale=… order=….
+        axes: which axis is channels, where an ONNX file's graph does not say it: nchw or nhwc for its image, and
+            TENSOR=nchw, nhwc, nct or ntc for a map or tokens; several with commas.
         pool: store each row pooled over all positions, avg or max, or its class token, cls; by default all of it.
         store: type of the stored rows: f32, or f16, half as large and rounded to eleven binary digits.
         seed: seeds random weights, views, and the split if the dataset has none. Another split alone computes nothing.
@@ -194,9 +197,14 @@ def _backbone(asked: SimpleNamespace) -> Backbone | ModelFile:
     if is_model_file(asked.backbone):
         if asked.weights:
             raise Refused(f"--weights {asked.weights}: a model file holds its own")
-        return ModelFile.at(Path(asked.backbone), asked.preprocess, asked.size)
+        model = ModelFile.at(Path(asked.backbone), asked.preprocess, asked.size, asked.axes)
+        if model.is_quantised and asked.precision != "f32":
+            raise Refused(f"--precision {asked.precision}: {model.file} is quantised, and is computed as it is")
+        return model
     if asked.preprocess:
         raise Refused(f"--preprocess is for models of your own: {asked.backbone} has its own preprocessing")
+    if asked.axes:
+        raise Refused(f"--axes is for models of your own, and {asked.backbone} is none")
     return backbone_named(asked.backbone)
 
 

@@ -28,7 +28,7 @@ RECIPE = (
     "dtype",
     "precision",
 )
-OPTIONAL = ("decode", "pool")  # … and how JPEGs were decoded, and rows pooled, where they were not kept in full
+OPTIONAL = ("decode", "pool", "tensor_axes")  # … decoding, pooling and axes, where they were not the usual
 POOLINGS = ("avg", "max", "cls")  # over all positions; `cls`: the class token of rows of tokens
 AXES = {3: "height,width,channel", 2: "token,channel", 1: "channel"}  # by the number of sides of a row
 STORES = {"f32": "<f4", "f16": "<f2"}  # --store → type of the stored rows

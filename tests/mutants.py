@@ -33,6 +33,7 @@ DECODED, LISTED, FETCHED, STAGE, DASK = (
 )
 MANIFEST = "extract/test_manifest.py::test_"
 COLOURS, TIFFS = "extract/test_colour.py::test_", "extract/test_tiff.py::test_"
+HUBS = "extract/test_onnx_files.py::test_"
 FILES, ONNX = "extract/test_model_files.py::test_", "extract/network/onnx_file.py"
 ACROSS = "classify/across/test_"
 READ, PREDICTED = "features/test_reader.py::test_", "classify/test_predict.py::test_"
@@ -160,11 +161,11 @@ MUTANTS = (
     Mutant(73, "features/shards.py", "    if differs:\n", "    if False:\n", "features/test_shards.py::test_what_does"),
     Mutant(74, "classify/classical/workers.py", "if part.token not in _rows_here:", "if not _rows_here:", "extract/test_cluster.py::test_passes_where"),
     Mutant(75, "classify/classical/workers.py", "except (Refused, Failed) as error:", "except KeyError as error:", "extract/test_cluster.py::test_a_worker_that_cannot"),
-    Mutant(76, ONNX, " or not file.resolve().is_relative_to(folder)", "", FILES + "damaged_and_hostile"),
-    Mutant(76, "extract/network/wire.py", "if size > len(data) - at:", "if False:", FILES + "damaged_and_hostile"),
+    Mutant(76, ONNX, "or not any(file.resolve().is_relative_to(folder) for folder in folders)", "", FILES + "damaged_and_hostile"),
+    Mutant(76, "extract/network/onnx_graph.py", "except decoding.DecodeError as error:", "except EOFError as error:", FILES + "damaged_and_hostile"),
     Mutant(77, "extract/processors.py", "if not known and value", "if False and value", "extract/test_preprocessing.py::test_what"),
     Mutant(78, "extract/network/keras_file.py", "if code := sorted(set(_code(told))):", "if code := []:", FILES + "code_in"),
-    Mutant(79, ONNX, "for path in (self.path, *self.external)]", "for path in (self.path,)]", FILES + "from_a_folder"),
+    Mutant(79, ONNX, "for path in self.external)]", "for path in ())]", FILES + "from_a_folder"),
     Mutant(64, "extract/images/colour.py", "if mode != KINDS.get(image.mode):", "if True:", COLOURS + "colours_are"),
     Mutant(64, "extract/images/colour.py", "if np.abs(moved).max() <= SAME:", "if False:", COLOURS + "srgb_stays"),
     Mutant(64, "extract/images/colour.py", "    except (KeyError, OSError,", "    except (EOFError,", COLOURS + "a_profile_that_cannot"),
@@ -199,6 +200,10 @@ MUTANTS = (
     Mutant(88, "features/near_index.py", "there == _about(images, pool):", "there is not None:", "features/test_nearest.py::test_the_index_finds"),
     Mutant(89, "classify/export.py", "if path.exists()]:", "if False]:", "classify/test_export.py::test_refused"),
     Mutant(90, "classify/coverage.py", "        if self.missing:\n", "        if False:\n", "classify/test_coverage.py::test_models_that_cannot_say"),
+    Mutant(96, "extract/network/onnx_axes.py", "return tuple(x[i] for i in _attribute(", "return x or tuple(x[i] for i in _attribute(", HUBS + "channels_last or the_first"),
+    Mutant(96, "extract/network/onnx_network.py", "        if axis is None or axis >= rank:", "        axis = axis or 1\n        if False:", HUBS + "what_is_not_known"),
+    Mutant(97, "extract/network/onnx_network.py", "not _are_bytes(self.values)", "False", HUBS + "bytes_are"),
+    Mutant(98, "extract/network/onnx_file.py", 'quantised(sized, depending(graph, {image.name}) - others)', "[]", HUBS + "quantised_files"),
     Mutant(95, "classify/export.py", "        _check_answers(target,", "        str(target), (", "classify/test_export.py::test_a_file_that_does_not"),
     Mutant(18, "extract/images/dataset.py", "{EXPECTED} {_without_labels(images, data)}", "{EXPECTED}", LISTED + "the_way_on"),
     Mutant(102, "features/runtime/in_the_way.py", "            if file.is_file():", "            if False:", "features/test_cli.py::test_a_module_of"),

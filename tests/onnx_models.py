@@ -62,13 +62,14 @@ def small(path: Path, shape: Any = ("batch", 3, 8, 8), kind: int = TensorProto.F
     Args:
         path: the file to write.
         shape, kind: of the input.
-        changes: `nodes`, `inputs`, `outputs` and `weights` to add.
+        changes: `nodes`, `inputs`, `outputs` and `weights` to add; `first`: nodes from `image` to `values`, instead of
+            a conversion to float32; `ir` and `opset`: versions; `external`: a file for the weights.
     """
     random = np.random.default_rng(0)
     kernel = numpy_helper.from_array(random.normal(size=(5, 3, 2, 2)).astype("f4"), "kernel")
     inputs = [helper.make_tensor_value_info("image", kind, shape), *changes.get("inputs", [])]
     nodes = [
-        helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT),
+        *changes.get("first", [helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT)]),
         helper.make_node("Conv", ["values", "kernel"], ["map"], strides=[2, 2]),
         helper.make_node("ReduceMean", ["map"], ["vector"], axes=[2, 3], keepdims=0),
         *changes.get("nodes", []),
@@ -76,13 +77,15 @@ def small(path: Path, shape: Any = ("batch", 3, 8, 8), kind: int = TensorProto.F
     names = changes.get("outputs", ["map", "vector"])
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     graph = helper.make_graph(nodes, "small", inputs, outputs, [kernel, *changes.get("weights", [])])
-    return written(graph, path, changes.get("external"))
+    return written(graph, path, **{name: changes[name] for name in ("external", "ir", "opset") if name in changes})
 
 
-def written(graph: Any, path: Path, external: str | None = None) -> Path:
+def written(graph: Any, path: Path, external: str | None = None, ir: int | None = None, opset: int = 17) -> Path:
     """Write a graph, its weights into another file if `external` names one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets[: 2 if opset == 17 else 1])
+    model.ir_version = ir or model.ir_version
     beside = {"save_as_external_data": True, "location": external, "size_threshold": 0} if external else {}
     save(model, str(path), **beside)
     return path

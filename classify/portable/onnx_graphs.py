@@ -8,6 +8,7 @@ from typing import Any
 
 from classify.portable.target import check_converts
 from extract.network.onnx_file import OnnxFile
+from extract.network.onnx_graph import cut
 from features import Refused
 
 OPSET = 18  # the newest that tf2onnx writes
@@ -56,25 +57,7 @@ def of_keras(model: Any, opset: int) -> Any:
 
 def of_file(file: OnnxFile, layer: str, opset: int) -> Any:
     """An ONNX file, cut so that its image is the only input and a layer the only output."""
-    onnx = imported("onnx")
-    made = onnx.load(file.path)
-    graph = made.graph
-    wanted, kept = {layer}, []
-    for node in reversed(graph.node):
-        if not wanted.isdisjoint(node.output):
-            kept.append(node)
-            wanted.update(_taken(node))
-    nodes = list(reversed(kept))
-    weights = [each for each in graph.initializer if each.name in wanted]
-    sparse = [each for each in graph.sparse_initializer if each.values.name in wanted]
-    image = [each for each in graph.input if each.name == file.image.name]
-    for field, values in (("node", nodes), ("initializer", weights), ("sparse_initializer", sparse), ("input", image)):
-        copies = [type(each).FromString(each.SerializeToString()) for each in values]
-        graph.ClearField(field)
-        getattr(graph, field).extend(copies)
-    graph.ClearField("output")
-    graph.output.append(onnx.ValueInfoProto(name=layer))
-    graph.ClearField("value_info")
+    made = cut(imported("onnx").load(file.path), file.image.name, [layer])
     return raised(made, opset, file.path.name)
 
 
@@ -122,16 +105,6 @@ def _erfc(context: Any, node: Any, name: str, args: Any) -> None:
     context.make_node(
         "Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], shapes=[shape], dtypes=[dtype]
     )
-
-
-def _taken(node: Any) -> Iterator[str]:
-    """All that a node needs, graphs inside it too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _taken(inner)
-            yield from (output.name for output in graph.output)
 
 
 def _only(outputs: Any) -> Any:

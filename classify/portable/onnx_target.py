@@ -11,7 +11,7 @@ from classify.portable.onnx_graphs import imported
 from classify.portable.onnx_trees import DOMAIN, ensemble
 from classify.portable.target import PIXELS, PROBABILITIES, Target, Tensor
 from extract.compute.rebuild import check_network
-from extract.network.onnx_network import OnnxNetwork
+from extract.network.onnx_network import UINT8, OnnxNetwork
 from extract.preprocessing import Values
 from extract.recipe import Recipe
 from features import Refused
@@ -51,11 +51,13 @@ class OnnxTarget(Target):
             check_network(network, recipe, made)
             return self.network(model, self.pixels), network.output_shapes[recipe.output]
         shape, file = network.output_shapes[recipe.output], network.file
+        if network.batch:
+            raise Refused(f"{file.path} takes {network.batch} images at a time, and an exported file any number")
         check_network(network, recipe, made)
         graph = onnx_graphs.of_file(file, recipe.layer, self.opset)
         rows = self._graph(graph, self._prepared(network.values, file.image.type, file.is_nhwc))
-        if len(shape) == 3 and not file.is_nhwc:
-            rows = self._node("Transpose", [rows], perm=[0, 2, 3, 1])
+        if turned := network.turned(recipe.output, len(shape) + 1):
+            rows = self._node("Transpose", [rows], perm=turned)
         return self.numbers(rows), shape
 
     def _prepared(self, values: Values, kind: int, is_nhwc: bool) -> Tensor:
@@ -63,8 +65,9 @@ class OnnxTarget(Target):
         x = self.numbers(self.pixels)
         if values.order == "bgr":
             x = self._node("Gather", [x, self._array(np.array([2, 1, 0]))], axis=3)
-        x = self.both("multiply", x, values.scale)
-        x = self.both("divide", self.both("subtract", x, np.array(values.mean)), np.array(values.std))
+        if kind != UINT8:  # which takes bytes as they are
+            x = self.both("multiply", x, values.scale)
+            x = self.both("divide", self.both("subtract", x, np.array(values.mean)), np.array(values.std))
         if not is_nhwc:
             x = self._node("Transpose", [x], perm=[0, 3, 1, 2])
         return x if kind == 1 else self._node("Cast", [x], to=kind)

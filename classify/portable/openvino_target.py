@@ -10,6 +10,7 @@ import numpy as np
 from classify.portable.target import PIXELS, PROBABILITIES, Target, Tensor, check_converts
 from extract.compute.rebuild import check_network
 from extract.network.convert import convert, import_openvino
+from extract.network.onnx_network import OnnxNetwork
 from extract.recipe import Recipe
 from features import Refused
 
@@ -38,6 +39,8 @@ class OpenvinoTarget(Target):
         if not recipe.is_onnx:
             check_converts("openvino")
         converted = network.converted
+        if isinstance(network, OnnxNetwork) and network.batch:
+            raise Refused(f"{network.path} takes {network.batch} images at a time, and an exported file any number")
         check_network(network, recipe, made)
         return self._on(converted, self.pixels), network.output_shapes[recipe.output]
 

@@ -113,7 +113,7 @@ def rebuild(made: Mapping[str, Any], weights: Path | None = None, exactly: bool 
     """
     recipe = recipe_again(made, weights)
     device = _device(made["device"], recipe.is_onnx)
-    engine = _engine(made, device, recipe.is_onnx)
+    engine = _engine(made, device, recipe)
     network = recipe.network
     forward = compile_forward(network, made["batch"], device, engine, recipe.precision)
     check_network(network, recipe, made)
@@ -193,7 +193,8 @@ def _weights(made: Mapping[str, Any], moved: Path | None) -> str:
         return str(made["weights"])
     file = Path(made["weights_file"] or backbone_named(made["backbone"]).weights_file)
     if moved is not None:
-        file = moved / file.name if moved.is_dir() else moved
+        inside = (moved / file.name, moved / "onnx" / file.name)  # as model hubs lay them out
+        file = next((each for each in inside if each.is_file()), inside[0]) if moved.is_dir() else moved
     if cached and (moved is None or (moved.is_dir() and not file.is_file())):  # a folder may be for another base
         return "imagenet"
     if not file.is_file():
@@ -218,10 +219,10 @@ def _device(then: str, is_onnx: bool) -> str:
         return "cpu"
 
 
-def _engine(made: Mapping[str, Any], device: str, is_onnx: bool) -> str:
+def _engine(made: Mapping[str, Any], device: str, recipe: Recipe) -> str:
     name = made["engine"].split()[0]
     why = (
-        ENGINES[name].unfit(device, made["precision"], is_onnx)
+        ENGINES[name].unfit(device, recipe.precision, recipe.is_onnx)
         if name in ENGINES
         else "there is none of that name here"
     )

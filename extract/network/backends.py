@@ -5,11 +5,13 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from functools import cache as once
 from typing import Any
 
 import numpy as np
 
 from extract.network.importing import backend_name, import_keras
+from features.runtime.log import log
 from features.runtime.versions import installed
 
 Run = Callable[
@@ -33,6 +35,29 @@ def compile_keras(model: Any, batch: int, device: str) -> tuple[Run, int]:
     """
     on = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
     return on[backend_name()](model, batch, device)
+
+
+def in_parts(run: Run, part: int, batch: int) -> Run:
+    """A function of `batch` images from one of `part`, which is called as often as it takes."""
+    if part == batch:
+        return run
+    _say_parts(part)
+
+    def whole(images: np.ndarray) -> list[np.ndarray]:
+        padded = np.zeros((-(-batch // part) * part, *images.shape[1:]), images.dtype)
+        padded[:batch] = images
+        made = [run(padded[start : start + part]) for start in range(0, len(padded), part)]
+        return [np.concatenate(rows)[:batch] for rows in zip(*made, strict=True)]
+
+    return whole
+
+
+@once
+def _say_parts(part: int) -> None:
+    log.info(
+        f"this network's batch is fixed at {part}: images go through it {part} at a time, which is slower than in a "
+        "batch of its engine's own. An export with a free batch has no such limit"
+    )
 
 
 def sees_gpu() -> bool:

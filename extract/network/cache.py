@@ -33,12 +33,17 @@ class Found(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A network of the cache, to be listed."""
+    """What is kept of a network: itself, or a model file's description."""
 
     folder: Path
     key: dict[str, Any]
     size: int  # bytes
     used: float  # seconds since 1970
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is the network itself."""
+        return "description" not in self.key
 
 
 def cache_folder() -> Path:
@@ -149,7 +154,7 @@ def clear() -> int:
     for entry in kept:
         _remove(entry.folder)
     shutil.rmtree(cache_folder() / "networks", ignore_errors=True)
-    return len(kept)
+    return sum(entry.is_network for entry in kept)
 
 
 def _make_room(most: int) -> None:

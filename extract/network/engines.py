@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from extract.network.backends import Run, compile_keras
+from extract.network.backends import Run, compile_keras, in_parts
 from extract.network.convert import compile_converted, import_openvino
 from extract.network.importing import backend_name, import_keras
 from extract.network.network import KerasNetwork, Network
@@ -119,7 +119,10 @@ def _openvino_unfit(device: str, precision: str, is_onnx: bool) -> str:
 
 
 def _compile_openvino(network: Network, batch: int, device: str, precision: str) -> tuple[Run, int]:
-    return compile_converted(network.converted, batch, PRECISIONS[precision][1])
+    fixed = network.converted.input().partial_shape[0]
+    part = batch if fixed.is_dynamic else fixed.get_length()
+    run, lanes = compile_converted(network.converted, part, PRECISIONS[precision][1])
+    return in_parts(run, part, batch), lanes
 
 
 def _onnxruntime_unfit(device: str, precision: str, is_onnx: bool) -> str:

@@ -1,0 +1,394 @@
+"""ONNX files as hubs and exporters write them: where their channels are, what they take, and what runs them."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx_models import small, written
+from test_backbones import close
+from test_model_files import HALF, TEXT, rows_of
+from tiny import environment, photos
+from warm import run
+
+from classify import Classifier, export, fit
+from extract import extract
+from extract.layers import layers_of
+from extract.network.forward import compile_forward
+from extract.network.onnx_file import read_onnx
+from extract.network.onnx_network import OnnxNetwork
+from extract.preprocessing import Preprocessing
+from features import Refused, open_stack
+
+HUB = Path(__file__).parents[1] / "data" / "hub.zip"  # made by make_hub.py, beside it
+ENGINES = ("openvino", "onnxruntime")
+NAMED = ("batch_size", "num_channels", "height", "width")
+BYTES = Preprocessing.parsed("none", None).values
+pytest.importorskip("openvino")
+runtime = pytest.importorskip("onnxruntime")
+
+
+def unpacked(folder: Path, name: str) -> Path:
+    with zipfile.ZipFile(HUB) as hub:
+        return Path(hub.extract(f"{name}/model.onnx", folder))
+
+
+def pixels_of(side: int, count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), "u1")
+
+
+def node(kind: str, given: str, made: str, **attributes: Any) -> Any:
+    return helper.make_node(kind, given.split(), made.split(), **attributes)
+
+
+def published() -> list[Any]:
+    with zipfile.ZipFile(HUB) as hub:
+        return sorted({Path(name).parent.name for name in hub.namelist()})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", published())
+def test_files_of_hubs_give_their_makers_rows(tmp_path: Path, name: str, engine: str) -> None:
+    """Guards every family that the docs name, by optimum, PyTorch and tf2onnx: rows that PyTorch or Keras gave."""
+    file = unpacked(tmp_path, name)
+    with zipfile.ZipFile(HUB) as hub:
+        known = np.load(io.BytesIO(hub.read(f"{name}/rows.npz")))
+    side = int(known["side"])
+    for layer in set(known) - {"side"}:
+        rows = known[layer]
+        is_map_of_torch = rows.ndim == 4 and not name.startswith("keras")
+        network = OnnxNetwork(file, HALF, side, [layer])
+        (made,) = compile_forward(network, 2, "cpu", engine)(pixels_of(side)[:2])
+        expected = rows.transpose(0, 2, 3, 1) if is_map_of_torch else rows
+        assert network.output_shapes == [expected.shape[1:]]
+        close(made, expected[:2].reshape(2, -1))
+
+
+def patches(shape: tuple[Any, ...]) -> dict[str, Any]:
+    """Patches that a reshape cuts out of images whose channels are last, as networks of JAX do."""
+    weights = {"cut": [-1, 2, 4, 2, 4, 3], "flat": [-1, 4, 48]}
+    held = [numpy_helper.from_array(np.array(value, "i8"), name) for name, value in weights.items()]
+    held.append(numpy_helper.from_array(np.random.default_rng(1).normal(size=(48, 7)).astype("f4"), "linear"))
+    nodes = [
+        *(node("Reshape", "image cut", "six"), node("Transpose", "six", "turned", perm=[0, 1, 3, 2, 4, 5])),
+        *(node("Reshape", "turned flat", "patches"), node("MatMul", "patches linear", "tokens")),
+        node("Transpose", "image", "values", perm=[0, 3, 1, 2]),
+    ]
+    return {"shape": shape, "first": nodes, "weights": held, "outputs": ["tokens"]}
+
+
+CHANNELS: list[tuple[dict[str, Any], int | None, int]] = [  # the file, its side, and the axis of its channels
+    ({"shape": NAMED}, None, 1),
+    ({"shape": (-1, -1, -1, -1)}, None, 1),
+    ({"shape": ("b", "h", "w", "c"), "first": [node("Transpose", "image", "values", perm=[0, 3, 1, 2])]}, None, 3),
+    ({"shape": ("b", 3, 3, 3)}, 3, 1),
+    (patches(("b", 8, 8, 3)), 8, 3),
+    (patches((-1, 8, 8, 3)), 8, 3),
+]
+
+
+@pytest.mark.parametrize(("made", "side", "axis"), CHANNELS)
+def test_the_first_weights_say_where_channels_are(
+    tmp_path: Path, made: dict[str, Any], side: int | None, axis: int
+) -> None:
+    """Guards axes without numbers, of −1, or all of the same size: the convolution or product says it."""
+    file = read_onnx(small(tmp_path / "m.onnx", **made))
+    assert (file.side, file.is_nhwc) == (side, axis == 3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("first", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("last", [False, True], ids=["as it is", "turned"])
+def test_channels_last_whatever_the_file_does(tmp_path: Path, engine: str, first: bool, last: bool) -> None:
+    """Guards feature_shape and rows where input and output differ, inner tensors included: plain ONNX Runtime."""
+    turn = {"shape": ("b", 8, 8, 3), "first": [node("Transpose", "image", "values", perm=[0, 3, 1, 2])]}
+    end = {"nodes": [node("Transpose", "map", "Identity:0", perm=[0, 2, 3, 1])], "outputs": ["Identity:0"]}
+    file = small(tmp_path / "m.onnx", **(turn if first else {}), **(end if last else {}))
+    layers = ["Identity:0", "map"] if last else ["map"]
+    network = OnnxNetwork(file, BYTES, 8, layers)
+    made = compile_forward(network, 4, "cpu", engine)(pixels_of(8, 4))
+    assert network.output_shapes == [(4, 4, 5)] * len(layers)
+    given = pixels_of(8, 4).astype("f4")
+    given = given if first else np.ascontiguousarray(given.transpose(0, 3, 1, 2))
+    (expected,) = runtime.InferenceSession(str(file)).run(layers[:1], {"image": given})
+    for rows in made:
+        close(rows, (expected if last else expected.transpose(0, 2, 3, 1)).reshape(4, -1))
+    assert layers_of(str(file))[layers[0]] == (4, 4, 5)
+
+
+def test_tokens_whose_channels_come_first(tmp_path: Path) -> None:
+    """Guards (tokens, channels): a map that is only flattened has its channels before its positions."""
+    held = [numpy_helper.from_array(np.array([0, 5, -1], "i8"), "flat")]
+    file = small(tmp_path / "m.onnx", nodes=[node("Reshape", "map flat", "rows")], weights=held, outputs=["rows"])
+    network = OnnxNetwork(file, BYTES, 8, ["rows", "map"])
+    rows, maps = compile_forward(network, 2, "cpu", "openvino")(pixels_of(8, 2))
+    assert network.output_shapes == [(16, 5), (4, 4, 5)] and np.array_equal(rows, maps)
+
+
+def test_what_is_not_known_is_asked_for(tmp_path: Path) -> None:
+    """Guards against a guess: axes that the graph does not say are asked for, kept in the stack, and used again."""
+    data = photos(tmp_path / "photos", each=3)
+    held = [numpy_helper.from_array(np.array([0, 4, -1, 5], "i8"), "shape")]
+    nodes = [node("Flatten", "map", "flat", axis=1), node("Reshape", "flat shape", "said")]
+    file = small(tmp_path / "m.onnx", nodes=nodes, weights=held, outputs=["said"])
+    words = ("extract", data, "--backbone", file, "--preprocess", "none", "--out", "a.h5")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2 and not (tmp_path / "a.h5").exists()
+    assert "which axis of said is channels. Say it: --axes said=… with nchw or nhwc" in done.stderr
+    done = run(*words, "--axes", "said=nchw", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stack = open_stack(tmp_path / "a.h5")
+    assert stack.attrs["tensor_axes"] == "said=nchw" and stack.feature_shape == (4, 5, 4)
+    other = run(*words, "--axes", "said=nhwc", cwd=tmp_path)
+    assert other.returncode == 2 and "tensor_axes: said=nchw in the stack, said=nhwc asked for" in other.stderr
+    model = fit(str(stack.path), "logreg", out=str(tmp_path / "model"))
+    assert Classifier.load(model).predict_proba([data / stack.paths[0]]).shape == (1, 3)
+    assert (export(str(model), "onnx")).exists()
+
+
+def whole_at_once(path: Path) -> Path:
+    """A network whose first weights see the whole image at once."""
+    held = [numpy_helper.from_array(np.ones((192, 5), "f4"), "linear")]
+    nodes = [node("Flatten", "image", "flat", axis=1), node("MatMul", "flat linear", "map")]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["b", 3, 8, 8])
+    row = helper.make_tensor_value_info("map", TensorProto.FLOAT, None)
+    return written(helper.make_graph(nodes, "flat", [image], [row], held), path)
+
+
+@pytest.mark.parametrize(
+    ("made", "axes", "named"),
+    [
+        (
+            whole_at_once,
+            "",
+            r"does not say which axis of its image is channels: .*Say it: --axes nchw .*, or --axes nhwc",
+        ),
+        (whole_at_once, "ncwh", r"--axes ncwh: expected nchw or nhwc for the image, TENSOR=nchw or =nhwc for a map"),
+        (small, "nhwc", r"--axes nhwc: the first weights of .* sum over axis 1 of its image"),
+        (small, "map=nhwc", r"--axes map=nhwc: the graph of .* says that axis 1 is channels"),
+        (small, "nap=nhwc", r"--axes nap=nhwc: .* has no tensor of that name which its image decides"),
+    ],
+)
+def test_wrong_axes(tmp_path: Path, made: Any, axes: str, named: str) -> None:
+    """Guards the message of each mistake with `--axes`; the graph is not contradicted."""
+    with pytest.raises(Refused, match=named):
+        compile_forward(OnnxNetwork(made(tmp_path / "m.onnx"), BYTES, 8, ["map"], axes=axes), 1, "cpu", "openvino")
+
+
+def test_an_image_whose_axes_are_given(tmp_path: Path) -> None:
+    """Guards `--axes` for the image: a network that sees all of it at once takes it as it is told."""
+    file = whole_at_once(tmp_path / "m.onnx")
+    (rows,) = compile_forward(OnnxNetwork(file, BYTES, 8, ["map"], axes="nchw"), 3, "cpu", "openvino")(pixels_of(8))
+    close(rows, np.repeat(pixels_of(8).reshape(3, -1).sum(axis=1, dtype="f4")[:, None], 5, axis=1))
+    data = str(photos(tmp_path / "photos", each=3))
+    stack = extract(data, str(file), preprocess="none", axes="nchw", out=str(tmp_path / "a.h5"))
+    assert open_stack(stack).attrs["tensor_axes"] == "nchw"
+    assert extract(data, str(file), preprocess="none", axes="nchw", out=str(tmp_path / "a.h5")) == stack
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bytes_are_not_normalised(tmp_path: Path, engine: str) -> None:
+    """Guards inputs of bytes: fractions are refused, whole numbers arrive as they are."""
+    file = small(tmp_path / "m.onnx", kind=TensorProto.UINT8)
+    with pytest.raises(Refused, match=r"takes bytes \(0 to 255\), .* Give --preprocess 'none size=8'"):
+        compile_forward(OnnxNetwork(file, HALF, 8, ["map"]), 4, "cpu", engine)
+    whole = Preprocessing.parsed(f"mean=0 std={1 / 255} order=bgr size=8", None).values
+    (rows,) = compile_forward(OnnxNetwork(file, whole, 8, ["vector"]), 4, "cpu", engine)(pixels_of(8, 4))
+    given = np.ascontiguousarray(pixels_of(8, 4)[..., ::-1].transpose(0, 3, 1, 2))
+    close(rows, runtime.InferenceSession(str(file)).run(["vector"], {"image": given})[0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_part_that_the_image_decides(tmp_path: Path, engine: str) -> None:
+    """Guards whole models of images and texts: the texts' inputs are cut off; a layer that needs them is refused."""
+    nodes = [node("Cast", "input_ids", "f", to=1), node("Add", "vector f", "both")]
+    file = small(tmp_path / "m.onnx", inputs=[TEXT], nodes=nodes, outputs=["both", "vector"])
+    plain = small(tmp_path / "plain.onnx")
+    (rows,), (expected,) = (rows_of(each, 8, ["vector"], pixels_of(8), engine) for each in (file, plain))
+    close(rows, expected)
+    with pytest.raises(Refused, match="no tensor 'both' that the image decides"):
+        rows_of(file, 8, ["both"], pixels_of(8), engine)
+
+
+def test_weights_that_are_inputs_too(tmp_path: Path) -> None:
+    """Guards files of IR 3, in which each weight is an input as well: read, computed, and exported with a head."""
+    value = helper.make_tensor_value_info("kernel", TensorProto.FLOAT, [5, 3, 2, 2])
+    file = small(tmp_path / "m.onnx", inputs=[value], ir=3, opset=10)
+    data = photos(tmp_path / "photos", each=3)
+    stack = extract(str(data), str(file), preprocess="none", layer="vector", out=str(tmp_path / "a.h5"))
+    model = fit(str(stack), "logreg", out=str(tmp_path / "model"))
+    made = export(str(model), "onnx", str(tmp_path / "out.onnx"))
+    classifier, paths = Classifier.load(model), [data / path for path in open_stack(stack).paths]
+    pixels = classifier._stages[0].pixels(paths)[0]
+    given = runtime.InferenceSession(str(made)).run(None, {"pixels": pixels})[0]
+    np.testing.assert_allclose(given, classifier.predict_proba(paths), rtol=0, atol=1e-4)
+
+
+def rounded() -> dict[str, Any]:
+    """The vector, rounded to bytes and back, as quantised files hold it."""
+    held = [numpy_helper.from_array(np.float32(0.05), "step"), numpy_helper.from_array(np.int8(0), "zero")]
+    nodes = [node("QuantizeLinear", "vector step zero", "q"), node("DequantizeLinear", "q step zero", "rounded")]
+    return {"nodes": nodes, "weights": held, "outputs": ["rounded"]}
+
+
+def four_bits() -> dict[str, Any]:
+    """The vector times weights of four bits, by an operator of ONNX Runtime's own."""
+    held = [
+        numpy_helper.from_array(np.random.default_rng(0).integers(0, 256, (4, 1, 8), "u1"), "packed"),
+        numpy_helper.from_array(np.full(4, 0.1, "f4"), "scales"),
+    ]
+    how = {"domain": "com.microsoft", "K": 5, "N": 4, "bits": 4, "block_size": 16}
+    return {
+        "nodes": [node("MatMulNBits", "vector packed scales", "product", **how)],
+        "weights": held,
+        "outputs": ["product"],
+    }
+
+
+def bits_and_bytes() -> dict[str, Any]:
+    """The same by an operator that OpenVINO lacks."""
+    held = [numpy_helper.from_array(np.arange(10, dtype="u1"), "packed")]
+    held.append(numpy_helper.from_array(np.full(2, 0.1, "f4"), "largest"))
+    how = {"domain": "com.microsoft", "K": 5, "N": 4, "block_size": 16, "quant_type": 1}
+    product = node("MatMulBnb4", "vector packed largest", "product", **how)
+    return {"nodes": [product], "weights": held, "outputs": ["product"]}
+
+
+@pytest.mark.parametrize(
+    ("made", "engine", "operators"),
+    [
+        (rounded, "openvino", "DequantizeLinear, QuantizeLinear"),
+        (rounded, "onnxruntime", "DequantizeLinear, QuantizeLinear"),
+        (four_bits, "onnxruntime", "MatMulNBits"),
+        (bits_and_bytes, "onnxruntime", "MatMulBnb4"),
+    ],
+)
+def test_quantised_files_are_recorded_as_such(tmp_path: Path, made: Any, engine: str, operators: str) -> None:
+    """Guards the record: what computes with eight bits or fewer is never called f32, whatever its operators' names."""
+    data, file = photos(tmp_path / "photos", each=3), small(tmp_path / "m.onnx", **made())
+    words = ("extract", data, "--backbone", file, "--preprocess", "none", "--engine", engine, "--out", "a.h5")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0 and f"is quantised ({operators}): so are its rows" in done.stderr, done.stderr
+    stack = open_stack(tmp_path / "a.h5")
+    assert stack.attrs["precision"] == "quantised"
+    model = fit(str(stack.path), "logreg", out=str(tmp_path / "model"))
+    assert Classifier.load(model).predict_proba([data / stack.paths[0]]).shape == (1, 3)
+    refused = run(*words[:-2], "--precision", "bf16", cwd=tmp_path)
+    assert "--precision bf16" in refused.stderr and "is quantised, and is computed as it is" in refused.stderr
+
+
+def test_an_operator_that_openvino_lacks(tmp_path: Path) -> None:
+    """Guards the way on: the operator is named, and the engine that knows it."""
+    file = small(tmp_path / "m.onnx", **bits_and_bytes())
+    with pytest.raises(Refused, match=r"OpenVINO cannot take .*MatMulBnb4.*try --engine onnxruntime"):
+        rows_of(file, 8, ["product"], pixels_of(8))
+
+
+def cached(root: Path, **changes: Any) -> Path:
+    """A model in the cache of a hub's client: links into a folder of files that are named by their hash."""
+    blobs, snapshot = root / "models--o--net" / "blobs", root / "models--o--net" / "snapshots" / "1a2b" / "onnx"
+    small(blobs / "model.onnx", external="model.onnx_data", **changes)
+    snapshot.mkdir(parents=True)
+    for name, digest in (("model.onnx", "0a" * 32), ("model.onnx_data", "0b" * 32)):
+        (blobs / name).rename(blobs / digest)
+        (snapshot / name).symlink_to(f"../../../blobs/{digest}")
+    return snapshot.parent
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hubs_cache(tmp_path: Path, engine: str) -> None:
+    """Guards links: weights beside the real file are inside; elsewhere they are not."""
+    place, plain = cached(tmp_path), small(tmp_path / "plain.onnx")
+    (rows,), (expected,) = (
+        rows_of(each, 8, ["vector"], pixels_of(8), engine) for each in (place / "onnx" / "model.onnx", plain)
+    )
+    close(rows, expected)
+    weights = place / "onnx" / "model.onnx_data"
+    elsewhere = tmp_path / "secret"
+    elsewhere.write_bytes(weights.read_bytes())
+    weights.unlink()
+    weights.symlink_to(elsewhere)
+    with pytest.raises(Refused, match="names weights outside of its folder"):
+        read_onnx(place / "onnx" / "model.onnx")
+
+
+def of_one(inside: bool) -> dict[str, Any]:
+    """A network of one image at a time: its input says so, or only a constant inside."""
+    held = [numpy_helper.from_array(np.array([1, 5], "i8"), "one")]
+    nodes = [node("Reshape", "vector one", "row")]
+    return {"shape": ("b" if inside else 1, 3, 8, 8), "nodes": nodes, "weights": held, "outputs": ["row"]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_batch_of_one(tmp_path: Path, engine: str, inside: bool) -> None:
+    """Guards files of a fixed batch: images go through one by one, and that is said."""
+    data, file = photos(tmp_path / "photos", each=3), small(tmp_path / "m.onnx", **of_one(inside))
+    (rows,), (expected,) = (
+        rows_of(each, 8, [layer], pixels_of(8), engine)
+        for each, layer in ((file, "row"), (small(tmp_path / "plain.onnx"), "vector"))
+    )
+    close(rows, expected)
+    words = ("extract", data, "--backbone", file, "--preprocess", "none", "--engine", engine, "--out", "a.h5")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "batch is fixed at 1: images go through it 1 at a time" in done.stderr, done.stderr
+    assert open_stack(tmp_path / "a.h5").feature_shape == (5,)
+    if engine == "openvino":
+        model = fit(str(tmp_path / "a.h5"), "logreg", out=str(tmp_path / "model"))
+        for to in ENGINES:
+            with pytest.raises(Refused, match="takes 1 images at a time, and an exported file any number"):
+                export(
+                    str(model), {"openvino": "openvino", "onnxruntime": "onnx"}[to], str(tmp_path / f"{to}{SUFFIX[to]}")
+                )
+
+
+SUFFIX = {"openvino": ".xml", "onnxruntime": ".onnx"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_width_that_only_a_run_tells(tmp_path: Path, engine: str) -> None:
+    """Guards rows whose sides follow from numbers inside: the network is run once, and the shape is kept."""
+    held = [numpy_helper.from_array(np.array([1, 0, 1, 1, 0], "f4"), "flags")]
+    nodes = [
+        *(node("NonZero", "flags", "where"), node("Transpose", "where", "turned", perm=[1, 0])),
+        *(node("Squeeze", "turned", "which"), node("Gather", "vector which", "some", axis=1)),
+    ]
+    file = small(tmp_path / "m.onnx", nodes=nodes, weights=held, outputs=["some"])
+    network = OnnxNetwork(file, BYTES, 8, ["some"])
+    (rows,) = compile_forward(network, 4, "cpu", engine)(pixels_of(8))
+    assert network.output_shapes == [(3,)] and rows.shape == (3, 3)
+
+
+def test_the_folder_that_was_moved(tmp_path: Path) -> None:
+    """Guards `--weights FOLDER` where the file lies in its `onnx/`, as hubs lay it out."""
+    data = photos(tmp_path / "photos", each=3)
+    place = tmp_path / "net"
+    small(place / "onnx" / "model.onnx")
+    stack = extract(str(data), str(place), preprocess="none", layer="vector", out=str(tmp_path / "a.h5"))
+    model = fit(str(stack), "logreg", out=str(tmp_path / "model"))
+    place.rename(tmp_path / "moved")
+    done = run("classify", "predict", model, data / "class1", "--weights", tmp_path / "moved", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_was_converted_needs_no_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the start of a later process: a network that is kept is neither parsed nor converted again."""
+    monkeypatch.setenv("FEATURE_STACKS_CACHE", str(tmp_path / "cache"))
+    code = "import sys; from extract import extract; extract(*sys.argv[1:3], preprocess='none size=8', out=sys.argv[3])"
+    code += "; print('onnx' in sys.modules, 'google.protobuf' in sys.modules)"
+    data, file = photos(tmp_path / "p", each=3), small(tmp_path / "m.onnx", NAMED)
+    said = []
+    for name in ("a.h5", "b.h5"):
+        words = [sys.executable, "-c", code, str(data), str(file), str(tmp_path / name)]
+        done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.split())
+    assert said == [["True", "True"], ["False", "False"]]
+    assert np.array_equal(*(open_stack(tmp_path / name).X for name in ("a.h5", "b.h5")))
+    listed = run("extract", "cache", cwd=tmp_path, FEATURE_STACKS_CACHE=str(tmp_path / "cache"))
+    assert "m.onnx 8 px map" in listed.stdout and "1 networks in" in listed.stderr
