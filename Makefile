@@ -49,8 +49,8 @@ setup: $(VENV)/.ready  ## build .venv; the other targets do it when needed
 	@data="$(DATA)"; [ -e "$${data%%::*}" ] || case "$$data" in digits|food101) ;; *) echo "error: no dataset at $$data: no such folder or file" >&2; exit 2;; esac
 
 features: .data-is-there setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
-## DATA FIELDS GROUP CORRECTIONS NEWCLASSES SHARD BACKBONE PREPROCESS AXES WEIGHTS LAYER CLASSES SIZE DEVICE
-## ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER POOL STORE SEED NOLEAKAGE MAXBAD DASK OUT
+## DATA FIELDS GROUP CORRECTIONS NEWCLASSES SHARD BACKBONE PREPROCESS AXES WEIGHTS LAYER CLASSES SIZE
+## DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER POOL STORE SEED NOLEAKAGE MAXBAD DASK OUT
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
 classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows
