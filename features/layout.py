@@ -5,7 +5,6 @@ the empty file: contiguous datasets at fixed offsets, disk space reserved, close
 """
 
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import h5py
 import numpy as np
 
 from features.hdf5 import NewHDF5, open_hdf5
-from features.runtime.disk import sync
+from features.runtime.disk import reserve, sync
 from features.runtime.errors import Failed
 from features.schema import AXES, FORMAT, VERSION, Correction, group_dtype, row_fields
 
@@ -139,6 +138,5 @@ def check_space(folder: Path, size: int) -> None:
 def _reserve(path: Path) -> None:
     """Reserve the file's disk blocks now, so that a full disk is an error before the work starts."""
     with open(path, "r+b") as file:
-        if hasattr(os, "posix_fallocate"):  # macOS lacks it: there the check before has to do
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        reserve(file.fileno(), path.stat().st_size)
         sync(file.fileno())  # so that a power loss after the rename finds a file that opens

@@ -36,6 +36,7 @@ COLOURS, TIFFS = "extract/test_colour.py::test_", "extract/test_tiff.py::test_"
 HUBS = "extract/test_onnx_files.py::test_"
 FILES, ONNX = "extract/test_model_files.py::test_", "extract/network/onnx_file.py"
 ACROSS = "classify/across/test_"
+UNLOCKED = "faults/test_no_locks.py::test_"
 READ, PREDICTED = "features/test_reader.py::test_", "classify/test_predict.py::test_"
 # fmt: off
 MUTANTS = (
@@ -83,15 +84,16 @@ MUTANTS = (
     Mutant(26, "classify/__main__.py", "return interrupted() if", "return 130 if", "classify/test_checkpoint.py::test_a_signal_ends"),
     Mutant(27, "features/layout.py", "check_space(path.parent, data + HDF5_OWN)", "pass", STORAGE + "too_little_disk"),
     Mutant(27, "features/runtime/cli.py", "except OSError as error:", "except EOFError as error:", STORAGE + "a_disk_that_fills"),
-    Mutant(28, "features/runtime/lock.py", "raise _unwritable(path.parent, error) from None", "raise", STORAGE + "a_read_only"),
-    Mutant(29, "features/runtime/lock.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", STORAGE + "a_second_writer"),
-    Mutant(30, "features/runtime/lock.py", "if _may_live(text := file.read()):", "if (text := file.read()) is None:", STORAGE + "a_file_system"),
+    Mutant(28, "features/runtime/lock.py", "            raise _unwritable(path.parent, error) from None", "            raise", STORAGE + "a_read_only"),
+    Mutant(29, "features/runtime/disk.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", STORAGE + "a_second_writer"),
+    Mutant(30, "features/runtime/lock.py", "SoftFileLock(path,", 'SoftFileLock(f"{path}.{os.getpid()}",', UNLOCKED + "writers_of_the_same"),
+    Mutant(30, "features/runtime/lock.py", "if lacking := _locks_lacking(path.parent):", 'if lacking := "":', UNLOCKED + "writers_of_the_same"),
     Mutant(31, "features/check.py", "bad += (row + np.flatnonzero(now != crc[here])).tolist()", "", "features/test_check.py::test_a_flipped_bit_in_a_row"),
     Mutant(31, "extract/stack/look.py", "damaged=tuple(damaged_rows(like))", "damaged=()", STORAGE + "a_flipped_bit_is"),
     Mutant(31, "extract/stack/update.py", "rows.view[here]) == crc[here]", "rows.view[here]) >= 0", STORAGE + "a_flipped_bit_is"),
     Mutant(31, "extract/stack/look.py", "damaged=tuple(damaged_rows(like))", "damaged=()", "extract/test_properties.py"),
-    Mutant(32, "features/open.py", "except OSError as error:\n        what", "except EOFError as error:\n        what", READ + "truncated"),
-    Mutant(32, "features/open.py", "except OSError as error:\n        what", "except EOFError as error:\n        what", READ + "not_hdf5"),
+    Mutant(32, "features/open.py", "        raise unreadable(path, error, RESTORE) from None", "        raise", READ + "truncated"),
+    Mutant(32, "features/open.py", "        raise unreadable(path, error, RESTORE) from None", "        raise", READ + "not_hdf5"),
     Mutant(32, "features/validate.py", 'if attrs.get("format") != FORMAT:', "if False:", READ + "foreign"),
     Mutant(33, "features/writer.py", "bad = (crc != self.row_crc32[start:stop]) &", "bad = (crc != crc) &", STORAGE + "a_power_loss"),
     Mutant(34, "extract/stack/plan.py", "refuse(finished.path, [*finished.settings, *_gone(finished)])", "pass", STAGE + "other_settings"),
@@ -217,6 +219,7 @@ MUTANTS = (
     Mutant(91, "features/hdf5.py", 'h5py.File(_Bytes(os.open(path, os.O_RDONLY | BINARY)), "r", **how)', 'h5py.File(path, "r", **how)', "features/test_hdf5.py::test_a_lock_that"),
     Mutant(91, "features/hdf5.py", 'h5py.File(_Bytes(os.open(path, os.O_RDONLY | BINARY)), "r", **how)', 'h5py.File(path, "r", locking=False, **how)', "features/test_hdf5.py::test_a_stack_that_a_notebook"),
     Mutant(91, "features/hdf5.py", "    if error.errno:\n", "    if False:\n", "features/test_hdf5.py::test_a_file_that_the_system"),
+    Mutant(92, "features/runtime/lock.py", "held.enter_context(SoftFileLock(path, timeout=SOFT_WAIT))", "open(path, 'x').close()", UNLOCKED + "what_a_killed"),
     Mutant(94, "features/hdf5.py", "            self.failed = self.failed or error\n        return len(data)", "            raise\n        return len(data)", "features/test_hdf5.py::test_a_limit_of_size"),
     Mutant(99, "extract/processors.py", "int(256 / 224 * side)", "side", "extract/test_processors.py::test_pixels"),
     Mutant(99, "extract/processors.py", "type(resample) is not int or", "", "extract/test_processors.py::test_any"),

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import threading
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,29 @@ _turn = threading.Lock()  # where a file has a single position for all threads
 
 def sync(fd: int) -> None:
     """`os.fsync`, all the way: on macOS that ends in the drive's cache, which a power loss empties."""
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    try:
-        if full is not None:
-            fcntl.fcntl(fd, full)
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with suppress(OSError):  # a file system that does not have it
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
-    except OSError:  # a file system that does not have it
-        pass
     os.fsync(fd)
+
+
+def lock_file(fd: int) -> None:
+    """Lock an open file for this process, until the file is closed or the process dies.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: there are no locks here.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def reserve(fd: int, size: int) -> None:
+    """Reserve the disk's blocks of a file. macOS and Windows lack the call: there a check of the space has to do."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -53,11 +69,12 @@ def open_file(path: Path) -> BufferedReader:
 def publish(source: Path, target: Path) -> Path:
     """Rename a synced file and sync the folder, so that the new name survives a power loss too."""
     os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        sync(folder)
-    finally:
-        os.close(folder)
+    if os.name != "nt":  # Windows opens no folders
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            sync(folder)
+        finally:
+            os.close(folder)
     return target
 
 

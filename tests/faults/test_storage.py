@@ -1,9 +1,6 @@
 """Faults 25–35: what is wrong with the disk, the file on it, or the moment at which the power goes."""
 
-import errno
-import fcntl
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -19,7 +16,6 @@ from tiny import HOLD, REPO, begin, contents, environment, flip, photos, put, ro
 
 from features import Failed, compress, open_stack, verify
 from features.layout import offsets, partial_path
-from features.runtime.lock import writer_lock
 from features.writer import StackWriter
 
 # The real lock, layout, pipeline and writer over a sum of pixels, killed in every step that changes the disk: run in
@@ -263,39 +259,6 @@ def test_a_second_writer_is_refused(tmp_path: Path, extracted) -> None:
     assert told == (2, "", f"error: {tmp_path / 'a.h5'} is being written by {who}. Wait for it, or stop it.\n")
     assert not partial_path(tmp_path / "a.h5").exists()
     assert extracted(data).code == 0
-
-
-@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The one fake here: a file system whose locks fail, as of some network mounts."""
-
-    def flock(file: object, how: int) -> None:
-        raise OSError(request.param, os.strerror(request.param))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    return int(request.param)
-
-
-@pytest.mark.slow
-def test_a_file_system_without_locks(tmp_path: Path, no_locks: int, extracted) -> None:
-    """30: said, and the work is done; the name in the lock file still keeps a second writer out."""
-    data = photos(tmp_path / "photos", classes=2, each=3)
-    told = extracted(data)
-    assert told.code == 0
-    warning = f"warning: no locks in {tmp_path} ({os.strerror(no_locks)}): start one writer at a time\n"
-    assert told.err.startswith(warning)
-    (tmp_path / "a.h5").unlink()
-    lock = tmp_path / "a.h5.lock"
-    for holder in ({"pid": os.getppid(), "host": socket.gethostname()}, {"pid": 1, "host": "elsewhere"}):
-        lock.write_text(json.dumps(holder))
-        told = extracted(data)
-        assert told.code == 2
-        assert f"is being written by process {holder['pid']} on {holder['host']}, as {lock} says" in told.err
-        assert f"if it has ended, remove {lock}." in told.err
-    for left in ('{"pid": 4194303, "host": "' + socket.gethostname() + '"}', "", "torn"):
-        lock.write_text(left)
-        with writer_lock(tmp_path / "a.h5"):
-            pass
 
 
 @pytest.mark.slow

@@ -1,0 +1,233 @@
+"""Fault 30: a file system on which locks fail, as on some network mounts. A library that is loaded first does it."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from onnx_models import small
+from tiny import REPO, environment, photos, rows_of
+
+# Both kinds of locks: `flock`, and those of `fcntl`.
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+static int refuse(void) { errno = atoi(getenv("LOCKS_FAIL")); return -1; }
+int flock(int fd, int how) { return refuse(); }
+static int control(const char *name, int fd, int command, void *given) {
+  if (command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW) return refuse();
+  return ((int (*)(int, int, ...))dlsym(RTLD_NEXT, name))(fd, command, given);
+}
+#define CONTROL(name) int name(int fd, int command, ...) { va_list rest; va_start(rest, command); \
+  void *given = va_arg(rest, void *); va_end(rest); return control(#name, fd, command, given); }
+CONTROL(fcntl)
+CONTROL(fcntl64)
+"""
+# Runs each of its arguments, the JSON of a list of words, as a command in a child; together, if the list is one of
+# lists. `kill N` before a command kills it at its Nth write into a begun stack. Prints each one's exit code, stdout
+# and stderr.
+COMMANDS = """
+import json, os, runpy, signal, sys, tempfile
+import classify, extract
+from features import writer
+
+def begun(words):
+    out = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+    if pid := os.fork():
+        return pid, out
+    for number, file in enumerate(out, 1):
+        os.dup2(file.fileno(), number)
+    if words[0] == "kill":
+        write, left = writer.pwrite_all, int(words[1])
+        def killed(*given):
+            global left
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            write(*given)
+        globals()["left"], writer.pwrite_all, words = left, killed, words[2:]
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+for argument in sys.argv[1:]:
+    words = json.loads(argument)
+    for pid, out in [begun(each) for each in (words if isinstance(words[0], list) else [words])]:
+        told = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+        for file in out:
+            file.seek(0)
+            told.append(file.read())
+        print(json.dumps(told), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes locks fail with the number in LOCKS_FAIL."""
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("no C compiler is here to make locks fail with")
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(SHIM)
+    made = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode:
+        pytest.skip(f"the library that makes locks fail does not compile here: {made.stderr[:200]}")
+    return folder / "shim.so"
+
+
+def without_locks(shim: Path, cwd: Path, program: str, *words: str, number: int = errno.ENOLCK) -> str:
+    """What a Python program prints where locks fail."""
+    env = environment(LD_PRELOAD=str(shim), LOCKS_FAIL=str(number), PYTHONPATH=f"{REPO}:{REPO / 'tests'}")
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def commands(shim: Path, cwd: Path, *words: list[object]) -> list[tuple[int, str, str]]:
+    told = without_locks(shim, cwd, COMMANDS, *(json.dumps(each, default=str) for each in words))
+    return [tuple(json.loads(line)) for line in told.splitlines()]
+
+
+@pytest.mark.slow
+def test_every_command(tmp_path: Path, shim: Path) -> None:
+    """30: killed, resumed, two at once, and whatever reads or writes a stack: all work, and one line warns."""
+    data, network = photos(tmp_path / "photos", classes=2, each=8), small(tmp_path / "m.onnx")
+    extract = ["extract", data, "--backbone", network, "--preprocess", "none size=8", "--batch", "4"]
+    stage_one = [*extract, "--layer", "map", "--out", "a.h5"]
+    models = ["logreg", "knn"]
+    fitted = "runs/logreg"
+    told = commands(
+        shim,
+        tmp_path,
+        ["kill", "8", *stage_one],
+        [stage_one, stage_one],
+        [*extract, "--layer", "map", "--out", "straight.h5"],
+        ["features", "info", "a.h5"],
+        ["features", "verify", "a.h5"],
+        ["features", "compress", "a.h5", "--out", "c.h5"],
+        ["features", "pool", "c.h5", "--out", "p.h5"],
+        ["features", "find", "a.h5", data / "class0" / "0.png", "-k", "2"],
+        ["features", "index", "a.h5", "--out", "i.json"],
+        ["classify", "fit", "p.h5", "--model", "logreg", "--out", fitted],
+        ["classify", "compare", "c.h5", "--models", *models, "--out", "compared"],
+        ["classify", "audit", "a.h5", "--out", "audited"],
+        ["classify", "predict", fitted, data],
+        ["classify", "export", fitted, "--to", "onnx", "--out", "e.onnx"],
+    )
+    killed, *both = told[:3]
+    assert killed[0] == -signal.SIGKILL
+    assert sorted(code for code, *_ in both) in ([0, 0], [0, 2]), both  # the later one waits for a moment
+    assert any("resuming" in err for _, _, err in both)
+    assert not [each for each in told[3:] if each[0]]
+    why = os.strerror(errno.ENOLCK)
+    warning = (
+        f"warning: this file system has no locks ({why}): a lock file that names this process keeps other writers out"
+    )
+    assert told[3][2].splitlines().count(warning) == 1
+    assert rows_of(tmp_path / "a.h5") == rows_of(tmp_path / "straight.h5")
+    assert not list(tmp_path.rglob("*.lock*"))
+
+
+# Children of one process, at the same instant, that want the lock of a.h5: how many have it, and how many are refused.
+AT_ONCE = """
+import os, signal, sys
+from pathlib import Path
+import filelock  # else each child would
+from features.runtime import lock
+from features.runtime.errors import Refused
+
+stack, lock.SOFT_WAIT = Path("a.h5"), 0.0
+
+def child(start, leave):
+    pid = os.fork()
+    if pid:
+        return pid
+    start()
+    try:
+        with lock.writer_lock(stack):
+            leave()
+        os._exit(1)
+    except Refused as refused:
+        assert "being written by " in str(refused), refused
+        os._exit(2)
+    finally:
+        os._exit(3)
+
+for round in range(int(sys.argv[1])):
+    if round % 2:  # the lock of a killed process is there
+        pid = child(lambda: None, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        os.waitpid(pid, 0)
+        assert Path("a.h5.lock").exists()
+    (hear, go), (wait, end) = os.pipe(), os.pipe()
+    def start():
+        os.close(go)
+        os.read(hear, 1)
+    def leave():
+        os.close(end)
+        os.read(wait, 1)
+    children = [child(start, leave) for _ in range(8)]
+    os.close(go)
+    refused = 0
+    while refused < 7:  # whoever has the lock keeps it until all the others were refused
+        refused += os.waitstatus_to_exitcode(os.wait()[1]) == 2
+    os.close(end)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 1
+    for fd in (hear, wait):
+        os.close(fd)
+    assert not Path("a.h5.lock").exists()
+print("kept apart")
+"""
+
+
+@pytest.mark.parametrize(("number", "rounds"), [(errno.ENOLCK, 20), (errno.ENOSYS, 2), (errno.EOPNOTSUPP, 2)])
+def test_writers_of_the_same_instant(tmp_path: Path, shim: Path, number: int, rounds: int) -> None:
+    """30: eight start together, with and without the lock file of a killed one: one writes, seven are refused."""
+    assert without_locks(shim, tmp_path, AT_ONCE, str(rounds), number=number) == "kept apart\n"
+
+
+LEFT = """
+import os, sys
+from pathlib import Path
+from features.runtime import lock
+from features.runtime.errors import Refused
+
+file = Path("a.h5.lock")
+with lock.writer_lock(Path("a.h5")):
+    ours = file.read_text()
+pid, host, started = ours.split()
+for text in (f"{pid}\\n{host}\\n{int(started) + 1}\\n", f"4194304\\n{host}\\n{started}\\n", "torn"):
+    file.write_text(text)
+    with lock.writer_lock(Path("a.h5")):
+        assert file.read_text() == ours
+lock.SOFT_WAIT = 0.0
+for text in (ours, f"{pid}\\nelsewhere\\n{started}\\n", f"{os.getppid()}\\n{host}\\n"):
+    file.write_text(text)
+    try:
+        with lock.writer_lock(Path("a.h5")):
+            print("taken")
+    except Refused as refused:
+        print(refused)
+    assert file.read_text() == text
+"""
+
+
+def test_what_a_killed_writer_left(tmp_path: Path, shim: Path) -> None:
+    """30: taken if its process is gone, or another has its number now; not if it lives, or was on another host."""
+    told = without_locks(shim, tmp_path, LEFT).splitlines()
+    here = socket.gethostname()
+    for line, who in zip(told, (here, "elsewhere", here), strict=True):
+        assert line.startswith("a.h5 is being written by process ")
+        assert f" on {who}, as a.h5.lock says, and this file system has no locks to be sure by. " in line
+        assert line.endswith("Wait for it, or, if it has ended, remove a.h5.lock.")
