@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from features.hdf5 import open_hdf5
+from features.runtime.disk import BINARY, read_at
 from features.runtime.errors import Failed, Refused, listed, shown
 from features.source import CHANGING, NOWHERE, File, Source, Stat, Unreadable, check_size
 
@@ -85,7 +86,7 @@ class Tar(Archive):
         self._members = {_safe(root, member.name): (member.offset_data, member.size) for member in files}
         self._links = {_safe(root, link.name): _target(link) for link in entries if link.islnk() or link.issym()}
         self._members |= {name: self._members[at] for name, at in self._links.items() if at in self._members}
-        self._fd = os.open(root, os.O_RDONLY)
+        self._fd = os.open(root, os.O_RDONLY | BINARY)
         if any(offset + size > os.fstat(self._fd).st_size for offset, size in self._members.values()):
             raise Failed(f"{root} is truncated: its last file does not lie inside it")
 
@@ -97,7 +98,8 @@ class Tar(Archive):
 
     def _bytes(self, path: str) -> bytes:
         offset, size = self._members[path]
-        return os.pread(self._fd, size, offset)
+        data = bytearray(size)
+        return bytes(data[: read_at(self._fd, memoryview(data), offset)])
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):

@@ -78,10 +78,9 @@ class _Bytes(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
-        while view and (got := read_at(self._fd, view, self._at)):
-            view, self._at = view[got:], self._at + got
-        view[:] = bytes(len(view))  # HDF5 may ask for more than is written yet
-        return len(buffer)
+        got = read_at(self._fd, view, self._at)
+        view[got:] = bytes(len(view) - got)  # HDF5 may ask for more than is written yet
+        return len(view)
 
     def write(self, data: Any) -> int:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from features.hdf5 import open_hdf5, unreadable
 from features.layout import CHUNK_BYTES, lay_out, layout_path, offsets, partial_path
-from features.runtime.disk import pread_all, publish, pwrite_all, sync
+from features.runtime.disk import BINARY, pread_all, publish, pwrite_all, sync
 from features.runtime.errors import Failed
 from features.schema import STATES, corrections_of, fingerprint, row_crc32
 from features.validate import check_fields, check_root
@@ -51,7 +51,7 @@ class StackWriter:
             self.width: int = file["features"].shape[1]
             self.dtype: np.dtype = file["features"].dtype
         self._offsets = offsets(self.partial)
-        self._fd = os.open(self.partial, os.O_RDWR)
+        self._fd = os.open(self.partial, os.O_RDWR | BINARY)
 
     def __enter__(self) -> Self:
         return self
@@ -59,9 +59,15 @@ class StackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:  # interrupted, or a full disk: what was written until now survives a power loss too
+        if error is not None and self._fd >= 0:  # interrupted, or a full disk: rows survive a power loss too
             sync(self._fd)
-        os.close(self._fd)
+        self._close()
+
+    def _close(self) -> None:
+        """Close the file, which Windows renames and removes only then."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def check(self) -> np.ndarray:
         """Empty every row whose CRC does not fit, on disk too: a killed run may have left it half written.
@@ -148,6 +154,7 @@ class StackWriter:
         self._put("split", 0, split.astype("u1"))
         self._put("fingerprint", 0, np.frombuffer(identity.encode(), "u1"))
         sync(self._fd)
+        self._close()
         return publish(self.partial, self.stack)
 
     def _finish_without(self, done: np.ndarray, split: np.ndarray, identity: str, reasons: dict[int, str]) -> Path:
@@ -183,6 +190,7 @@ class StackWriter:
             pwrite_all(fd, np.frombuffer(identity.encode(), "u1"), base["fingerprint"])
             pwrite_all(fd, np.array(self.extract_seconds, "<f8"), base["extract_seconds"])
             sync(fd)
+        self._close()
         publish(target, self.stack)
         self.partial.unlink()
         return self.stack

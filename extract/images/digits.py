@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from features.runtime.disk import sync_all
 from features.runtime.lock import writer_lock
 from features.runtime.log import log
 
@@ -40,6 +41,6 @@ def _render(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.round(scan * (255 / 16)).astype("u1")
         Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
-    os.sync()
+    sync_all()
     os.replace(unfinished, folder)
     log.info(f"rendered scikit-learn's {len(digits.target)} handwritten digits to {folder}")

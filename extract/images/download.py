@@ -5,7 +5,6 @@ Of this, the library for it (pooch) lacks the first: a download of 5 GB that bre
 
 import dataclasses
 import hashlib
-import os
 import shutil
 import tarfile
 import time
@@ -17,6 +16,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from features import Failed
+from features.runtime.disk import sync_all
 from features.runtime.errors import shown
 from features.runtime.lock import writer_lock
 from features.runtime.log import log
@@ -148,7 +148,7 @@ def _unpack(archive: Archive, file: Path, folder: Path) -> None:
                 bar.update()
         if not (unfinished / archive.inside).is_dir():
             raise Failed(f"{file} holds no folder {archive.inside}")
-        os.sync()  # so that a power loss finds no empty images under the dataset's name
+        sync_all()  # so that a power loss finds no empty images under the dataset's name
         (unfinished / archive.inside).replace(folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise Failed(f"{file} cannot be unpacked: {error}") from None

@@ -139,7 +139,8 @@ def _libtiff() -> Any:
     return library
 
 
-LIBTIFF, LIBC = _libtiff(), ctypes.CDLL(None)
+LIBTIFF = _libtiff()
+LIBC: Any = ctypes.CDLL(None) if LIBTIFF else None  # Windows has neither
 SAY = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
 )

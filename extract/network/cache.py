@@ -79,7 +79,7 @@ def find(key: dict[str, Any], files: Sequence[str]) -> Found | None:
     if not limit() or not place.is_dir():
         return None
     try:
-        if os.stat(place).st_uid not in (os.geteuid(), 0):
+        if hasattr(os, "geteuid") and os.stat(place).st_uid not in (os.geteuid(), 0):
             log.info(f"{place} belongs to another user and is not used: the network is built by Keras instead")
             return None
         about = json.loads((place / ABOUT).read_text("utf-8"))

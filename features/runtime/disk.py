@@ -36,6 +36,12 @@ def sync(fd: int) -> None:
     os.fsync(fd)
 
 
+def sync_all() -> None:
+    """Sync every file system, where the operating system has that."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def lock_file(fd: int) -> None:
     """Lock an open file for this process, until the file is closed or the process dies.
 
@@ -86,15 +92,11 @@ def write_at(fd: int, data: memoryview, offset: int) -> None:
 
 
 def read_at(fd: int, buffer: memoryview, offset: int) -> int:
-    """Fill a buffer with the bytes at a place of a file, or a part of it; returns how many came, 0 at the end."""
-    buffer = buffer[:ONE_CALL]
-    if hasattr(os, "preadv"):
-        return os.preadv(fd, [buffer], offset)
-    with _turn:
-        os.lseek(fd, offset, os.SEEK_SET)
-        data = os.read(fd, len(buffer))
-    buffer[: len(data)] = data
-    return len(data)
+    """Fill a buffer with the bytes at a place of a file; returns how many there were, fewer only at the file's end."""
+    done = 0
+    while done < len(buffer) and (got := _pread(fd, buffer[done : done + ONE_CALL], offset + done)):
+        done += got
+    return done
 
 
 def _pwrite(fd: int, data: memoryview, offset: int) -> int:
@@ -103,6 +105,16 @@ def _pwrite(fd: int, data: memoryview, offset: int) -> int:
     with _turn:
         os.lseek(fd, offset, os.SEEK_SET)
         return os.write(fd, data)
+
+
+def _pread(fd: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    with _turn:
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
 
 
 def pwrite_all(fd: int, values: np.ndarray, offset: int) -> None:
@@ -117,11 +129,8 @@ def pread_all(fd: int, count: int, offset: int) -> bytearray:
         Failed: the file ends before.
     """
     buffer = bytearray(count)
-    view = memoryview(buffer)
-    while view:
-        if not (got := read_at(fd, view, offset)):
-            raise Failed(f"the stack's file ends {len(view)} bytes early")
-        view, offset = view[got:], offset + got
+    if missing := count - read_at(fd, memoryview(buffer), offset):
+        raise Failed(f"the stack's file ends {missing} bytes early")
     return buffer
 
 

@@ -48,5 +48,7 @@ def _available() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # macOS: what is installed; a guess that is too high swaps, and does not crash
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (OSError, StopIteration):  # not Linux
+        import psutil
+
+        return int(psutil.virtual_memory().available)

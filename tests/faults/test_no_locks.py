@@ -140,8 +140,8 @@ def test_every_command(tmp_path: Path, shim: Path) -> None:
     assert not list(tmp_path.rglob("*.lock*"))
 
 
-# Children of one process that want the lock of a.h5 at the same instant. Each says whether it has it or was refused, and
-# whoever has it keeps it until all have said so.
+# Children of one process that want the lock of a.h5 at the same instant. Each says whether it has it or was refused.
+# Whoever has it keeps it until all have said so.
 AT_ONCE = """
 import os, signal, sys
 from pathlib import Path
