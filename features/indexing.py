@@ -27,7 +27,7 @@ def index(stacks: list[str], out: str = "shards.json") -> Path:
         raise Refused(f"--out {out}: the index is a .json file")
     opened = [open_stack(name) for name in stacks]
     end_to_end(opened)
-    places = [os.path.relpath(stack.path, target.parent) for stack in opened]
+    places = [Path(os.path.relpath(stack.path, target.parent)).as_posix() for stack in opened]
     if outside := [place for place in places if place.startswith("..")]:
         raise Refused(f"{listed(outside)} lie outside {target.parent.resolve()}: write the index above the shards")
     shards = [{"path": place, "key": stack.key} for place, stack in zip(places, opened, strict=True)]
