@@ -105,11 +105,13 @@ def choose_method(model: Model, train: Stack, pool: str) -> str | None:
     if model.takes == "rows":
         memory.check_trees(len(train), width, free_memory(), model.title)
         return None
-    kernel = model.takes == "products"
-    method = memory.choose_method(len(train), width, kernel, free_memory(), len(stacks))
+    kernel, paired = model.takes == "products", model.paired(train.y)
+    method = memory.choose_method(len(train), width, kernel, free_memory(), len(stacks), paired)
     why = ""
-    if method is None and (kernel or len(train) < memory.MANY):
-        gigabytes = memory.needed(len(train), width, kernel, len(stacks)) / 1e9
+    if paired > memory.MOST_PAIRED:
+        why = f": each of {paired:,} classes against the rest, as pairs of more than {memory.MOST_PAIRED} are too many"
+    elif method is None and (kernel or len(train) < memory.MANY):
+        gigabytes = memory.needed(len(train), width, kernel, len(stacks), paired) / 1e9
         why = f" (exact matrices would need {gigabytes:.1f} GB of memory, and {free_memory() / 1e9:.1f} GB are free)"
     log.info(f"{len(train):,} rows of {width:,} columns, {METHODS[method or model.of_many]}{why}")
     return method or model.of_many

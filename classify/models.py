@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from features import Refused
 from features.runtime.errors import nearest
 from features.runtime.versions import installed
@@ -43,8 +45,9 @@ class Model:
         fine: what `--search=fine` tries instead; empty where that is the same.
         few: what is tried without being asked where a class has fewer than `FEW` rows; empty where the defaults suit.
         balanced: settings that make every class weigh the same; XGBoost's is an argument of its fit.
-        of_many: how it is fitted where the matrices of the other paths do not fit or take longer, a name in `METHODS` of
-            `classify.fitting`; empty where rows are taken as they are.
+        of_many: how it is fitted where the matrices of the other paths do not fit or take longer, or the pairs of classes
+            are too many, a name in `METHODS` of `classify.fitting`; empty where rows are taken as they are.
+        by_pairs: whether it decides between all pairs of classes, of which 1,000 classes have 499,500.
         only_if_named: whether a comparison of all models leaves it out, because it takes hours.
     """
 
@@ -59,12 +62,17 @@ class Model:
     few: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     balanced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     of_many: str = ""
+    by_pairs: bool = False
     only_if_named: bool = False
 
     @property
     def by_products(self) -> bool:
         """Whether it sees rows only through their inner products, which several models and splits can share."""
         return self.takes in ("span", "products")
+
+    def paired(self, y: np.ndarray) -> int:
+        """How many classes (n,) labels have that it decides between in pairs; 0 if it does not."""
+        return len(np.unique(y)) if self.by_pairs else 0
 
     def searched(self, search: bool | str, smallest: int) -> Mapping[str, Sequence[float]]:
         """What is tried: by a search, `fine` or True, or without one for the smallest class of so many rows."""
@@ -180,7 +188,7 @@ WEIGHTS = {"class_weight": "balanced"}
 MODELS = {
     "logreg": Model("logistic regression", "span", "flatten", "skops", _logreg, grid=PENALTY, fine=FINELY, balanced=INNER_WEIGHTS, of_many="passes"),
     "linearsvm": Model("linear SVM", "span", "flatten", "skops", _linearsvm, grid=PENALTY, fine=FINELY, balanced=INNER_WEIGHTS, of_many="passes"),
-    "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS, of_many="nystrom"),
+    "svm": Model("SVM, RBF kernel", "products", "flatten", "skops", _svm, grid=KERNEL, balanced=WEIGHTS, of_many="nystrom", by_pairs=True),
     "knn": Model("nearest neighbours, cosine", "products", "flatten", "skops", _knn, grid=NEIGHBOURS, few=FEW_NEIGHBOURS, balanced={"balance": True}, of_many="blocks"),
     "xgboost": Model("XGBoost", "rows", "avg", "ubj", _xgboost, grid=TREES),
     "dense": Model("dense head", "rows", "avg", "keras", _dense, ("epochs",)),

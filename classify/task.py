@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from classify.classical.memory import MANY
+from classify.classical.memory import MANY, check_classes
 from classify.comparison.predictions import write_predictions
 from classify.comparison.scores import scores
 from classify.coverage import Coverage, scores_of
 from classify.familiarity import Familiarity
 from classify.fitting import Fitted, Settings, TrainRows, choose_method, fit_classical
-from classify.folds import sides
+from classify.folds import FOLDS, sides
 from classify.fusion import SideBySide, parts
 from classify.history import DATE, keep_earlier, settle, write_rows
 from classify.models import Model
@@ -27,6 +27,7 @@ from features.runtime.disk import write_json
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
 from features.runtime.log import log
+from features.runtime.machine import free_memory
 from features.schema import SPLITS, UNLABELLED
 
 Answers = tuple[np.ndarray, np.ndarray | None]  # labels (n,), and probabilities (n, classes) where there are any
@@ -101,6 +102,8 @@ class Task:
             way = "python -m features index SHARD … --out shards.json"
             raise Refused(f"{model.title} takes shards by a file that names them: {way}")
         method = choose_method(model, self.train, pool)
+        held = len(self.train) if method in ("span", "primal", "kernel") else len(self.train) // FOLDS
+        check_classes(held + len(self.test), len(self.classes), free_memory(), model.title)
         if self.settings.dask is not None and not self.settings.search and method != "passes":
             raise Refused(
                 f"--dask {self.settings.dask} runs the fits of a search on a cluster, and passes over "

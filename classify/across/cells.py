@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from classify.across.feature_set import FeatureSet
 from classify.across.splits import Split
+from classify.classical import memory
 from classify.classical.calibration import Tempered
 from classify.classical.crossfit import HeldOut, answered_by_passes, cross_fit, row_weights
 from classify.classical.descent import Descent, Minimum
@@ -62,7 +63,7 @@ def answers(model: Model, features: FeatureSet, split: Split, settings: Settings
     """
     if model.network:
         return _by_network(model, features, split, settings, job)
-    if model.by_products and features.shares:
+    if model.by_products and features.shares and model.paired(features.y) <= memory.MOST_PAIRED:
         with threadpool_limits(settings.threads, "blas"):
             return _by_products(model, features, split, settings)
     return _by_rows(model, features, split, settings)

@@ -120,7 +120,7 @@ def _first(train: np.ndarray, y: np.ndarray, names: np.ndarray, order: np.ndarra
 def _accuracies(model: Model, features: FeatureSet, parts: Splits, settings: Settings) -> list[float]:
     """Share of the test rows of each (train, test) that are right, of models with default settings."""
     estimator = model.build(settings.seed).set_params(**(model.balanced if settings.balance else {}))
-    if not features.shares:
+    if not features.shares or model.paired(features.y) > memory.MOST_PAIRED:
         return [_alone(clone(estimator), model, features, train, test) for train, test in parts]
     if model.takes == "span":
         predicted = _by_descent(estimator, features.shared, features.y, parts)
@@ -156,6 +156,7 @@ def _alone(estimator: Any, model: Model, features: FeatureSet, train: np.ndarray
     """The same of a model that is fitted to the rows themselves."""
     X = features.rows(features.pool_for("flatten"))
     seen, asked = (taken(X, train), taken(X, test))
-    method = memory.choose_method(*shape(seen), model.takes == "products", free_memory())
+    paired = model.paired(features.y[train])
+    method = memory.choose_method(*shape(seen), model.takes == "products", free_memory(), paired=paired)
     estimator.set_params(path=method or model.of_many).fit(seen, features.y[train], None, [])
     return float(np.mean(estimator.answering.decide(asked)[0] == features.y[test]))

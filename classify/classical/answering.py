@@ -12,7 +12,7 @@ import numpy as np
 from classify.classical.coupling import from_pairs, own_temperature, tempered
 from classify.classical.nystrom import kernels
 from classify.classical.products import has_direction, rbf, unit_products
-from classify.classical.votes import ballots, nearest
+from classify.classical.votes import Ballots, nearest
 from classify.rows import row_chunks, unit_rows
 
 
@@ -197,14 +197,14 @@ class Neighbours(NamedTuple):
 
     Attributes:
         rows: (n, d) train rows, unscaled: an array or a `Stack`.
-        votes: (n, classes) what each says.
+        votes: of those rows.
         k: how many are asked.
         classes: labels.
         temperature: T of the probabilities softmax(share of votes / T); None where there are none.
     """
 
     rows: Any
-    votes: np.ndarray
+    votes: Ballots
     k: int
     classes: np.ndarray
     temperature: float | None
@@ -212,14 +212,13 @@ class Neighbours(NamedTuple):
     @classmethod
     def of(cls, fitted: Any) -> Self:
         """See `Answering`."""
-        votes = ballots(fitted.codes_, fitted.balance)
+        votes = Ballots.of(fitted.codes_, fitted.balance)
         k = getattr(fitted, "k_", fitted.k)  # saved before it followed the classes: what it was given
         return cls(fitted.support_rows_, votes, k, fitted.classes_, fitted.temperature_)
 
     def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """See `Answering`; of two classes, by how much the second has the greater share."""
-        found = self.votes[nearest(X, self.rows, self.k)].sum(axis=1)
-        found /= found.sum(axis=1, keepdims=True)
+        found = self.votes.shares(nearest(X, self.rows, self.k))
         return self.classes[found.argmax(axis=1)], found[:, 1] - found[:, 0] if len(self.classes) == 2 else found
 
     def answer(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:

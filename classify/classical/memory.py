@@ -6,10 +6,13 @@ FLOAT = 8  # bytes
 ROOM = 1 << 30  # beside the matrices: the interpreter, its libraries, pieces of rows
 SHARED = 2  # matrices that all threads read: the inner products, and their factor or kernel
 MANY = 5_000  # rows from which on passes are faster for the linear models
+MOST_PAIRED = 300  # classes: libsvm's decisions between all pairs of 1,000 about 3,000 rows take 12 GB
+PAIRED = 3  # copies of such decisions about held-out rows: the library's own, each fold's, and all folds'
+SAID = 6  # copies of rows × classes numbers: decisions, their logarithms, targets, probabilities
 EACH = 2  # matrices that each thread fills at most: a fold's part, and the same again in its solver's own form
 
 
-def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 1) -> str | None:
+def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 1, paired: int = 0) -> str | None:
     """How a model is fitted: `kernel`, `span` or `primal`, in matrices; None where blocks of rows are the better way.
 
     Args:
@@ -17,17 +20,19 @@ def choose_method(rows: int, width: int, kernel: bool, free: int, stacks: int = 
         kernel: whether the model takes the inner products of all pairs of rows.
         free: bytes of `free_memory`.
         stacks: see `threads`.
+        paired: classes, where the model decides between all pairs of them; else 0.
     """
-    if not kernel and rows >= MANY:
+    if (not kernel and rows >= MANY) or paired > MOST_PAIRED:
         return None
-    if needed(rows, width, kernel, stacks) > free:
+    if needed(rows, width, kernel, stacks, paired) > free:
         return None
     return "kernel" if kernel else "span" if rows < width else "primal"
 
 
-def needed(rows: int, width: int, kernel: bool, stacks: int = 1) -> int:
+def needed(rows: int, width: int, kernel: bool, stacks: int = 1, paired: int = 0) -> int:
     """Bytes that fitting in matrices takes; arguments: see `choose_method`."""
-    return matrix_bytes(rows, rows if kernel else width) * (SHARED + EACH + _kept(stacks)) + ROOM
+    pairs = FLOAT * rows * (paired * (paired - 1) // 2)
+    return matrix_bytes(rows, rows if kernel else width) * (SHARED + EACH + _kept(stacks)) + PAIRED * pairs + ROOM
 
 
 def check_trees(rows: int, width: int, free: int, who: str = "XGBoost") -> None:
@@ -43,6 +48,23 @@ def check_trees(rows: int, width: int, free: int, who: str = "XGBoost") -> None:
         raise Refused(
             f"{who} on {rows:,} rows of {width:,} columns needs {needed / 1e9:.1f} GB of memory, and "
             f"{free / 1e9:.1f} GB are free. --pool avg makes rows narrower; --model logreg fits any number."
+        )
+
+
+def check_classes(rows: int, classes: int, free: int, who: str) -> None:
+    """Raise Refused if what is said of every row about every class does not fit into memory, nor the table of errors.
+
+    Args:
+        rows: that are predicted at a time: the test rows, and those that are held out of a fit.
+        classes: how many there are.
+        free: bytes of `free_memory`.
+        who: the model.
+    """
+    needed = SAID * FLOAT * classes * (rows + classes) + ROOM
+    if needed > free:
+        raise Refused(
+            f"{who} with {classes:,} classes needs {needed / 1e9:.1f} GB of memory for the probabilities of {rows:,} "
+            f"rows, and {free / 1e9:.1f} GB are free. Take fewer classes or fewer test images, or more memory."
         )
 
 

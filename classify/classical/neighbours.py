@@ -9,7 +9,7 @@ from sklearn.utils import Tags
 from classify.classical.answering import Neighbours
 from classify.classical.calibration import Calibrate, Tempered, temperature
 from classify.classical.crossfit import HeldOut
-from classify.classical.votes import MOST, ballots, shares, usual
+from classify.classical.votes import MOST, Ballots, most_alike, usual
 from classify.folds import folds
 from classify.rows import taken
 from features.runtime.log import log
@@ -62,7 +62,7 @@ class CosineNeighbours(Tempered):
         if splits:
             train, held = splits[0]
             some = held[np.linspace(0, len(held) - 1, min(len(held), CALIBRATED)).astype(int)]
-            votes = ballots(codes[train], self.balance)
+            votes = Ballots.of(codes[train], self.balance)
             asked = Neighbours(taken(X, train), votes, self.k_, self.classes_, None)
             known = HeldOut(some, *asked.decide(taken(X, some)), [len(some)], True)
             self.temperature_ = self._calibrated(known, codes, temperature)
@@ -107,17 +107,17 @@ class Votes(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: np.ndarray) -> Self:
         """Remember the classes (n,) of the train rows; X is not looked at."""
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.votes_, self.k_ = ballots(codes, self.balance), self.k or usual(codes)
+        self.votes_, self.k_ = Ballots.of(codes, self.balance), self.k or usual(codes)
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """(m, classes) shares of the votes; with two classes (m,), by how much the second has the greater share."""
-        found = shares(X, self.votes_, self.k_)
+        found = self.votes_.shares(most_alike(X, self.k_))
         return found[:, 1] - found[:, 0] if found.shape[1] == 2 else found
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(m,) labels."""
-        return np.asarray(self.classes_[shares(X, self.votes_, self.k_).argmax(axis=1)])
+        return np.asarray(self.classes_[self.votes_.shares(most_alike(X, self.k_)).argmax(axis=1)])
 
     def __sklearn_tags__(self) -> Tags:
         """scikit-learn's sign that rows are taken out of X on both sides."""

@@ -1,6 +1,6 @@
 """Which rows are nearest by cosine, and what they vote for."""
 
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -19,18 +19,36 @@ def usual(codes: np.ndarray) -> int:
     return min(MOST, max(1, half - 1 + half % 2))
 
 
-def ballots(codes: np.ndarray, balance: bool) -> np.ndarray:
-    """(n, classes) votes of rows of these classes (n,): one each, or together as many for every class."""
-    votes = np.eye(codes.max() + 1)[codes]
-    return np.asarray(votes / np.bincount(codes) if balance else votes)
+class Ballots(NamedTuple):
+    """What each train row votes for, and how much that counts.
+
+    Attributes:
+        codes: (n,) int64 classes 0…k−1.
+        weights: (n,) float64.
+    """
+
+    codes: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, codes: np.ndarray, balance: bool) -> Self:
+        """One vote a row, or together as many for every class."""
+        return cls(codes, 1 / np.bincount(codes)[codes] if balance else np.ones(len(codes)))
+
+    def shares(self, which: np.ndarray) -> np.ndarray:
+        """(m, classes) float64 shares of the votes of some rows (m, k), each sums to one."""
+        classes = int(self.codes.max()) + 1
+        places = np.arange(len(which))[:, None] * classes + self.codes[which]
+        # Counted, as a table of all rows' votes for all classes would be gigabytes of zeros.
+        counts = np.bincount(places.ravel(), self.weights[which].ravel(), len(which) * classes)
+        found = counts.reshape(len(which), classes)
+        return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
-def shares(cosines: np.ndarray, votes: np.ndarray, k: int) -> np.ndarray:
-    """(m, classes) float64 shares of the k nearest rows' votes, each row sums to one; cosines: (m, n)."""
+def most_alike(cosines: np.ndarray, k: int) -> np.ndarray:
+    """(m, k) indices of the columns of (m, n) cosines with the greatest, in no order; all if n < k."""
     k = min(k, cosines.shape[1])
-    nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-    found = votes[nearest].sum(axis=1)
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    return np.argpartition(-cosines, k - 1, axis=1)[:, :k]
 
 
 def nearest(X: Any, rows: Any, k: int) -> np.ndarray:
@@ -45,7 +63,7 @@ def nearest(X: Any, rows: Any, k: int) -> np.ndarray:
         indices = np.hstack([which, np.broadcast_to(np.arange(start, start + len(piece)), (len(which), len(piece)))])
         start += len(piece)
         if cosines.shape[1] > k:
-            best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+            best = most_alike(cosines, k)
             cosines, indices = np.take_along_axis(cosines, best, axis=1), np.take_along_axis(indices, best, axis=1)
         near, which = cosines, indices
     return which

@@ -121,8 +121,9 @@ def _machine(target: Target, fitted: Kernel, x: Tensor) -> Tensor:
 
 def _neighbours(target: Target, fitted: Neighbours, x: Tensor) -> Tensor:
     cosines = target.linear(unit(target, x), unit_rows(_held(fitted.rows, "nearest neighbours")).T)
-    votes = target.rows(fitted.votes, target.largest(cosines, min(fitted.k, len(fitted.rows))))
     count = len(fitted.classes)
+    table = np.eye(count)[fitted.votes.codes] * fitted.votes.weights[:, None]
+    votes = target.rows(table, target.largest(cosines, min(fitted.k, len(fitted.rows))))
     found = target.shaped(target.reduced("sum", votes, 1), (count,))
     shares = target.both("divide", found, target.reduced("sum", found, -1))
     if count == 2:

@@ -209,6 +209,58 @@ def test_a_kernel_that_does_not_fit_is_not_tried():
     assert memory.needed(100_000, 62_720, kernel=True) == pytest.approx(321.1 * GB, rel=1e-3)
 
 
+def test_pairs_of_many_classes_are_not_taken():
+    """499,500 pairs of 1,000 classes took 22 GB for 3,000 rows, and a machine without as much killed the process."""
+    assert memory.choose_method(3_000, 651, kernel=True, free=64 * GB, paired=300) == "kernel"
+    assert memory.choose_method(3_000, 651, kernel=True, free=4 * GB, paired=300) is None
+    assert memory.choose_method(3_000, 651, kernel=True, free=64 * GB, paired=1_000) is None
+    assert memory.choose_method(3_000, 651, kernel=True, free=4 * GB) == "kernel"  # neighbours, which have no pairs
+    pairs = memory.needed(3_000, 651, kernel=True, paired=300) - memory.needed(3_000, 651, kernel=True)
+    assert pairs > 3_000 * 300 * 299 / 2 * 8
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_many_classes_are_told_apart_one_against_the_rest(pair, tmp_path, monkeypatch, caplog, repeats):
+    """The same path in a fit and in every cell of a comparison; nearly as good, said and recorded."""
+    exact = compare(str(pair[1]), ["svm"], repeats=repeats, out=str(tmp_path / "exact")).table()[0]
+    caplog.clear()
+    monkeypatch.setattr(memory, "MOST_PAIRED", 9)
+    found = compare(str(pair[1]), ["svm"], repeats=repeats, out=str(tmp_path / "rest")).table()[0]
+    assert "each of 10 classes against the rest, as pairs of more than 9 are too many" in caplog.text
+    assert abs(found["accuracy"] - exact["accuracy"]) < 0.06
+    if repeats == 1:
+        assert result(tmp_path / "rest/svm")["path"] == "nystrom"
+
+
+@pytest.mark.parametrize("model", ["svm", "knn", "dense"])
+def test_more_classes_than_memory_holds_are_refused(pair, tmp_path, monkeypatch, model):
+    """Before anything is computed or written."""
+    monkeypatch.setattr("classify.task.free_memory", lambda: memory.ROOM)
+    told = r"with 10 classes needs 1\.1 GB of memory for the probabilities of \d+ rows, and 1\.1 GB are free\. Take"
+    with pytest.raises(Refused, match=told):
+        fit(str(pair[1]), model=model, out=str(tmp_path / "m"))
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("model", ["svm", "knn", "logreg", "linearsvm"])
+def test_a_thousand_classes_take_two_gigabytes(tmp_path, model):
+    """The peak of a process of its own, with numbers of which pairs took 22 GB."""
+    held = contents(rows=4_000, shape=(1, 1, 64), classes=1_000)
+    centres = np.random.default_rng(0).standard_normal((1_000, 64))
+    held["features"] = (held["features"] + 2 * centres[held["labels"]]).astype("<f4")
+    held["split"] = np.repeat([0, 2], [3_000, 1_000]).astype("u1")
+    path = stack(tmp_path / "many.h5", held)
+    program = (
+        "import resource\nfrom classify import fit\n"
+        f"print(fit({str(path)!r}, {model!r}, out={str(tmp_path / 'm')!r}).table()[0]['accuracy'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    accuracy, peak = map(float, done.stdout.split())
+    assert accuracy > 0.9 and peak * 1024 < 2 * GB, done.stderr
+
+
 def test_threads_stay_within_memory():
     """As many as asked for where there is room, one where there is none, and never beyond three matrices and 1 GB."""
     assert memory.threads(2, 3_750, 62_720, 5_000, 64 * GB) == 2
