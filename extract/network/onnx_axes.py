@@ -41,13 +41,12 @@ class Weighed(Exception):
     Attributes:
         labels: of its input.
         axis: that it sums over.
-        weights: name of the weights, or empty.
-        group: groups of a convolution.
+        fits: whether a convolution takes as many channels as its input has; True where either is not known.
     """
 
-    def __init__(self, labels: Labels, axis: int, weights: str, group: int) -> None:
+    def __init__(self, labels: Labels, axis: int, fits: bool) -> None:
         super().__init__()
-        self.labels, self.axis, self.weights, self.group = labels, axis, weights, group
+        self.labels, self.axis, self.fits = labels, axis, fits
 
 
 class _Axes:
@@ -114,7 +113,10 @@ class _Axes:
 
     def _convolution(self, node: Any, given: list[Labels]) -> Labels:
         x = given[0]
-        self._weigh(x, 1, node.input[3 if node.op_type == "QLinearConv" else 1], _attribute(node, "group", 1))
+        weights = self.shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], (0, 0))
+        there = self.shapes.get(node.input[0], (0, 0))[1]
+        takes = weights[0] if node.op_type == "ConvTranspose" else weights[1] * _attribute(node, "group", 1)
+        self._weigh(x, 1, takes == there or not takes or not there)
         return (x[0], CHANNEL, *(each or POSITION for each in x[2:]))
 
     def _product(self, node: Any, given: list[Labels]) -> Labels:
@@ -128,17 +130,17 @@ class _Axes:
             return (*outer, x[-2], y[-1])
         if x:
             return self._linear(node, given)
-        self._weigh(y, len(y) - 2, node.input[0])
+        self._weigh(y, len(y) - 2)
         return (*y[:-2], _summed(y[-2]), y[-1])
 
     def _linear(self, node: Any, given: list[Labels]) -> Labels:
         x = given[0]
-        self._weigh(x, len(x) - 1, "")
+        self._weigh(x, len(x) - 1)
         return (*x[:-1], _summed(x[-1]))
 
     def _gemm(self, node: Any, given: list[Labels]) -> Labels:
         x = given[0][::-1] if _attribute(node, "transA", 0) else given[0]
-        self._weigh(x, 1, "")
+        self._weigh(x, 1)
         return (x[0], CHANNEL)
 
     def _einsum(self, node: Any, given: list[Labels]) -> Labels:
@@ -150,7 +152,7 @@ class _Axes:
         if len(given) == 2 and not all(given):
             held = terms.split(",")[0 if given[0] else 1]
             summed = [letter for letter in held if letter not in result]
-            self._weigh(given[0] or given[1], held.index(summed[0]), "")
+            self._weigh(given[0] or given[1], held.index(summed[0]))
         return tuple(named.get(letter, CHANNEL) for letter in result)
 
     def _transpose(self, node: Any, given: list[Labels]) -> Labels:
@@ -203,18 +205,18 @@ class _Axes:
         made[axis] = made[axis] or CHANNEL
         return tuple(made)
 
-    def _weigh(self, labels: Labels, axis: int, weights: str, group: int = 1) -> None:
+    def _weigh(self, labels: Labels, axis: int, fits: bool = True) -> None:
         if self.stops and labels:
-            raise Weighed(labels, axis, weights, group)
+            raise Weighed(labels, axis, fits)
 
 
-def channels_of_image(model: Any, image: str) -> tuple[int | None, int | None]:
-    """The axis of the image's channels and their number, as the first weights say; None where they do not.
+def channels_of_image(model: Any, image: str) -> tuple[int | None, bool]:
+    """The axis of the image's channels, as the first weights say, None where they do not; and whether they fit it.
 
     The channels are the axis that the weights sum over in whole: of the others, positions are left.
 
     Args:
-        model: with types and shapes.
+        model: with types and shapes; those of the image decide whether the weights fit.
         image: the input, of four axes.
     """
     walk = _Axes(model, image, tuple(frozenset(str(axis)) for axis in range(4)), stops=True)
@@ -223,12 +225,8 @@ def channels_of_image(model: Any, image: str) -> tuple[int | None, int | None]:
     except Weighed as weighed:
         left = NONE.union(*(each for i, each in enumerate(weighed.labels) if i != weighed.axis))
         axes = [axis for axis in (1, 2, 3) if str(axis) not in left]
-        if len(axes) != 1:
-            return None, None
-        sides = walk.shapes.get(weighed.weights, ())
-        whole = weighed.labels[weighed.axis] == {str(axes[0])} and len(sides) == 4
-        return axes[0], sides[1] * weighed.group if whole and sides[1] else None
-    return None, None
+        return (axes[0] if len(axes) == 1 else None), weighed.fits
+    return None, True
 
 
 def channel_axes(model: Any, image: str, channels: int) -> dict[str, int | None]:

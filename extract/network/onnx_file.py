@@ -16,6 +16,7 @@ from features import Failed, Refused
 from features.source import hashed
 
 TYPES = {1: "float32", 10: "float16", 2: "uint8"}  # of images, by ONNX's numbers
+RGB = 3  # channels
 SOME = 2  # images of the batch that shapes are inferred for, where it is free
 
 
@@ -188,8 +189,13 @@ def _facts(path: Path, model: Any) -> dict[str, Any]:
     if not of_image:
         told = ", ".join(tensor.name for tensor in inputs)
         raise Refused(f"{path} needs more than an image for each of its outputs: {told}")
-    sized = with_shapes(model, {image.name: (image.shape[0] or SOME, *(side or 0 for side in image.shape[1:]))})
-    axis, channels = channels_of_image(sized, image.name)
+    sides = [image.shape[0] or SOME, *(side or 0 for side in image.shape[1:])]
+    sized = with_shapes(model, {image.name: sides})
+    axis, _ = channels_of_image(sized, image.name)
+    if axis is not None:
+        sides[axis] = sides[axis] or RGB
+        sized = with_shapes(model, {image.name: sides})
+    _, fits = channels_of_image(sized, image.name)
     last = {name: node.op_type for node in graph.node for name in node.output}
     return {
         "inputs": inputs,
@@ -198,7 +204,7 @@ def _facts(path: Path, model: Any) -> dict[str, Any]:
         "external": external,
         "of_image": of_image,
         "image": image.name,
-        "channels": [axis, channels],
+        "channels": [axis, fits],
         "probabilities": last.get(of_image[0]) in ("Softmax", "LogSoftmax"),
         "quantised": quantised(sized, depending(graph, {image.name}) - others),
     }
@@ -225,7 +231,7 @@ def _image_of(path: Path, inputs: list[Tensor]) -> Tensor:
 def _square(path: Path, inputs: tuple[Tensor, ...], facts: Mapping[str, Any], letters: str) -> Tensor:
     """The image's input as (batch, side, side, 3) or (batch, 3, side, side): as the graph says, or `--axes`."""
     image = next(tensor for tensor in inputs if tensor.name == facts["image"])
-    found, channels = facts["channels"]
+    found, fits = facts["channels"]
     asked = letters.index("c") if letters else None
     axis: int | None = asked if found is None else found
     if axis is None:
@@ -235,17 +241,16 @@ def _square(path: Path, inputs: tuple[Tensor, ...], facts: Mapping[str, Any], le
         )
     if asked not in (None, axis):
         raise Refused(f"--axes {letters}: the first weights of {path} sum over axis {axis} of its image, its channels")
-    said = {image.shape[axis], channels} - {None}
-    if axis not in (1, 3) or said - {3}:
+    if axis not in (1, 3) or image.shape[axis] not in (None, RGB) or not fits:
         raise Refused(
-            f"{path} does not take RGB images: its inputs are {_told(inputs)}, and axis {axis} has its "
-            f"{' or '.join(map(str, said)) or '3'} channels. 3 are expected, on axis 1 or 3"
+            f"{path} does not take RGB images: its inputs are {_told(inputs)}, and its first weights take other "
+            f"channels than 3 on axis {axis if axis in (1, 3) else '1 or 3'}"
         )
     sides = [side for i, side in enumerate(image.shape) if i not in (0, axis)]
     if len(set(sides)) > 1 and None not in sides:
         raise Refused(f"{path} takes images of {_shown(tuple(sides))}: a square is expected")
     batch, side = image.shape[0], next((side for side in sides if side), None)
-    return image._replace(shape=(batch, 3, side, side) if axis == 1 else (batch, side, side, 3))
+    return image._replace(shape=(batch, RGB, side, side) if axis == 1 else (batch, side, side, RGB))
 
 
 def _beside(path: Path, name: str) -> Path:

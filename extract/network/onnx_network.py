@@ -187,7 +187,7 @@ class OnnxNetwork(Network):
     def _session(self, runtime: Any, device: str) -> Any:
         """ONNX Runtime on the part of the file that goes from the image to the layers."""
         options = runtime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, too
         part = cut(load(self.path), self.file.image.name, self.layers)
         if self.file.is_linked:
             take_in(part, self.path)

@@ -82,6 +82,26 @@ def patches(shape: tuple[Any, ...]) -> dict[str, Any]:
     return {"shape": shape, "first": nodes, "weights": held, "outputs": ["tokens"]}
 
 
+def flipped() -> dict[str, Any]:
+    """Channels taken one by one and put together again, as torchvision's Inception does."""
+    held = [numpy_helper.from_array(np.array([1], "i8"), "axis")]
+    nodes = []
+    for i in (2, 1, 0):
+        held.append(numpy_helper.from_array(np.array(i, "i8"), f"index{i}"))
+        nodes += [
+            node("Gather", f"image index{i}", f"plane{i}", axis=1),
+            node("Unsqueeze", f"plane{i} axis", f"one{i}"),
+        ]
+    return {"shape": NAMED, "first": [*nodes, node("Concat", "one2 one1 one0", "values", axis=1)], "weights": held}
+
+
+def stacked() -> dict[str, Any]:
+    """Four neighbours are channels of one position, as in the stem of YOLO: twelve channels of three."""
+    held = [numpy_helper.from_array(np.ones((5, 12, 1, 1), "f4"), "stem")]
+    nodes = [node("SpaceToDepth", "image", "twelve", blocksize=2), node("Conv", "twelve stem", "values")]
+    return {"shape": NAMED, "first": nodes, "weights": held, "outputs": ["values"]}
+
+
 CHANNELS: list[tuple[dict[str, Any], int | None, int]] = [  # the file, its side, and the axis of its channels
     ({"shape": NAMED}, None, 1),
     ({"shape": (-1, -1, -1, -1)}, None, 1),
@@ -89,6 +109,8 @@ CHANNELS: list[tuple[dict[str, Any], int | None, int]] = [  # the file, its side
     ({"shape": ("b", 3, 3, 3)}, 3, 1),
     (patches(("b", 8, 8, 3)), 8, 3),
     (patches((-1, 8, 8, 3)), 8, 3),
+    (flipped(), None, 1),
+    (stacked(), None, 1),
 ]
 
 
@@ -99,6 +121,13 @@ def test_the_first_weights_say_where_channels_are(
     """Guards axes without numbers, of −1, or all of the same size: the convolution or product says it."""
     file = read_onnx(small(tmp_path / "m.onnx", **made))
     assert (file.side, file.is_nhwc) == (side, axis == 3)
+
+
+def test_four_channels_without_a_number(tmp_path: Path) -> None:
+    """Guards the number of channels where only the weights say it."""
+    held = [numpy_helper.from_array(np.ones((3, 4, 1, 1), "f4"), "four")]
+    with pytest.raises(Refused, match=r"does not take RGB images: .* its first weights take other channels than 3 on"):
+        read_onnx(small(tmp_path / "m.onnx", NAMED, first=[node("Conv", "image four", "values")], weights=held))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
