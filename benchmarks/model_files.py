@@ -2,14 +2,17 @@
 
     python -m benchmarks.model_files PHOTOS WEIGHTS
 
-Images a second from the first image to the last, with the network built. OpenVINO alone computes zeros: it reads,
-decodes and writes nothing. Each way's first turn warms up and is not counted; the ratio is the median over the turns.
+First the files of tests/data/hub.zip, as optimum, PyTorch and tf2onnx export the families that the docs name: the
+largest difference from the rows of their makers, by both engines. Then images a second from the first image to the last,
+with the network built. OpenVINO alone computes zeros: it reads, decodes and writes nothing. Each way's first turn warms
+up and is not counted; the ratio is the median over the turns.
 """
 
 import os
 import sys
 import tempfile
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -21,8 +24,12 @@ from extract import extract
 from extract.backbones import backbone_named
 from extract.network.base import load_base
 from extract.network.convert import import_openvino
+from extract.network.forward import compile_forward
+from extract.network.onnx_network import OnnxNetwork
+from extract.preprocessing import Preprocessing
 from tests.onnx_models import of_keras, vit
 
+HUB = Path(__file__).parents[1] / "tests" / "data" / "hub.zip"
 TURNS, SIDE, BATCH = 5, 224, 4
 
 
@@ -57,9 +64,36 @@ def compared(what: str, ours: list[float], theirs: list[float], bar: str) -> Non
     row(what, f"{median(ours[1:]):.1f} against {median(theirs[1:]):.1f} images/s: {ratio:.2f}×", bar)
 
 
+def published(folder: Path) -> None:
+    """How far the rows of published files are from those that PyTorch or Keras gave for them."""
+    with zipfile.ZipFile(HUB) as hub:
+        hub.extractall(folder)
+    files, half, largest = (
+        sorted(folder.glob("*/model.onnx")),
+        Preprocessing.parsed("mean=0.5 std=0.5", None).values,
+        0.0,
+    )
+    for file in files:
+        known = dict(np.load(file.with_name("rows.npz")))
+        side = int(known.pop("side"))
+        pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), "u1")
+        for layer, rows in known.items():
+            first = rows.ndim == 4 and not file.parent.name.startswith("keras")
+            expected = (rows.transpose(0, 2, 3, 1) if first else rows).reshape(3, -1)
+            for engine in ("openvino", "onnxruntime"):
+                (made,) = compile_forward(OnnxNetwork(file, half, side, [layer]), 3, "cpu", engine)(pixels)
+                largest = max(largest, float(np.abs(made - expected).max() / np.abs(expected).max()))
+    row(
+        f"{len(files)} files of hubs: largest difference from their makers' rows",
+        f"{largest:.1e} of the largest",
+        "1e-4",
+    )
+
+
 def main(photos: str, weights: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        published(folder / "hub")
         data = linked(Path(photos), 384, folder / "photos")
         base, _ = load_base(backbone_named("mobilenetv2"), weights, SIDE, seed=0)
         file = of_keras(base, folder / "mobilenet.onnx")

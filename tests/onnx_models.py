@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 
 def of_keras(base: Any, path: Path, side: int | None = None) -> Path:
-    """A Keras MobileNetV2 without its top as PyTorch would export it: NCHW, weights and all; `side`: fixed if given."""
+    """A Keras MobileNetV2 without its top as optimum would export it: NCHW, weights and all; `side`: fixed if given."""
     nodes: list[Any] = []
     weights: list[Any] = []
     names: dict[int, str] = {}
@@ -49,7 +49,7 @@ def of_keras(base: Any, path: Path, side: int | None = None) -> Path:
         else:
             assert kind == "Add", kind
             node("Add", layer, inputs)
-    sides = ["batch", 3, side or "height", side or "width"]
+    sides = ["batch_size", "num_channels", side or "height", side or "width"]
     image = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, sides)
     last = helper.make_tensor_value_info(base.layers[-1].name, TensorProto.FLOAT, ["batch", None, None, None])
     graph = helper.make_graph(nodes, "mobilenet", [image], [last], weights)
@@ -143,6 +143,7 @@ def vit(path: Path, side: int = 224, patch: int = 14, width: int = 384, depth: i
         cut = node("Mul", cut, held(f"{i}.halved", 0.5), to=f"{i}.gelu")
         x = node("Add", x, linear(cut, f"{i}.narrow", 4 * width, width), to=f"{i}.done")
     norm(x, "last_hidden_state")
-    image = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 3, side, side])
+    sides = ["batch_size", "num_channels", "height", "width"]
+    image = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, sides)
     last = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch", tokens + 1, width])
     return written(helper.make_graph(nodes, "vit", [image], [last], weights), path)
