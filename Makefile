@@ -12,7 +12,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 EXTRACT = $(call option,BACKBONE,backbone) $(call option,PREPROCESS,preprocess) $(call option,AXES,axes) $(call option,WEIGHTS,weights) $(if $(LAYER),--layer $(LAYER)) \
 	$(call option,CLASSES,classes) $(call option,FIELDS,columns) $(call option,GROUP,group) $(call option,CORRECTIONS,corrections) $(if $(NEWCLASSES),--new-classes) $(call option,SHARD,shard) $(call option,SIZE,size) $(call option,DEVICE,device) $(call option,BATCH,batch) \
 	$(call option,ENGINE,engine) $(call option,PRECISION,precision) \
-	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) $(call option,POOL,pool) $(call option,STORE,store) \
+	$(call option,VIEWS,views) $(call option,AUGMENT,augment) $(call option,RESIZE,resize) $(call option,FILTER,filter) $(call option,PAGE,page) $(call option,WHITE,white) $(call option,POOL,pool) $(call option,STORE,store) \
 	$(call option,SEED,seed) $(call option,OUT,out) $(call option,MAXBAD,max-bad) $(call option,DASK,dask) $(if $(NOLEAKAGE),--no-leakage$(if $(filter near,$(NOLEAKAGE)),=near))
 # Where images and weights are now. DATA has a default, which is not meant here.
 MOVED = $(if $(filter command environment,$(origin DATA)),--data "$(DATA)") $(call option,WEIGHTS,weights)
@@ -50,7 +50,8 @@ setup: $(VENV)/.ready  ## build .venv; the other targets do it when needed
 
 features: .data-is-there setup  ## stage one: DATA=folder BACKBONE=vgg16 → a feature stack
 ## DATA FIELDS GROUP CORRECTIONS NEWCLASSES SHARD BACKBONE PREPROCESS AXES WEIGHTS LAYER CLASSES SIZE
-## DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER POOL STORE SEED NOLEAKAGE MAXBAD DASK OUT
+## DEVICE ENGINE PRECISION BATCH VIEWS AUGMENT RESIZE FILTER PAGE WHITE POOL STORE SEED NOLEAKAGE
+## MAXBAD DASK OUT
 	@$(RUN) -m extract "$(DATA)" $(EXTRACT) $(REJECTS_ARE_FINE)
 
 classify: setup  ## stage two: MODEL=svm → its accuracy on the test rows

@@ -74,7 +74,7 @@ class Classifier:
         if takes == "pixels":
             from classify.networks.scratch import SIDE
 
-            stages = [only_pixels(SIDE)]
+            stages = [only_pixels(SIDE, about["recipes"][0])]
         else:
             below = [about["network"]["cut_"]] if takes == "cut base" else about["recipes"]
             stages = [rebuild(made, Path(weights) if weights else None) for made in below]

@@ -117,13 +117,13 @@ def _stage_one(about: dict[str, Any], weights: Path | None) -> tuple[list[dict[s
     if takes == "pixels":
         from classify.networks.scratch import SIDE
 
-        return [], [only_pixels(SIDE).recipe]
+        return [], [only_pixels(SIDE, about["recipes"][0]).recipe]
     made = [about["network"]["cut_"]] if takes == "cut base" else about["recipes"]
     recipes = [recipe_again(each, weights) for each in made]
     recipes = [dataclasses.replace(each, layers=()) for each in recipes]  # one layer of its pass is enough
-    seen = {(each.size, each.resize, each.filter, each.decode) for each in recipes}
+    seen = {(each.size, each.resize, each.filter, each.decode, each.page, each.white) for each in recipes}
     if len(seen) > 1:
-        told = "; ".join(f"{size} px, {resize}, {filter}" for size, resize, filter, _ in sorted(seen))
+        told = "; ".join(f"{size} px, {resize}, {filter}" for size, resize, filter, *_ in sorted(seen, key=str))
         raise Refused(f"the model's stacks see other pixels of one image ({told}): one file cannot take both")
     return made, recipes
 

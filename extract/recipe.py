@@ -13,7 +13,7 @@ from PIL import Image
 
 from extract.backbones import Backbone, backbone_named
 from extract.images.dataset import Listing
-from extract.images.decode import decode, framed, needed_edge, resized_first
+from extract.images.decode import decode, framed, needed_edge, reading, resized_first
 from extract.images.split import chosen, seeded_split
 from extract.images.views import LEAST_SIDE, view_of
 from extract.model_file import QUANTISED, ModelFile, is_model_file
@@ -52,6 +52,8 @@ class Recipe:
         filter: a name in `FILTERS`.
         decode: `scaled-srgb`; `scaled` for stacks that were begun when colour profiles were ignored; `full` for older
             ones, when every JPEG was decoded at its full size; `full-srgb` where no stack is concerned.
+        page: of files with several pages or frames, from 1.
+        white: the value that is white in deep greys; None where the file says so.
     """
 
     listing: Listing
@@ -69,6 +71,8 @@ class Recipe:
     layers: tuple[str, ...] = ()
     pool: str = ""
     store: str = "f32"
+    page: int = 1
+    white: float | None = None
 
     @classmethod
     def recorded(cls, attrs: Mapping[str, Any], listing: Listing, weights: str, layer: str) -> "Recipe":
@@ -87,6 +91,7 @@ class Recipe:
             filter=attrs["resize_filter"],
             pool=attrs.get("pool", ""),
             store="f16" if attrs["dtype"] == "float16" else "f32",
+            **reading(attrs),
         ).as_begun(attrs)
         if layer == attrs["layer"]:
             return recipe
@@ -105,6 +110,8 @@ class Recipe:
             self.filter if self.filter != self.backbone.filter else "",
             f"{self.views}views" if self.views else "",
             self.augment if self.views and self.augment != "photo" else "",
+            f"page{self.page}" if self.page > 1 else "",
+            f"white{self.white}" if self.white else "",
             self.precision if self.precision != "f32" else "",
             self.pool,
             f"{self.store}rows" if self.store != "f32" else "",
@@ -121,6 +128,8 @@ class Recipe:
             "resize": self.resize,
             "resize_filter": self.filter,
             "decode": self.decode if self.decode != "full" else None,
+            "page": self.page if self.page > 1 else None,
+            "white": self.white,
             "dtype": np.dtype(STORES[self.store]).name,
             "pool": self.pool or None,
             "precision": QUANTISED if self.is_quantised else self.precision,
@@ -233,7 +242,7 @@ class Recipe:
         least = math.ceil(needed_edge(self.size, self.resize) / share)
         is_scaled = self.decode.startswith("scaled") and self.filter != "nearest"  # which takes single pixels
         side = least if is_scaled else None
-        return framed(decode(data, side, self.is_managed), self.resize)
+        return framed(decode(data, side, self.is_managed, self.page, self.white), self.resize)
 
     @property
     def is_managed(self) -> bool:

@@ -1,6 +1,7 @@
 """Stage one: a dataset of images → one feature stack."""
 
 import inspect
+import math
 from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +62,8 @@ def extract(
     augment: str = "photo",
     resize: str | None = None,
     filter: str | None = None,
+    page: int = 1,
+    white: float | None = None,
     preprocess: str | None = None,
     axes: str | None = None,
     pool: str | None = None,
@@ -111,6 +114,9 @@ def extract(
             by default squash, and for a model of your own what its preprocessing says.
         filter: resizes the pixels: bilinear, bicubic, lanczos, box or hamming, all antialiased, or nearest; by default
             bilinear, or so too.
+        page: of files with several pages or frames (TIFF, GIF, WebP), which one; other files are taken as they are.
+        white: the value that is white in greys of more than 8 bits, 4095 for a camera of 12 bits; by default what the
+            file's header says. Brighter values are white too, and counted.
         preprocess: how a model of your own wants its images, where no preprocessor_config.json lies beside it:
             imagenet, tf, caffe, clip, siglip or none, or settings: mean=… std=… size=… crop=… filter=… scale=… order=….
         axes: which axis is channels, where an ONNX file's graph does not say it: nchw or nhwc for its image, and
@@ -156,8 +162,10 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
     given["backbone"] = saved_model(given["backbone"])
     asked = SimpleNamespace(**given)
     command = command_line(["python", "-m", "extract"], extract, given, positional=("data",))
-    for name, least in (("batch", 1), ("size", 1), ("views", 0), ("seed", 0)):
+    for name, least in (("batch", 1), ("size", 1), ("views", 0), ("seed", 0), ("page", 1)):
         at_least(least, **{name: given[name]})
+    if asked.white is not None and not 0 < asked.white < math.inf:
+        raise Refused(f"--white {asked.white:g}: give the value that is white, a number above 0")
     if not 0 <= asked.max_bad <= 100:
         raise Refused(f"--max-bad {asked.max_bad:g}: give a percentage from 0 to 100")
     _check_names(**{option: given[option] for option in CHOICES if given[option] is not None})
@@ -173,7 +181,8 @@ def _extract(given: dict[str, Any], layers: list[str]) -> list[Made]:
     for line in listing.notes:
         log.info(f"note: {line}")
     size = asked.size or row.size
-    how = {name: given[name] for name in ("views", "augment", "precision", "store")}
+    how = {name: given[name] for name in ("views", "augment", "precision", "store", "page", "white")}
+    how["white"] = int(asked.white) if asked.white and float(asked.white).is_integer() else asked.white
     how |= {"resize": asked.resize or row.resize, "filter": asked.filter or row.filter}
     how["pool"] = asked.pool or ""
     compute = Compute(asked.device, asked.engine, asked.batch, asked.dask)

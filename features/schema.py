@@ -28,7 +28,8 @@ RECIPE = (
     "dtype",
     "precision",
 )
-OPTIONAL = ("decode", "pool", "tensor_axes")  # … decoding, pooling and axes, where they were not the usual
+# … and those that are there where something else than the usual was asked for: decoding, page, white, pooling, axes.
+OPTIONAL = ("decode", "page", "white", "pool", "tensor_axes")
 POOLINGS = ("avg", "max", "cls")  # over all positions; `cls`: the class token of rows of tokens
 AXES = {3: "height,width,channel", 2: "token,channel", 1: "channel"}  # by the number of sides of a row
 STORES = {"f32": "<f4", "f16": "<f2"}  # --store → type of the stored rows

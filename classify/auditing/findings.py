@@ -9,6 +9,7 @@ from classify.auditing.finding import CHECKED, KINDS, Finding
 from classify.auditing.issues import LabelIssues, label_issues, overlaps
 from classify.auditing.out_of_fold import OutOfFold, out_of_fold
 from classify.auditing.pixels import Pixels, measure
+from extract.images.decode import reading
 from features import Stack
 from features.nearest import Nearest, copy_groups, copy_threshold, nearest_of_all, unit_pieces
 from features.runtime.log import log
@@ -119,7 +120,7 @@ def audit_images(stack: Stack, source: Source | None) -> Audit:
         copies,
         threshold,
         _outliers(near.cosines),
-        measure(source, images.paths, images.field("sha256")) if source else None,
+        measure(source, images.paths, images.field("sha256"), reading(images.attrs)) if source else None,
         frozenset(checked),
     )
 

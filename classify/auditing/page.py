@@ -16,6 +16,7 @@ from classify.auditing.findings import Audit
 from classify.comparison.photos import thumbnail
 from classify.comparison.rendering import rendered
 from extract.images.corrections import LEFT_OUT
+from extract.images.decode import reading
 from features.runtime.machine import cores
 from features.source import Source
 
@@ -71,9 +72,9 @@ def _thumbnails(audit: Audit, source: Source | None, rows: Sequence[int], side: 
     """Image → its data URI; None where it cannot be read or is another by now."""
     if source is None:
         return {}
-    paths, sha256 = audit.images.paths, audit.images.field("sha256")
+    paths, sha256, how = audit.images.paths, audit.images.field("sha256"), reading(audit.images.attrs)
     with ThreadPoolExecutor(cores()) as threads:
-        made = threads.map(lambda row: thumbnail(source, paths[row], sha256[row], side), rows)
+        made = threads.map(lambda row: thumbnail(source, paths[row], sha256[row], how, side), rows)
         return dict(zip(rows, made, strict=True))
 
 

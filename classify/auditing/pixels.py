@@ -1,8 +1,8 @@
 """Photos that show little: nearly black, nearly white, or blurred."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -46,13 +46,14 @@ class Pixels(NamedTuple):
         return empty[np.argsort(self.dark[empty])], blurred[np.argsort(self.sharpness[blurred])]
 
 
-def measure(source: Source, paths: Sequence[str], sha256: np.ndarray) -> Pixels:
+def measure(source: Source, paths: Sequence[str], sha256: np.ndarray, how: Mapping[str, Any]) -> Pixels:
     """Read photos, decoded small, on all cores.
 
     Args:
         source: where they are.
         paths: the photos there.
         sha256: (n, 32) uint8 of the files that are meant.
+        how: they are decoded; see `reading`.
     """
     values = np.full((len(paths), 3), np.nan)
     unread: dict[int, str] = {}
@@ -62,7 +63,7 @@ def measure(source: Source, paths: Sequence[str], sha256: np.ndarray) -> Pixels:
             photo = source.read(paths[i])
             if not np.array_equal(photo.sha256, sha256[i]):
                 raise Unreadable("another file by now")
-            values[i] = measured(decode(photo.data, SIDE // 2))
+            values[i] = measured(decode(photo.data, SIDE // 2, **how))
         except Unreadable as error:
             unread[i] = str(error)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from classify.comparison.predictions import Predictions
 from classify.comparison.statistics import confused_pairs
-from extract.images.decode import decode, framed
+from extract.images.decode import decode, framed, reading
 from features import Stack
 from features.archive import open_source
 from features.source import Source, Unreadable
@@ -35,6 +35,7 @@ class Errors:
     def __init__(self, best: dict[str, Any], predictions: Mapping[str, Predictions], test: Stack) -> None:
         self._said, self._names, self._sha256 = predictions[best["model"]], test.label_names, test.field("sha256")
         self._source = open_source(test.attrs.get("dataset_root", ""))
+        self._how = reading(test.attrs)
         self._confusion = np.array(best["confusion"])
         said = self._said
         self._agreed = np.sum([p.predicted == said.predicted for p in predictions.values()], axis=0)
@@ -65,7 +66,7 @@ class Errors:
         said, photos = self._said, []
         for row in rows.tolist():
             predicted, true = int(said.predicted[row]), int(said.y[row])
-            image = thumbnail(self._source, said.paths[row], self._sha256[row])
+            image = thumbnail(self._source, said.paths[row], self._sha256[row], self._how)
             if image:
                 photos.append(
                     {
@@ -81,13 +82,16 @@ class Errors:
         return photos
 
 
-def thumbnail(source: Source, path: str, sha256: np.ndarray, side: int = PHOTO_SIDE) -> str | None:
+def thumbnail(
+    source: Source, path: str, sha256: np.ndarray, how: Mapping[str, Any], side: int = PHOTO_SIDE
+) -> str | None:
     """The middle square of a photo as a data URI of a JPEG.
 
     Args:
         source: where it is.
         path: the image there.
         sha256: (32,) uint8, of the file that is meant.
+        how: it is decoded; see `reading`.
         side: pixels.
 
     Returns:
@@ -97,7 +101,7 @@ def thumbnail(source: Source, path: str, sha256: np.ndarray, side: int = PHOTO_S
         photo = source.read(path)
         if not np.array_equal(photo.sha256, sha256):
             return None
-        square = framed(decode(photo.data, side), "crop").resize((side, side))
+        square = framed(decode(photo.data, side, **how), "crop").resize((side, side))
     except Unreadable:
         return None
     return data_uri(square, "JPEG", quality=72)

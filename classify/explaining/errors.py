@@ -12,7 +12,7 @@ from classify.explaining.evidence import Evidence, evidence, kind_of
 from classify.explaining.overlay import as_seen, drawn
 from classify.fusion import parts
 from classify.saved import load_answers
-from extract.images.decode import decode
+from extract.images.decode import decode, reading
 from features import Failed, Refused, Stack
 from features.nearest import nearest, unit_pieces, unit_rows
 from features.nearest import pooled as pooled_rows
@@ -63,7 +63,10 @@ def reasons(errors: Sequence[Error], folders: Sequence[Path], train: Stack, test
     own = train.take(train.view == 0)
     near = nearest(unit_pieces(own, "avg"), unit_rows(pooled_rows(some, "avg")), LIKE)
     sha256, names = own.field("sha256"), own.label_names
-    small = {row: thumbnail(source, own.paths[row], sha256[row], SMALL) for row in np.unique(near.rows) if row >= 0}
+    made = parts(test)[0].attrs
+    how = reading(made)
+    shown = [row for row in np.unique(near.rows) if row >= 0]
+    small = {row: thumbnail(source, own.paths[row], sha256[row], how, SMALL) for row in shown}
     like = [
         [{"photo": small[row], "label": names[own.y[row]], "path": own.paths[row]} for row in each if row >= 0]
         for each in near.rows.tolist()
@@ -72,10 +75,9 @@ def reasons(errors: Sequence[Error], folders: Sequence[Path], train: Stack, test
     if found is None:
         return Reasons("", "", [], like)
     strongest = float(np.abs(found.maps).max())
-    made = parts(test)[0].attrs
     maps = [
         {
-            "photo": data_uri(as_seen(decode(source.read(path).data, 256), made), "JPEG", quality=80),
+            "photo": data_uri(as_seen(decode(source.read(path).data, 256, **how), made), "JPEG", quality=80),
             "overlays": [(names[code], drawn(one, strongest)) for code, one in zip(each[1:], both, strict=True)],
         }
         for path, each, both in zip(some.paths, errors, found.maps, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 from classify.comparison.photos import data_uri
 from classify.comparison.rendering import rendered
 from classify.explaining.overlay import as_seen, drawn
-from extract.images.decode import decode
+from extract.images.decode import decode, reading
 
 
 class Shown(NamedTuple):
@@ -45,7 +45,9 @@ def write_page(path: Path, shown: Sequence[Shown], kind: str, model: str, made: 
     cards = [
         {
             "path": each.path,
-            "photo": data_uri(as_seen(decode(Path(each.path).read_bytes(), 256), made), "JPEG", quality=80),
+            "photo": data_uri(
+                as_seen(decode(Path(each.path).read_bytes(), 256, **reading(made)), made), "JPEG", quality=80
+            ),
             "maps": [
                 {"label": name, "probability": share, "overlay": drawn(one, strongest), "sum": float(one.sum())}
                 for name, share, one in zip(each.names, each.given, each.maps, strict=True)

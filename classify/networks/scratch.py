@@ -9,7 +9,7 @@ import numpy as np
 from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, compiled, train
-from extract.images.decode import decode, squash
+from extract.images.decode import decode, reading, squash
 from extract.images.views import rotate_and_darken
 from extract.network.importing import import_keras
 from features import Failed, Refused, Stack
@@ -97,7 +97,7 @@ def read_pixels(stack: Stack) -> np.ndarray:
         Failed: an image can no longer be read.
     """
     source = images_of(stack)
-    wanted = stack.field("sha256")
+    wanted, how = stack.field("sha256"), reading(stack.attrs)
     pixels = np.memmap(tempfile.TemporaryFile(), "u1", "w+", shape=(len(stack), SIDE, SIDE, 3))  # noqa: SIM115
 
     def read(row: int) -> None:
@@ -105,7 +105,7 @@ def read_pixels(stack: Stack) -> np.ndarray:
             file = source.read(stack.paths[row])
             if file.sha256.tobytes() != wanted[row].tobytes():
                 raise Unreadable("it changed since the stack was made")
-            pixels[row] = squash(decode(file.data), SIDE)
+            pixels[row] = squash(decode(file.data, **how), SIDE)
         except Unreadable as error:
             raise Failed(f"{source.root / stack.paths[row]}, a row of {stack.path}, cannot be read: {error}") from None
 

@@ -74,6 +74,8 @@ def guide(to: str, name: str, about: dict[str, Any], recipe: Recipe) -> str:
         labels_json=json.dumps(labels, ensure_ascii=False),
         place=PLACES[to],
         managed=recipe.is_managed,
+        page=recipe.page,
+        white=recipe.white,
         step=STEPS[kind].format(**values),
         filter=recipe.filter,
         scaled=recipe.decode.startswith("scaled"),

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from extract.images.decode import is_animated
+from extract.compute.remarks import Remarks
+from extract.images.colour import RANGE, Range
+from extract.images.decode import has_pages
 from extract.recipe import Recipe
-from features.runtime.errors import listed
-from features.runtime.log import log
 from features.runtime.machine import cores
 from features.schema import STATES
 from features.source import Unreadable
@@ -32,7 +32,8 @@ class Block(NamedTuple):
     images: np.ndarray  # (k, side, side, 3) uint8; black where unreadable
     stats: dict[str, np.ndarray]  # sha256 (k, 32), size (k,), mtime_ns (k,) of the files
     reasons: dict[int, str]  # row → why its image is unreadable
-    animated: list[str]  # paths of images with several frames
+    paged: list[str]  # paths of images with several pages or frames
+    ranges: dict[str, Range]  # path → range of the samples of an image of more than 8 bits
 
 
 def fill(
@@ -90,7 +91,7 @@ def write_all(
         see `fill`.
     """
     rejected: Reasons = {layer: {} for layer in writers}
-    animated: list[str] = []
+    remarks = Remarks(recipe)
     clock = time.perf_counter()
 
     def write(block: Block, layers: list[np.ndarray]) -> int:
@@ -99,14 +100,13 @@ def write_all(
         for layer, writer in writers.items():
             rejected[layer] |= _write(writer, recipe, block, layers[layer], now - clock)
         clock = now
-        animated.extend(block.animated)
+        remarks.add(block.paged, block.ranges)
         return len(block.rows)
 
     with ThreadPoolExecutor(1) as lane:
         for rows in ahead(lane, write, computed, depth=2):
             done(rows)
-    if animated:
-        log.info(f"{len(animated)} animated images, read by their first frame only: {listed(animated)}")
+    remarks.tell()
     return rejected
 
 
@@ -141,7 +141,8 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndar
         "mtime_ns": np.full(count, -1, "<i8"),
     }
     reasons: dict[int, str] = {}
-    animated: list[str] = []
+    paged: list[str] = []
+    ranges: dict[str, Range] = {}
     source = recipe.listing.source
     for path, group in groupby(range(count), paths.__getitem__):
         views = list(group)
@@ -157,11 +158,13 @@ def read_block(recipe: Recipe, paths: list[str], view: np.ndarray, rows: np.ndar
             image = recipe.open(file.data)
             for i in views:
                 images[i] = recipe.pixels(image, file.sha256, int(view[i]))
-            if is_animated(file.data):
-                animated.append(path)
+            if has_pages(file.data):
+                paged.append(path)
+            if isinstance(used := image.info.get(RANGE), Range):  # a PNG may have a text of that name
+                ranges[path] = used
         except Unreadable as error:
             reasons |= {int(rows[i]): str(error) for i in views}
-    return Block(rows, images, stats, reasons, animated)
+    return Block(rows, images, stats, reasons, paged, ranges)
 
 
 def ahead(executor: Executor, function: Callable[..., R], items: Iterable[tuple[Any, ...]], depth: int) -> Iterator[R]:

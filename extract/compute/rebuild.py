@@ -14,7 +14,7 @@ from PIL import Image
 from extract.backbones import backbone_named
 from extract.compute.pipeline import Layers, ahead, read_block
 from extract.images.dataset import Listing
-from extract.images.decode import framed, to_rgb
+from extract.images.decode import framed, reading, to_rgb
 from extract.network.base import weights_identity
 from extract.network.engines import ENGINES, changed_versions
 from extract.network.forward import choose_device, compile_forward
@@ -75,7 +75,7 @@ class StageOne:
             photo.load()
         except Exception as error:  # see `decode`
             raise Unreadable(f"cannot be decoded: {error}") from None
-        return framed(to_rgb(photo, managed=self.recipe.is_managed), self.recipe.resize)
+        return framed(to_rgb(photo, managed=self.recipe.is_managed, white=self.recipe.white), self.recipe.resize)
 
     def layers(self, images: np.ndarray) -> list[np.ndarray]:
         """(k, width) float32 of each layer of its pass, of (k, side, side, 3) uint8."""
@@ -91,9 +91,14 @@ class StageOne:
         return rows if self.recipe.store == "f32" else self.recipe.stored(rows)[0]
 
 
-def only_pixels(side: int) -> StageOne:
-    """Stage one of the network that takes images themselves: (k, side, side, 3) uint8, decoded in full and squashed."""
-    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full-srgb")
+def only_pixels(side: int, made: Mapping[str, Any]) -> StageOne:
+    """Stage one of the network that takes images themselves: (k, side, side, 3) uint8, decoded in full and squashed.
+
+    Args:
+        side: pixels.
+        made: attributes of the stack whose images it was trained on.
+    """
+    recipe = Recipe(NOWHERE, backbone_named("scattering"), "", "", side, 0, decode="full-srgb", **reading(made))
     return StageOne(recipe, lambda images: [images], batch=64)
 
 

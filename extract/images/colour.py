@@ -33,13 +33,27 @@ class Greys(NamedTuple):
     Attributes:
         white: its value; None for floats, whose scale is the first of 0–1, 0–255, 0–65535 that they fit.
         inverted: 0 is white, and that value black.
+        unit: of the loaded image's values, in the file's.
     """
 
     white: int | None = None
     inverted: bool = False
+    unit: float = 1.0
 
 
-def to_srgb(image: Image.Image, greys: Greys | None = None) -> Image.Image:
+class Range(NamedTuple):
+    """What an image's samples of more than 8 bits use of their scale: an entry of `info` of what `to_srgb` returns."""
+
+    low: float
+    high: float
+    white: float
+    is_grey: bool = True
+
+
+RANGE = "range"  # the key of that entry
+
+
+def to_srgb(image: Image.Image, greys: Greys | None = None, white: float | None = None) -> Image.Image:
     """8-bit sRGB of an image of any mode.
 
     Deep greys are rescaled, not clipped. Colours are converted through the embedded profile, unless it is unreadable or
@@ -48,13 +62,22 @@ def to_srgb(image: Image.Image, greys: Greys | None = None) -> Image.Image:
     Args:
         image: any image that Pillow has loaded.
         greys: what its header says; None where integers have 65535 for white.
+        white: of deep greys, whatever the header says, in the file's values; what is brighter is white too.
 
     Raises:
         Unreadable: its greys have no known scale.
     """
-    profile = image.info.get("icc_profile")
+    profile, used = image.info.get("icc_profile"), None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _shallow(image, greys or Greys(None if image.mode == "F" else 65535))
+        image, used = _shallow(image, greys or Greys(None if image.mode == "F" else 65535), white)
+    rgb = _in_srgb(image, profile)
+    if used:
+        rgb.info[RANGE] = used
+    return rgb
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """8-bit sRGB of an image of 8 bits, alpha on white."""
     mode, transform = _transform(profile) if profile else ("", None)
     if mode != KINDS.get(image.mode):
         transform = None
@@ -77,26 +100,40 @@ def rescale_transparency(image: Image.Image) -> None:
         image.info["transparency"] = tuple(map(scale, value)) if isinstance(value, tuple) else scale(value)
 
 
-def _shallow(image: Image.Image, greys: Greys) -> Image.Image:
-    """Deep greys → 8 bits; a transparent grey becomes an alpha channel."""
+def _shallow(image: Image.Image, greys: Greys, stated: float | None) -> tuple[Image.Image, Range]:
+    """Deep greys → 8 bits, and their range; a transparent grey becomes an alpha channel.
+
+    Args:
+        image: of deep greys.
+        greys: see `to_srgb`.
+        stated: the value that is white, if it was said; in the file's values.
+    """
     values = np.asarray(image)
     low, high = values.min(), values.max()
-    white, slack = greys.white, 0.0
-    if white is None:
+    used = Range(float(low / greys.unit), float(high / greys.unit), 0)
+    is_float, slack = values.dtype.kind == "f", 0.0
+    white: float
+    if stated:
+        white = stated * greys.unit if is_float else max(1, round(stated * greys.unit))
+        high = min(high, white)
+        values = np.minimum(values, high)
+    elif greys.white is not None:
+        white = greys.white
+    else:
         white, slack = next((top for top in (1, 255) if high <= top * (1 + SLACK)), 65535), SLACK
         if white > 1 and high < white * FAINTEST:
             white = -1
     if not (-slack * white <= low and high <= white * (1 + slack)):  # NaN is neither
         raise Unreadable(f"grey values from {low} to {high} have no known scale")
-    if greys.white is None:
+    if is_float or high > 65535:
         scaled = values * np.float32(255 / white)
         levels = np.round(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype("u1")
     else:
-        levels = np.round(np.arange(white + 1) * (255 / white)).astype("u1")[values]
+        levels = np.round(np.arange(int(high) + 1) * (255 / white)).astype("u1")[values]
     shallow = Image.fromarray(255 - levels if greys.inverted else levels)
     if isinstance(key := image.info.get("transparency"), int):
         shallow.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype("u1")))
-    return shallow
+    return shallow, used._replace(white=white / greys.unit)
 
 
 @lru_cache(maxsize=16)

@@ -7,12 +7,15 @@ import logging
 import math
 import re
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from extract.images import old, tiff
-from extract.images.colour import Greys, rescale_transparency, to_srgb
+from extract.images.colour import RANGE, Greys, Range, rescale_transparency, to_srgb
+from features.schema import plain
 from features.source import Unreadable
 
 Image.init()
@@ -60,10 +63,12 @@ MERGED = 1057  # the resource of a PSD whose fifth byte says whether its flat co
 TOO_MANY = f"more than the {MOST_PIXELS:,} that are decoded"
 
 
-def decode(data: bytes, side: int | None = None, managed: bool = True) -> Image.Image:
+def decode(
+    data: bytes, side: int | None = None, managed: bool = True, page: int = 1, white: float | None = None
+) -> Image.Image:
     """Decode an image to 8-bit RGB.
 
-    The first frame of an animation, turned as its EXIF orientation says, alpha composited on white, in sRGB.
+    One page or frame of a file with several, turned as its EXIF orientation says, alpha composited on white, in sRGB.
 
     Large JPEGs may be decoded at a half, a quarter or an eighth by leaving out frequencies: images of 12 megapixels for
     224 pixels in a sixth of the time (19 ms instead of 119), the resized pixels 0.14 levels of 255 away on average.
@@ -74,20 +79,32 @@ def decode(data: bytes, side: int | None = None, managed: bool = True) -> Image.
             that is not at least twice as large again is decoded in full; None decodes every image in full.
         managed: apply embedded colour profiles, and take the scale of deep greys from the file's header. False is for
             stacks that were begun before: their images are decoded as `extract.images.old` says.
+        page: of files with several pages or frames, from 1; other files are taken as they are.
+        white: see `to_srgb`.
+
+    Returns:
+        the image; of one with samples of more than 8 bits, `info` has their `Range`.
 
     Raises:
-        Unreadable: not an image, damaged, or too large.
+        Unreadable: not an image, damaged, too large, or without such a page.
     """
     if not data:
         raise Unreadable("the file is empty")
     try:
         with _opened(data) as image:
+            if page > 1:
+                _turn_to(image, data, page)
             if image.width * image.height > MOST_PIXELS:
                 raise Unreadable(f"it has {image.width * image.height:,} pixels, {TOO_MANY}")
             if side and image.format in ("JPEG", "MPO"):
                 image.draft(None, (SPARE * side, SPARE * side))
             if managed:
-                return to_rgb(*_loaded(image, data))
+                deep = image.mode.startswith("RGB") and ";16" in str(vars(image).get("tile"))
+                rgb = to_rgb(*_loaded(image, data), white=white)
+                if deep:  # of which Pillow keeps the upper 8 bits
+                    low, high = zip(*rgb.getextrema(), strict=True)
+                    rgb.info[RANGE] = Range(257 * min(low), 257 * max(high), 65535, is_grey=False)
+                return rgb
             image.load()
             return to_rgb(image, managed=False)
     except Image.DecompressionBombError:  # Pillow's own limit, met before ours
@@ -106,6 +123,9 @@ def _loaded(image: Image.Image, data: bytes) -> tuple[Image.Image, Greys | None]
     """An opened image with its pixels, and what its header says of greys."""
     if image.format == "TIFF":
         return tiff.load(image, data)
+    if image.format == "PPM" and image.mode == "I" and isinstance(given := vars(image)["tile"][0][3], tuple):
+        image.load()
+        return image, Greys(65535, unit=65535 / given[1])  # Pillow scales by the file's largest value
     if image.format == "PNG":
         rescale_transparency(image)
     if image.format == "PSD" and any(
@@ -116,8 +136,10 @@ def _loaded(image: Image.Image, data: bytes) -> tuple[Image.Image, Greys | None]
     return image, None
 
 
-def is_animated(data: bytes) -> bool:
-    """Whether a file holds several frames; `decode` takes the first."""
+def has_pages(data: bytes) -> bool:
+    """Whether a file holds several pages or frames, of which `decode` takes one."""
+    if data[:4] in tiff.PREFIXES:
+        return len(tiff.pages(data)) > 1
     if not (data.startswith(b"GIF8") or data[8:12] == b"WEBP" or b"acTL" in data[:256] or data[8:12] == b"avis"):
         return False
     try:
@@ -125,6 +147,24 @@ def is_animated(data: bytes) -> bool:
             return bool(getattr(image, "is_animated", False))
     except Exception:  # a damaged second frame; the first has been decoded
         return True
+
+
+def reading(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """`page` and `white` of `decode`, as a stack with these root attributes was made."""
+    return {"page": int(attrs.get("page", 1)), "white": plain(attrs["white"]) if "white" in attrs else None}
+
+
+def _turn_to(image: Image.Image, data: bytes, page: int) -> None:
+    """Go to a page of a file that has several.
+
+    Raises:
+        Unreadable: it has fewer.
+    """
+    if has_pages(data):
+        frames = tiff.pages(data) if image.format == "TIFF" else range(image.n_frames)  # type: ignore[attr-defined]
+        if page > len(frames):
+            raise Unreadable(f"it has {len(frames)} pages, and page {page} is asked for")
+        image.seek(frames[page - 1])
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -148,6 +188,7 @@ def framed(image: Image.Image, resize: str) -> Image.Image:
     if resize == "pad":
         square = Image.new("RGB", (side, side))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        square.info = image.info
         return square
     return middle(image, side)
 
@@ -212,15 +253,17 @@ def turned(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image, greys: Greys | None = None, managed: bool = True) -> Image.Image:
+def to_rgb(
+    image: Image.Image, greys: Greys | None = None, managed: bool = True, white: float | None = None
+) -> Image.Image:
     """8-bit RGB of a loaded image of any mode, upright, alpha on white.
 
     Args:
         image: as Pillow opened it.
         greys: what its header says of greys deeper than 8 bits; None where integers have 65535 for white.
-        managed: see `decode`.
+        managed, white: see `decode`.
 
     Raises:
         Unreadable: grey values that have no known scale.
     """
-    return to_srgb(turned(image), greys) if managed else old.to_rgb(turned(image))
+    return to_srgb(turned(image), greys, white) if managed else old.to_rgb(turned(image))

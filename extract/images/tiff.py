@@ -13,6 +13,8 @@ from features.source import Unreadable
 
 LITTLE, BIG = b"II", b"MM"
 PREFIXES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SUBFILE, OLD_SUBFILE = 254, 255
+SMALLER_OR_MASK, OLD_SMALLER = 1 | 4, 2  # what these two say of a directory that is no page
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANES, SAMPLES = 256, 257, 258, 259, 262, 277, 284, 339
 KNOWN_COLOURS = (0, 1, 2, 3, 5, 6, 8)  # photometric interpretations
 INTEGER, SIGNED = 1, 2  # sample formats
@@ -50,7 +52,7 @@ def load(image: Any, data: bytes) -> tuple[Image.Image, Greys]:
     """
     _prepare(image)
     image.load()
-    _check(image.tag_v2, data)
+    _check(image.tag_v2, data, image.tell())
     tags = image.tag_v2
     sample, bits = tags.get(SAMPLES, (1,))[0], tags.get(BITS, (1,))[0]
     greys = Greys(None if image.mode == "F" else WHITE.get((sample, bits), 65535), tags.get(PHOTOMETRIC, 0) == 0)
@@ -74,11 +76,32 @@ def _prepare(image: Any) -> None:
         image.tile = [tile._replace(args=(raw, *tile[3][1:]))]
 
 
-def _check(tags: Any, data: bytes) -> None:
+def pages(data: bytes) -> list[int]:
+    """Which directories of a TIFF are pages: the first, and all that are neither smaller copies nor masks.
+
+    The first is what is read unless another is asked for, so it counts, even as a smaller copy. Damage ends the list.
+    """
+    header = data[: 16 if b"+" in data[2:4] else 8]
+    tags, file = TiffImagePlugin.ImageFileDirectory_v2(header), io.BytesIO(data)
+    found, seen, at = [], set[int](), tags.next
+    while at and at not in seen:
+        try:
+            file.seek(at)
+            tags.load(file)
+            other = tags.get(SUBFILE, 0) & SMALLER_OR_MASK or tags.get(OLD_SUBFILE) == OLD_SMALLER
+        except Exception:  # like Pillow's own reading, this raises whatever comes to hand
+            break
+        found += [len(seen)] if WIDTH in tags and not (seen and other) else []
+        seen.add(at)
+        at = tags.next
+    return found
+
+
+def _check(tags: Any, data: bytes, directory: int) -> None:
     """Raise Unreadable for damage that libtiff has passed over."""
     said = ""
     if tags.get(COMPRESSION) in LENIENT:
-        said = complaint(data)
+        said = complaint(data, directory)
     elif tags.get(COMPRESSION) in DEFLATE:
         said = _wrong_checksum(tags, data)
     if said:
@@ -150,8 +173,8 @@ END = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 SIZE = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)
 
 
-def complaint(data: bytes) -> str:
-    """The first thing that libtiff says of a TIFF's pixels, be it an error or a warning; empty if it says nothing.
+def complaint(data: bytes, directory: int = 0) -> str:
+    """The first thing that libtiff says of the pixels of a TIFF's directory, error or warning; empty if nothing.
 
     A second reading, beside Pillow's: Pillow switches warnings off, for the whole process, at each of its own. stderr
     cannot be listened to instead, as all threads share it, and warnings do not get there. Here the handlers belong to
@@ -173,7 +196,8 @@ def complaint(data: bytes) -> str:
         return len(part)
 
     def seek(given: int, offset: int, whence: int) -> int:
-        return file.seek(min(offset, len(data)) if whence == io.SEEK_SET else 0, whence)
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: file.tell()}.get(whence, len(data))
+        return file.seek(min(start + offset, len(data)))
 
     handler, options = SAY(say), ctypes.c_void_p(LIBTIFF.TIFFOpenOptionsAlloc())
     LIBTIFF.TIFFOpenOptionsSetErrorHandlerExtR(options, handler, None)
@@ -183,6 +207,8 @@ def complaint(data: bytes) -> str:
     LIBTIFF.TIFFOpenOptionsFree(options)
     if not tiff:
         return said[0] if said else ""
+    if directory:
+        LIBTIFF.TIFFSetDirectory(tiff, ctypes.c_uint32(directory))
     said.clear()
     kind = "Tile" if LIBTIFF.TIFFIsTiled(tiff) else "Strip"
     size = getattr(LIBTIFF, f"TIFF{kind}Size")(tiff)

@@ -148,7 +148,7 @@ def test_photos_that_show_little(tmp_path: Path) -> None:
     sha256 = np.stack([source.read(path).sha256 for path in paths])
     (root / "class1" / "0.png").unlink()
     (root / "class1" / "2.png").write_bytes((root / "class1" / "4.png").read_bytes())
-    found = measure(source, paths, sha256)
+    found = measure(source, paths, sha256, {})
     empty, blurred = found.findings()
     assert [paths[i] for i in empty] == ["class0/black.png", "class0/white.png"]
     assert [paths[i] for i in blurred] == ["class0/blurred.png"]

@@ -177,7 +177,7 @@ def test_thumbnails_show_what_the_base_saw(tmp_path):
     data = (tmp_path / "c.jpg").read_bytes()
     (tmp_path / "c.jpg").write_bytes(data.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02"))  # a text for the width
     for name, grey in (("a.gif", 255), ("b.png", 117), ("c.jpg", 128)):
-        image = thumbnail(Source(tmp_path), name, sha256(tmp_path / name))
+        image = thumbnail(Source(tmp_path), name, sha256(tmp_path / name), {})
         square = Image.open(io.BytesIO(base64.b64decode(image.removeprefix("data:image/jpeg;base64,"))))
         assert (square.size, square.getpixel((80, 80))) == ((160, 160), (grey,) * 3), name
 
@@ -185,11 +185,11 @@ def test_thumbnails_show_what_the_base_saw(tmp_path):
 def test_no_thumbnail_of_what_is_no_photo_or_no_longer_the_one(tmp_path):
     """A page that is sent around shows the photos of its stack, and not whatever lies at their paths now."""
     (tmp_path / "b.jpg").write_bytes(b"no image")
-    assert thumbnail(Source(tmp_path), "b.jpg", sha256(tmp_path / "b.jpg")) is None
-    assert thumbnail(Source(tmp_path), "c.jpg", np.zeros(32, "u1")) is None
+    assert thumbnail(Source(tmp_path), "b.jpg", sha256(tmp_path / "b.jpg"), {}) is None
+    assert thumbnail(Source(tmp_path), "c.jpg", np.zeros(32, "u1"), {}) is None
     Image.new("RGB", (60, 40)).save(tmp_path / "d.png")
-    assert thumbnail(Source(tmp_path), "d.png", sha256(tmp_path / "d.png"))
-    assert thumbnail(Source(tmp_path), "d.png", np.zeros(32, "u1")) is None
+    assert thumbnail(Source(tmp_path), "d.png", sha256(tmp_path / "d.png"), {})
+    assert thumbnail(Source(tmp_path), "d.png", np.zeros(32, "u1"), {}) is None
 
 
 def row(model, accuracy, difference=None, p=None):

@@ -205,7 +205,7 @@ def test_workers_that_see_other_folders(client: Client, tmp_path: Path) -> None:
     there = tmp_path / held["paths"][1]
     with StackWriter(path) as writer:
         for reason in ("No such file or directory", "Permission denied", "Stale file handle"):
-            block = Block(np.array([0, 1]), np.empty(0), {"size": np.array([7, -1])}, {1: reason}, [])
+            block = Block(np.array([0, 1]), np.empty(0), {"size": np.array([7, -1])}, {1: reason}, [], {})
             there.unlink(missing_ok=True)
             assert _seen_alike(writer, listing, block, np.empty(0))[0] is block
             there.parent.mkdir(exist_ok=True)

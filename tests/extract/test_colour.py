@@ -12,6 +12,7 @@ from tiny import NOISE, PHOTO, encoded
 from benchmarks.profiles import ADOBE_RGB, D50, DISPLAY_P3, SRGB, Space, icc, rgb_profile, tone_curve
 from extract.backbones import backbone_named
 from extract.compute.rebuild import NOWHERE
+from extract.images.colour import RANGE
 from extract.images.decode import decode
 from extract.images.folders import is_image
 from extract.recipe import Recipe
@@ -21,8 +22,8 @@ from features.source import Unreadable
 PROFILES = {space: rgb_profile(space) for space in (SRGB, DISPLAY_P3, ADOBE_RGB)}
 
 
-def pixels(data: bytes) -> np.ndarray:
-    return np.asarray(decode(data), "i2")
+def pixels(data: bytes, **how: int) -> np.ndarray:
+    return np.asarray(decode(data, **how), "i2")
 
 
 def linear(values: np.ndarray, gamma: float | None) -> np.ndarray:
@@ -298,3 +299,42 @@ def test_a_psd_without_a_flat_copy() -> None:
     assert np.array_equal(pixels(psd(has_copy=True)), NOISE)
     with pytest.raises(Unreadable, match="^a PSD without a flat copy, which is all that is read: save it with"):
         decode(psd(has_copy=False))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PGM", "float"])
+def test_a_white_that_is_stated(kind: str) -> None:
+    """107: it is in the file's own values, whatever the header says; what is brighter is white."""
+    values = np.array([[100, 750, 1500, 2000]], "u2")
+    if kind == "PGM":
+        data, white = b"P5\n4 1\n4095\n" + values.astype(">u2").tobytes(), 4095.0
+    else:
+        image = Image.fromarray(values.astype("f4") if kind == "float" else values)
+        data, white = encoded(image, "TIFF" if kind == "float" else kind), 65535.0
+    seen = decode(data, white=1500)
+    assert np.abs(pixels(data, white=1500)[0, :, 0] - [17, 128, 255, 255]).max() <= 1
+    assert (round(seen.info[RANGE].low), round(seen.info[RANGE].high)) == (100, 2000)
+    assert seen.info[RANGE].white == pytest.approx(1500, abs=0.1)
+    if kind == "float":
+        assert pixels(encoded(Image.fromarray(values / np.float32(1e6)), "TIFF"), white=0.0015)[0, 2, 0] == 255
+        with pytest.raises(Unreadable, match="have no known scale"):
+            decode(data)
+    else:
+        plain = decode(data).info[RANGE]
+        assert plain._replace(low=round(plain.low), high=round(plain.high)) == (100, 2000, white, True)
+
+
+@pytest.mark.parametrize("white", [70_000, 2_000_000_000])
+def test_a_white_above_all_that_a_file_can_hold(white: int) -> None:
+    """107: no table of all values is made; of 32 bits too."""
+    deep = encoded(Image.fromarray(np.array([[0, 65535]], "u2")), "TIFF")
+    assert pixels(deep, white=white)[0, :, 0].tolist() == [0, round(65535 * 255 / white)]
+    wide = encoded(Image.fromarray(np.array([[0, 1_000_000_000]], "i4")), "TIFF")
+    assert pixels(wide, white=white)[0, :, 0].tolist() == [0, min(255, round(1e9 * 255 / white))]
+
+
+def test_ranges_of_other_images() -> None:
+    """107: an image of 8 bits has none and no white changes it; of colours of 16 bits Pillow keeps 8."""
+    assert RANGE not in decode(encoded(PHOTO)).info
+    assert np.array_equal(pixels(encoded(PHOTO), white=100), np.asarray(PHOTO))
+    deep = decode(png(16, 2, struct.pack(">24H", *(100, 1500, 700) * 8), struct.pack(">3H", 9, 9, 9))).info[RANGE]
+    assert (deep.low, deep.high, deep.white, deep.is_grey) == (0, 5 * 257, 65535, False)

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from tiny import NOISE, REPO, encoded, environment
 
-from extract.images.decode import decode
+from extract.images.decode import decode, has_pages
+from extract.images.tiff import pages as tiff_pages
 from features.source import Unreadable
 
 RAMP = np.linspace(0, 1, 35).reshape(5, 7)
@@ -204,7 +205,8 @@ def test_the_decoders_own_cause() -> None:
 
 READ = """
 import sys
-from extract.images.decode import decode
+from extract.images.decode import decode, has_pages
+from extract.images.tiff import pages as tiff_pages
 from features.source import Unreadable
 for path in sys.argv[1:]:
     try:
@@ -229,3 +231,41 @@ def test_odd_tags_say_nothing(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=REPO)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 4
+
+
+def pages_of(*kinds: int, **how: object) -> bytes:
+    """A TIFF with a page of each kind (tag 254), darker and darker."""
+    pages = [Image.fromarray(NOISE // (i + 1)) for i in range(len(kinds))]
+    for page, kind in zip(pages, kinds, strict=True):
+        page.encoderinfo = {"tiffinfo": {254: kind}}  # of Pillow: what a page is saved with
+    return encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], **how)
+
+
+def test_pages() -> None:
+    """106: each page by its number; smaller copies and masks between them are none, and a ring of pages ends."""
+    data = pages_of(0, 1, 4, 0)
+    assert tiff_pages(data) == [0, 3] and has_pages(data)
+    for page, darker in ((1, 1), (2, 4)):
+        assert np.array_equal(np.asarray(decode(data, page=page)), NOISE // darker)
+    with pytest.raises(Unreadable, match="^it has 2 pages, and page 3 is asked for$"):
+        decode(data, page=3)
+    assert tiff_pages(pages_of(1, 0)) == [0, 1], "an overview that comes first is what was read, so there is another"
+    one = pages_of(0, 1)
+    assert not has_pages(one) and np.array_equal(np.asarray(decode(one, page=2)), NOISE)
+    ring = bytearray(pages_of(0, 0))
+    at = [*struct.unpack_from("<I", ring, 4)]
+    for _ in range(2):
+        after = at[-1] + 2 + 12 * struct.unpack_from("<H", ring, at[-1])[0]
+        at += struct.unpack_from("<I", ring, after)
+    struct.pack_into("<I", ring, after, at[0])
+    assert tiff_pages(bytes(ring)) == [0, 1]
+    assert tiff_pages(bytes(ring[: at[1] + 20])) == [0], "damage ends the list"
+
+
+def test_a_damaged_page_is_the_one_that_counts() -> None:
+    """106: what libtiff passes over is looked for in the page that is read."""
+    data = encoded(waves(), "TIFF", compression="jpeg", save_all=True, append_images=[waves()])
+    data = damaged(data, 0.75)
+    assert decode(data).size == (300, 200)
+    with pytest.raises(Unreadable, match="^damaged: JPEGLib: Corrupt JPEG data"):
+        decode(data, page=2)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tiny import NOISE, PHOTO, REPO, encoded, environment, photos
 
-from extract.images.decode import MOST_PIXELS, decode, is_animated, squash
+from extract.compute.rebuild import rebuild
+from extract.images.decode import MOST_PIXELS, decode, has_pages, squash
 from extract.images.views import view_of
 from features import open_stack, verify
+from features.schema import made_by
 from features.source import Unreadable, read_file
 
 HTML = b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>"
@@ -99,11 +101,72 @@ def test_animations_give_their_first_frame_and_are_counted(tmp_path: Path, extra
     red, blue = (Image.new("RGB", (20, 20), colour) for colour in ("red", "blue"))
     moving = encoded(red, kind, save_all=True, append_images=[blue], **({"lossless": True} if kind == "WEBP" else {}))
     assert squash(decode(moving), 4)[0, 0].tolist() == pytest.approx([255, 0, 0], abs=3)
-    assert is_animated(moving) and not is_animated(encoded(red, kind))
+    assert has_pages(moving) and not has_pages(encoded(red, kind))
     (data / "class1" / f"9.{kind.lower()}").write_bytes(moving)
     told = extracted(data)
     assert told.code == 0
-    assert f"1 animated images, read by their first frame only: class1/9.{kind.lower()}\n" in told.err
+    said = "images have several pages or frames, and the first was read (--page N takes another)"
+    assert f"1 {said}: class1/9.{kind.lower()}\n" in told.err
+    if kind == "GIF":
+        assert squash(decode(moving, page=2), 4)[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.slow
+def test_a_tiff_whose_first_page_is_black(tmp_path: Path, extracted) -> None:
+    """106: counted and named; `--page` takes another, is in the recipe, and new photos are read so too."""
+    data = photos(tmp_path / "photos", classes=2, each=2)
+    shown, black = Image.fromarray(NOISE), Image.new("RGB", (90, 60))
+    for name, pages in (("8", [black, shown]), ("9", [black, shown, black])):
+        pages[0].save(data / "class1" / f"{name}.tif", save_all=True, append_images=pages[1:])
+    told = extracted(data)
+    first = "2 images have several pages or frames, and the first was read (--page N takes another)"
+    assert told.code == 0 and f"{first}: class1/8.tif, class1/9.tif\n" in told.err
+    told = extracted(data, "--page", 2)
+    assert told.code == 2 and "page: none in the stack, 2 asked for" in told.err
+    (tmp_path / "a.h5").unlink()
+    told = extracted(data, "--page", 3)
+    assert told.code == 1 and "class1/8.tif: it has 2 pages, and page 3 is asked for" in told.err
+    (tmp_path / "a.h5").unlink()
+    assert extracted(data, "--page", 2).code == 0
+    made = open_stack(tmp_path / "a.h5")
+    stage = rebuild(made_by(made.attrs))
+    pixels, reasons, _ = stage.pixels([data / "class1" / "9.tif"])
+    assert np.array_equal(pixels[0], squash(shown, 16)) and not reasons
+    np.testing.assert_array_equal(stage.rows(pixels)[0], made.X[made.paths.index("class1/9.tif")])
+
+
+@pytest.mark.slow
+def test_greys_of_which_twelve_bits_are_used(tmp_path: Path, extracted) -> None:
+    """107: said with the range; `--white` spreads them alike, is in the recipe, and holds for new ones."""
+    values = np.linspace(100, 1499, 3600).reshape(60, 60).astype("u2")
+    for i in range(6):
+        (tmp_path / "deep" / f"class{i % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values - np.uint16(i)).save(
+            tmp_path / "deep" / f"class{i % 2}" / f"{i}.{'tif' if i % 3 else 'png'}"
+        )
+    told = extracted(tmp_path / "deep")
+    assert told.code == 0
+    assert (
+        "warning: 6 images of more than 8 bits use values from 95 to 1,499 of 65,535, 7 of 256 levels: "
+        "--white N spreads them, N the camera's largest value (4095 for 12 bits) or 1,499\n"
+    ) in told.err
+    told = extracted(tmp_path / "deep", "--white", 1498)
+    assert told.code == 2 and "white: none in the stack, 1498 asked for" in told.err
+    (tmp_path / "a.h5").unlink()
+    told = extracted(tmp_path / "deep", "--white", 1498)
+    assert told.code == 0 and "6 images of deep greys have values from 95 to 1,499 of 1,498\n" in told.err
+    assert "warning: 1 images have values above --white 1498, which are white: class0/0.png\n" in told.err
+    stage = rebuild(made_by(open_stack(tmp_path / "a.h5").attrs))
+    eight = Image.fromarray(np.round(np.minimum(values, 1498) * (255 / 1498)).astype("u1")).convert("RGB")
+    pixels = stage.pixels([tmp_path / "deep" / "class0" / "0.png", Image.fromarray(values)])[0]
+    assert np.array_equal(pixels[0], squash(eight, 16)) and np.array_equal(pixels[1], pixels[0])
+    plain = photos(tmp_path / "photos", classes=2, each=2)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("range", "a text of the file's own")
+    PHOTO.save(plain / "class0" / "text.png", pnginfo=text)
+    (tmp_path / "a.h5").unlink()
+    told = extracted(plain, "--white", 4095)
+    assert told.code == 0 and "--white 4095 changes nothing: no image that was read has deep greys\n" in told.err
 
 
 @pytest.mark.slow
