@@ -3,9 +3,9 @@
     python -m benchmarks.model_files PHOTOS WEIGHTS
 
 First the files of tests/data/hub.zip, as optimum, PyTorch and tf2onnx export the families that the docs name: the
-largest difference from the rows of their makers, by both engines. Then images a second from the first image to the last,
-with the network built. OpenVINO alone computes zeros: it reads, decodes and writes nothing. Each way's first turn warms
-up and is not counted; the ratio is the median over the turns.
+largest difference from the rows of their makers, by both engines. Then images a second from the first image to the
+last, with the network built. OpenVINO alone computes zeros: it reads, decodes and writes nothing. Each way's first turn
+warms up and is not counted; the ratio is the median over the turns.
 """
 
 import os
