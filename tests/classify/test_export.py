@@ -20,6 +20,7 @@ from tiny import environment, photos, run
 from classify import Classifier, export, fit
 from classify.answers import SavedModel
 from classify.classical.answering import Kernel, Landmarks, Linear, Neighbours
+from classify.classical.votes import Ballots
 from classify.export import SUFFIXES, TARGETS
 from classify.portable import head
 from classify.portable.onnx_graphs import of_keras
@@ -286,8 +287,10 @@ FITTED = {
     "kernel of two": machine(2, False),
     "landmarks": Landmarks(ROWS, RANDOM.normal(size=(4, 20)), RANDOM.normal(size=4), np.arange(4), 0.5, 0.3),
     "landmarks of two": Landmarks(ROWS, RANDOM.normal(size=(1, 20)), RANDOM.normal(size=1), np.arange(2), 0.5, 0.3),
-    "neighbours": Neighbours(ROWS, np.eye(3)[np.arange(20) % 3], 5, np.arange(3), 0.2),
-    "neighbours of two": Neighbours(ROWS, np.eye(2)[np.arange(20) % 2] / [10, 9], 30, np.arange(2), 0.2),
+    "neighbours": Neighbours(ROWS, Ballots.of(np.arange(20) % 3, False), 5, np.arange(3), 0.2),
+    "neighbours of two": Neighbours(
+        ROWS, Ballots(np.arange(20) % 2, 1 / np.array([10, 9])[np.arange(20) % 2]), 30, np.arange(2), 0.2
+    ),
 }
 
 
