@@ -26,25 +26,28 @@ class Coverage(NamedTuple):
     Of a network and of XGBoost these are the rows that decided when to stop: a split. The other models were fitted to
     the rest of the rows for each fold in turn, and all folds' scores are put together, as cross-conformal predictors do
     (Vovk, 2015). The model that answers saw all rows, where Vovk's are the models of the folds: it saves keeping five
-    models, and coverage is then no theorem, but what was measured (`docs/predict.md`).
+    models, and coverage is then no theorem: in simulation it was a point short with 40 rows (`docs/predict.md`). So one
+    more row counts, as if no set held its label.
 
     Attributes:
         scores: (n,) float64 in 0 to 1, rising; empty where there are none.
         missing: why there are none.
+        folds: whether they are of folds, put together.
     """
 
     scores: np.ndarray
     missing: str = ""
+    folds: bool = False
 
     @classmethod
-    def of(cls, scores: np.ndarray | None) -> "Coverage | None":
+    def of(cls, scores: np.ndarray | None, folds: bool = False) -> "Coverage | None":
         """Of (n,) scores in any order; None without any. Of very many an even choice is kept, which is as valid."""
         if scores is None or not len(scores):
             return None
-        return cls(np.sort(scores[:: -(-len(scores) // MOST)]))
+        return cls(np.sort(scores[:: -(-len(scores) // MOST)]), folds=folds)
 
     def level(self, coverage: float) -> float:
-        """The largest score in sets: the ⌈(n + 1) · coverage⌉-th of the n that are known.
+        """The largest score in sets: the ⌈(n + 1) · coverage⌉-th of the n that are known; of folds, n + 2.
 
         Raises:
             Refused: the coverage is not between 0 and 1, or there are too few scores for it.
@@ -53,9 +56,10 @@ class Coverage(NamedTuple):
         if self.missing:
             raise Refused(self.missing)
         count = len(self.scores)
-        place = math.ceil(round((count + 1) * coverage, 9))
+        ranks = count + 1 + self.folds
+        place = math.ceil(round(ranks * coverage, 9))
         if place > count:
-            most = math.floor(1000 * count / (count + 1)) / 1000
+            most = math.floor(1000 * count / ranks) / 1000
             raise Refused(
                 f"coverage {coverage:g} takes more than the {count} images that this model was checked on: "
                 f"ask for {most:g} at most, or fit it to more images"
@@ -89,7 +93,7 @@ class Coverage(NamedTuple):
 
     def save(self, folder: Path) -> None:
         """Write it beside a model."""
-        np.savez(folder / COVERAGE_FILE, scores=self.scores)
+        np.savez(folder / COVERAGE_FILE, scores=self.scores, folds=self.folds)
 
     @classmethod
     def load(cls, folder: Path, about: Mapping[str, Any]) -> "Coverage":
@@ -101,7 +105,7 @@ class Coverage(NamedTuple):
         """
         if COVERAGE_FILE in about["files"]:
             with np.load(folder / COVERAGE_FILE, allow_pickle=False) as file:
-                return cls(file["scores"])
+                return cls(file["scores"], folds=bool(file["folds"]) if "folds" in file else False)
         again = f"Fit it again: {about.get('command') or 'make classify'}"
         why = f"it was saved by an older version. {again}"
         if "held_out" in about:

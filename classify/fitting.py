@@ -166,7 +166,7 @@ def _fit_products(
     from classify.classical.search import search
 
     jobs = memory.threads(settings.threads, *shape(X), train.n_all, free_memory(), len(parts(train.stack)))
-    held_out = None
+    held_out, nested = None, []
     whole = None if products is None else combined(products, weights) if weights else products[0]
     grid = model.searched(settings.search, int(np.bincount(train.y).min()))
     if grid and splits and facts["path"] != "blocks":
@@ -174,10 +174,11 @@ def _fit_products(
         with over(dask, jobs) as fits:
             best = search(estimator, grid, X, train.y, splits, products, settings.balance, fits)
         estimator.set_params(**best.params)
-        held_out, whole, weights = best.held_out, best.products, best.weights
+        held_out, nested = best.held_out, best.nested
+        whole, weights = best.products, best.weights
         facts = {**facts, "search": best.table, "best": best.params}
         X = X.weighted(weights) if weights else X
-    estimator.fit(X, train.y, whole, splits, held_out, jobs)
+    estimator.fit(X, train.y, whole, splits, held_out, nested, jobs)
     facts = facts | converged(estimator.model_)
     return Fitted(estimator, weights, facts, estimator.found(), scores=estimator.scores_)
 

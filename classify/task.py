@@ -123,12 +123,12 @@ class Task:
         # stack of its own that a fine-tuned network finds there or not.
         seconds = time.perf_counter() - began - fitted.cut_seconds + (0.0 if shared is None else self._products_seconds)
         about = self._described(model, pool, fitted, about)
-        saved = fitted.estimator
+        saved, coverage = fitted.estimator, Coverage.of(fitted.scores, folds=model.by_products)
         if not model.saved_as:
             keep_earlier(folder)
         else:
             like = None if model.takes in ("cut base", "pixels") else self.familiarity
-            save_model(fitted.estimator, folder, about, like, Coverage.of(fitted.scores))
+            save_model(fitted.estimator, folder, about, like, coverage)
             saved, _ = load_answers(folder)
         began = time.perf_counter()
         answers, same_in_few = self._answers(saved, model, about)
@@ -136,7 +136,7 @@ class Task:
             described = json.loads((folder / "model.json").read_text("utf-8"))
             write_json(folder / "model.json", {**described, "small_block": FEW})
         clock = {"fit_seconds": seconds, "predict_seconds": time.perf_counter() - began}
-        self._record(folder, about, fitted, answers, clock)
+        self._record(folder, about, fitted, coverage, answers, clock)
         if checkpoint and fitted.found["stopped_"] != "interrupted":
             checkpoint.remove()
         return folder
@@ -205,14 +205,19 @@ class Task:
         return (np.concatenate(labels), every), same_in_few
 
     def _record(
-        self, folder: Path, about: dict[str, Any], fitted: Fitted, answers: Answers, clock: dict[str, float]
+        self,
+        folder: Path,
+        about: dict[str, Any],
+        fitted: Fitted,
+        coverage: Coverage | None,
+        answers: Answers,
+        clock: dict[str, float],
     ) -> None:
         """Write `predictions.csv` and `result.json`."""
         from classify.comparison.lead import leading_score
         from classify.saved import MODEL_FILES
 
         predicted, probabilities = answers
-        coverage = Coverage.of(fitted.scores)
         sets = coverage.figures(probabilities, self.test.y) if coverage and probabilities is not None else None
         result = {
             **about,

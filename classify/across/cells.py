@@ -100,7 +100,7 @@ def _by_products(model: Model, features: FeatureSet, split: Split, settings: Set
     grid = model.searched(settings.search, int(np.unique(y[split.train], return_counts=True)[1].min()))
     if grid and split.folds:
         every = tried(estimator, grid, Spaces(scale, space_of, y), split.folds, settings.balance, settings.threads)
-        best = min(every, key=lambda each: each.rank)
+        best = min(every, key=lambda each: each.rank())
         estimator.set_params(**best.params)
         inside, facts = best.held_out, {"best": best.params}
     estimator.set_params(**estimator.left_open(y[split.train]))

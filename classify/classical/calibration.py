@@ -1,7 +1,7 @@
 """Probabilities for classifiers that have none: one temperature, fitted on decisions about held-out rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -58,6 +58,7 @@ class Tempered(ClassifierMixin, BaseEstimator):
         products: np.ndarray | None = None,
         splits: Splits | None = None,
         held_out: HeldOut | None = None,
+        nested: Sequence[HeldOut] = (),
         jobs: int = 1,
     ) -> Self:
         """Fit to rows.
@@ -68,6 +69,7 @@ class Tempered(ClassifierMixin, BaseEstimator):
             products: (n, n) `unit_products` of X, if known.
             splits: (train, held-out) indices to calibrate on; by default those of `folds`.
             held_out: decisions of models with these settings about the rows held out, if known.
+            nested: of each fold, decisions of models whose settings were chosen without it, if a search chose them.
             jobs: threads.
         """
         if not isinstance(X, Stack):
@@ -81,7 +83,7 @@ class Tempered(ClassifierMixin, BaseEstimator):
 
         def calibrate(estimator: Any, space: np.ndarray, likeliest: Likeliest = temperature) -> float | None:
             known = ask_held_out(estimator, space, codes, parts, jobs) if held_out is None else held_out
-            return None if known is None else self._calibrated(known, codes, likeliest)
+            return None if known is None else self._calibrated(known, codes, likeliest, nested)
 
         self._fit(X, codes, products, calibrate)
         return self
@@ -139,13 +141,26 @@ class Tempered(ClassifierMixin, BaseEstimator):
         """
         return tempered(decisions, T)
 
-    def _calibrated(self, known: HeldOut, codes: np.ndarray, likeliest: Likeliest) -> float:
-        """The temperature that decisions about rows held out ask for; keeps the rows' scores."""
+    def _calibrated(
+        self, known: HeldOut, codes: np.ndarray, likeliest: Likeliest, nested: Sequence[HeldOut] = ()
+    ) -> float:
+        """The temperature that decisions about rows held out ask for; keeps the rows' scores.
+
+        A fold's scores come from settings and a temperature that the other folds chose: its own rows would choose those
+        that suit them, and sets of few train rows would cover less than asked for.
+        """
         y = codes[known.rows]
-        found = likeliest(known.decisions, y)
-        probabilities = self.probabilities(known.decisions, known.predicted, found)
-        self.scores_ = None if probabilities is None else scores_of(probabilities, y)
-        return found
+        scores = []
+        for fold, end in enumerate(known.ends):
+            said = nested[fold] if nested else known
+            own = np.arange(len(y)) < end
+            own[: known.ends[fold - 1] if fold else 0] = False
+            others = ~own if len(known.ends) > 1 else own
+            temperature = likeliest(said.decisions[others], y[others])
+            probabilities = self.probabilities(said.decisions[own], said.predicted[own], temperature)
+            scores.append(scores_of(np.asarray(probabilities), y[own]))
+        self.scores_ = np.concatenate(scores)
+        return likeliest(known.decisions, y)
 
     def left_open(self, codes: np.ndarray) -> dict[str, Any]:
         """Settings that nobody gave and that depend on the classes (n,) of the train rows, with their values."""

@@ -24,14 +24,16 @@ class Searched(NamedTuple):
     Attributes:
         params: the best settings.
         weights: the best weights of stacks side by side, else None.
-        held_out: what models of these settings said of held-out rows; None for trees.
+        held_out: what models of these settings said of held-out rows.
+        nested: of each fold, what models of the settings said that are the best on the other folds.
         products: (n, n) of the rows under these weights, None where rows are not wide.
         table: `params`, `mean` and `scores` (of each fold) of all candidates, in the order they were tried.
     """
 
     params: dict[str, Any]
     weights: tuple[float, ...] | None
-    held_out: HeldOut | None
+    held_out: HeldOut
+    nested: list[HeldOut]
     products: np.ndarray | None
     table: list[dict[str, Any]]
 
@@ -66,6 +68,7 @@ def search(
         products = [unit_products(part) for part in (X.parts if fused else [X])]
     table: list[dict[str, Any]] = []
     best: tuple[Any, ...] = ()
+    nested: list[tuple[Any, HeldOut]] = []
     with SearchBar(total, len(splits)) as progress:
         for weights in weighting:
             rows = X.weighted(weights) if fused else X
@@ -79,13 +82,16 @@ def search(
             for candidate in tried(estimator, grid, spaces, splits, balance, jobs, progress.update):
                 entry = candidate.entry | ({"weights": weights} if weights else {})
                 table.append(entry)
-                rank = (*candidate.rank, float(np.ptp(weights)) if weights else 0.0)
+                uneven = float(np.ptp(weights)) if weights else 0.0
+                rank = (*candidate.rank(), uneven)
                 if not best or rank < best[0]:
                     best = (rank, candidate.params, weights, candidate.held_out)
+                without = [((*candidate.rank(fold), uneven), candidate.held_out) for fold in range(len(splits))]
+                nested = [min(pair, key=lambda each: each[0]) for pair in zip(nested or without, without, strict=True)]
                 progress.best(-best[0][0], best[1])
     _, params, weights, held_out = best
     shared = None if products is None else combined(products, weights) if weights else products[0]
-    return Searched(params, weights, held_out, shared, table)
+    return Searched(params, weights, held_out, [each for _, each in nested], shared, table)
 
 
 class Spaces(NamedTuple):
@@ -117,10 +123,10 @@ class Candidate(NamedTuple):
     scores: list[float]
     places: list[int]
 
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """The least is the best: the highest mean score, and of equal ones the simplest model."""
-        return (-round(float(np.mean(self.scores)), 9), *self.places)
+    def rank(self, but: int | None = None) -> tuple[float, ...]:
+        """The least is the best: the highest mean score, without that of one fold, and of equal ones the simplest."""
+        counted = [score for fold, score in enumerate(self.scores) if fold != but or len(self.scores) == 1]
+        return (-round(float(np.mean(counted)), 9), *self.places)
 
     @property
     def entry(self) -> dict[str, Any]:
