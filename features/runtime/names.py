@@ -4,10 +4,11 @@ Macs write é as two characters, most others as one; Windows ignores case and wr
 of the machine that they were made on. A name is only taken for another where no third could be meant.
 """
 
+import posixpath
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 from features.runtime.errors import listed
@@ -100,9 +101,10 @@ class _Paths:
 
     def find(self, path: str) -> list[str]:
         """Those that a path may mean."""
+        keys = [spelled(_posix(path)) for spelled in SPELLINGS]
         for by_name in (self._whole, self._stems):
-            for spelled, paths in zip(SPELLINGS, by_name, strict=True):
-                if same := paths.get(spelled(_posix(path))):
+            for key, paths in zip(keys, by_name, strict=True):
+                if same := paths.get(key):
                     return same
         return []
 
@@ -112,7 +114,7 @@ def _elsewhere(lost: list[str], known: _Paths, root: str) -> dict[str, dict[str,
     votes: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for path in lost:
         parts = _posix(path).split("/")
-        is_absolute = PureWindowsPath(path).is_absolute() or path.startswith("/")
+        is_absolute = parts[0] == "" or parts[0].endswith(":")  # /home/…, //server/…, C:/…
         for depth in range(1, len(parts)):
             folder = "/".join(parts[:depth])
             if (is_absolute or _is_named(folder, root)) and (same := known.find("/".join(parts[depth:]))):
@@ -121,12 +123,12 @@ def _elsewhere(lost: list[str], known: _Paths, root: str) -> dict[str, dict[str,
 
 
 def _is_named(folder: str, root: str) -> bool:
-    return _folded(PurePosixPath(folder).name) == _folded(root)
+    return _folded(posixpath.basename(folder)) == _folded(root)
 
 
 def _posix(path: str) -> str:
-    return PurePosixPath(path.replace("\\", "/")).as_posix()
+    return posixpath.normpath(path.replace("\\", "/"))
 
 
 def _stem(path: str) -> str:
-    return PurePosixPath(path).with_suffix("").as_posix()
+    return posixpath.splitext(path)[0]
