@@ -184,7 +184,7 @@ def _fit_products(
 
 
 def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, settings: Settings) -> Fitted:
-    from classify.classical.trees import fit_trees, search_trees
+    from classify.classical.trees import FEW, OF_FEW, are_few, fit_trees, search_trees
 
     estimator.set_params(n_jobs=settings.threads)
     facts: dict[str, Any] = {}
@@ -193,6 +193,9 @@ def _fit_trees(model: Model, estimator: Any, train: TrainRows, splits: Splits, s
         best, table = search_trees(estimator, model.grid, train.X, train.y, splits, balance, dask)
         estimator.set_params(**best)
         facts = {"search": table, "best": best}
+    elif are_few(train.y):
+        estimator.set_params(**OF_FEW)
+        log.info(f"{OF_FEW['n_estimators']} small trees, as a class has fewer than {FEW} rows")
     split = sides(train.stack, train.y, settings.seed)
     fitted, scores = fit_trees(estimator, train.X, train.y, *split, settings.balance)
     return Fitted(fitted, None, facts, {}, scores=scores)

@@ -235,6 +235,7 @@ MUTANTS = (
     Mutant(99, "extract/processors.py", "type(resample) is not int or", "", "extract/test_processors.py::test_any"),
     Mutant(99, "extract/processors.py", "isinstance(value, int | float) and not", "not", "extract/test_processors.py::test_what_is_not"),
     Mutant(100, "classify/classical/votes.py", "min(MOST, max(1, half - 1 + half % 2))", "MOST", "classify/test_neighbours.py::test_few_rows"),
+    Mutant(100, "classify/fitting.py", "estimator.set_params(**OF_FEW)", "pass", "classify/test_search.py::test_trees_of_few"),
     Mutant(101, "classify/classical/memory.py", " or paired > MOST_PAIRED:", ":", "classify/test_search.py::test_pairs_of_many or told_apart"),
     Mutant(101, "classify/task.py", "        check_classes(held", "        str(held", "classify/test_search.py::test_more_classes_than"),
     Mutant(100, "classify/models.py", "return self.few if smallest < FEW else {}", "return {}", "classify/test_neighbours.py::test_few_rows"),

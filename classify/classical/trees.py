@@ -20,6 +20,17 @@ MOST_TREES = 1000
 PATIENCE = 20  # trees without a lower loss before boosting stops
 FACTOR = 3  # each round of halving keeps one candidate in three, and gives it three times the trees
 FEWEST_TREES = 20  # of the first round
+FEW = 15  # rows of the smallest class, below which trees are grown as `OF_FEW` says
+# By default no leaf may hold a few rows, and the same few columns separate them again and again: of two classes of two
+# photos of food101-10 every answer was the same. Many small trees on other columns were right about 70 %; of four
+# classes of five about 70 instead of 56 %, nearest mean about 74.
+OF_FEW = {
+    "n_estimators": 600,
+    "learning_rate": 0.05,
+    "max_depth": 2,
+    "colsample_bynode": 0.005,
+    "min_child_weight": 0,
+}
 BLOCK, ROUNDS = 20_000, 5  # rows of a block, and rounds of boosting on it
 TREES = 8000  # of all classes at most, in blocks
 
@@ -30,7 +41,8 @@ def fit_trees(
     """Fit an XGBClassifier; rows put aside decide the number of trees.
 
     Trees are added to the train part until the log loss of the others has not fallen for 20 rounds; then the number
-    at which it was least is grown on all rows. More than 20,000 rows are boosted in blocks, see `_fit_in_blocks`.
+    at which it was least is grown on all rows. Where a class has fewer than 15 rows, the others are too few to say
+    when: the estimator's own number is grown. More than 20,000 rows are boosted in blocks, see `_fit_in_blocks`.
 
     Args:
         estimator: unfitted; without rows to check on, its own `n_estimators` are grown.
@@ -49,13 +61,21 @@ def fit_trees(
         return fitted, scores_of(fitted.predict_proba(X[check]), y[check])
     scores = None
     if len(check) and len(np.unique(y[train])) == len(np.unique(y)):
-        probe = clone(estimator).set_params(n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE)
-        told: dict[str, Any] = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
+        probe, told = clone(estimator), {}
+        if not are_few(y):
+            probe.set_params(n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE)
+            told = {"eval_set": [(X[check], y[check])], "sample_weight_eval_set": [weights[check]]}
         probe.fit(X[train], y[train], sample_weight=weights[train], verbose=False, **told)
-        estimator.set_params(n_estimators=probe.best_iteration + 1)
+        if told:
+            estimator.set_params(n_estimators=probe.best_iteration + 1)
+            log.info(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside")
         scores = scores_of(probe.predict_proba(X[check]), y[check])
-        log.info(f"{probe.best_iteration + 1} trees: the least loss on {len(check)} rows put aside")
     return estimator.fit(X, y, sample_weight=weights), scores
+
+
+def are_few(y: np.ndarray) -> bool:
+    """Whether a class of (n,) indices 0…k−1 has fewer than 15 rows."""
+    return int(np.bincount(y).min()) < FEW
 
 
 def _fit_in_blocks(

@@ -230,8 +230,9 @@ def test_trees(here: Path, tmp_path: Path, classes: int) -> None:
 
 
 @pytest.fixture
-def stumps(tmp_path: Path) -> Path:
+def stumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """XGBoost of two photos a class: none of its trees has a split, and all leaves are zero."""
+    monkeypatch.setattr("classify.classical.trees.FEW", 0)  # leaves that hold no few rows
     stack = extract(str(photos(tmp_path / "photos", 2, 2)), "scattering", size=16, out=str(tmp_path / "s.h5"))
     return fit(str(stack), "xgboost", out=str(tmp_path / "m"))
 

@@ -341,3 +341,20 @@ def test_xgboost_grows_as_many_trees_as_held_out_rows_ask_for(pair, tmp_path):
     trees = result(folder)["params"]["n_estimators"]
     assert 1 <= trees < 1000
     assert load_model(folder)[0].get_booster().num_boosted_rounds() == trees
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3, 3, 3), (3, 12)])
+def test_trees_of_few_rows_are_not_one_answer_for_all(tmp_path, caplog, sizes):
+    """Guards the default leaves, which held no few rows: every answer was the same."""
+    each = [*sizes, *[20] * len(sizes)]  # train, then test
+    labels = np.repeat(np.tile(np.arange(len(sizes)), 2), each)
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((len(sizes), 400))[labels] + random.standard_normal((len(labels), 400))
+    held = contents(rows=len(labels), shape=(1, 1, 400), classes=len(sizes))
+    split = np.repeat([0, 2], [sum(sizes), 20 * len(sizes)]).astype("u1")
+    path = stack(tmp_path / "few.h5", held | {"features": rows.astype("f4"), "labels": labels, "split": split})
+    folder = fit(str(path), "xgboost", out=str(tmp_path / "m"))
+    found = result(folder)
+    assert found["balanced_accuracy"] > 0.7 and found["params"]["n_estimators"] == 600
+    assert "600 small trees, as a class has fewer than 15 rows" in caplog.text
+    assert load_model(folder)[0].get_booster().num_boosted_rounds() == 600
