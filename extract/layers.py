@@ -7,7 +7,7 @@ import numpy as np
 from extract.backbones import backbone_named
 from extract.compute.local import Compute
 from extract.images.dataset import Listing
-from extract.model_file import found, is_model_file
+from extract.model_file import described, found, is_model_file
 from extract.network.base import load_base, load_model, weights_identity
 from extract.network.onnx_file import read_onnx
 from extract.network.onnx_network import layers_of_file
@@ -39,7 +39,8 @@ def layers_of(model: str, size: int | None = None, axes: str = "") -> dict[str, 
         file = found(Path(model))
         if file.suffix == ".onnx":
             onnx = read_onnx(file, axes)
-            return layers_of_file(onnx, size or onnx.side or SIDE)
+            side = size or onnx.side or ((said := described(file)) and said.size)
+            return layers_of_file(onnx, side or SIDE)
         base = load_model(file)
     return {layer.name: tuple(layer.output.shape[1:]) for layer in base.layers[1:] if hasattr(layer.output, "shape")}
 

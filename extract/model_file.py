@@ -168,14 +168,19 @@ def found(path: Path) -> Path:
     raise Refused(f"there is no model at {path}")
 
 
+def described(file: Path) -> Preprocessing | None:
+    """What a description beside a model says, or in the folder above it; None where there is none."""
+    folders = (file.parent, file.parent.parent) if file.parent.name == "onnx" else (file.parent,)
+    config = next((folder / CONFIG for folder in folders if (folder / CONFIG).is_file()), None)
+    return Preprocessing.of_config(config) if config else None
+
+
 def _preprocessing(file: Path, given: str | None, side: int | None) -> Preprocessing:
-    """As given; else as the file beside the model says, or the folder above it."""
+    """As given; else as described."""
     if given:
         return Preprocessing.parsed(given, side)
-    folders = (file.parent, file.parent.parent) if file.parent.name == "onnx" else (file.parent,)
-    for config in (folder / CONFIG for folder in folders):
-        if config.is_file():
-            return Preprocessing.of_config(config)
+    if said := described(file):
+        return said
     raise Refused(
         f"nothing says how {file} wants its images: there is no {CONFIG} beside it. Give --preprocess. {presets()}"
     )

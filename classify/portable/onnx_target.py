@@ -51,8 +51,7 @@ class OnnxTarget(Target):
             check_network(network, recipe, made)
             return self.network(model, self.pixels), network.output_shapes[recipe.output]
         shape, file = network.output_shapes[recipe.output], network.file
-        if network.batch:
-            raise Refused(f"{file.path} takes {network.batch} images at a time, and an exported file any number")
+        network.check_batch_is_free()
         check_network(network, recipe, made)
         graph = onnx_graphs.of_file(file, recipe.layer, self.opset)
         rows = self._graph(graph, self._prepared(network.values, file.image.type, file.is_nhwc))

@@ -39,8 +39,8 @@ class OpenvinoTarget(Target):
         if not recipe.is_onnx:
             check_converts("openvino")
         converted = network.converted
-        if isinstance(network, OnnxNetwork) and network.batch:
-            raise Refused(f"{network.path} takes {network.batch} images at a time, and an exported file any number")
+        if isinstance(network, OnnxNetwork):
+            network.check_batch_is_free()
         check_network(network, recipe, made)
         return self._on(converted, self.pixels), network.output_shapes[recipe.output]
 

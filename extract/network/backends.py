@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import cache as once
@@ -57,6 +58,14 @@ def _say_parts(part: int) -> None:
     log.info(
         f"this network's batch is fixed at {part}: images go through it {part} at a time, which is slower than in a "
         "batch of its engine's own. An export with a free batch has no such limit"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of any backend says that memory is too small."""
+    text = f"{type(error).__name__} {error}".lower()
+    return bool(
+        re.search(r"resource_?exhausted|out of memory|\boom\b|memoryerror|bad_alloc|failed to allocate memory", text)
     )
 
 

@@ -1,14 +1,13 @@
 """The forward pass: one compiled function at one fixed shape."""
 
 import dataclasses
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from extract.network.backends import Run, onnxruntime_sees_gpu, sees_gpu
+from extract.network.backends import Run, is_out_of_memory, onnxruntime_sees_gpu, sees_gpu
 from extract.network.engines import ENGINES
 from extract.network.importing import backend_name
 from extract.network.network import Network
@@ -47,7 +46,7 @@ class Forward:
         try:
             layers = [np.asarray(rows, "<f4").reshape(self.batch, -1)[: len(images)] for rows in self.run(whole)]
         except Exception as error:  # each backend has an exception of its own for this
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             # Not halved here: the rows that are written were made in this batch, and another may give other last bits.
             raise Failed(
@@ -141,15 +140,8 @@ def compile_forward(
             run(np.zeros((batch, network.size, network.size, 3), "u1"))
             return Forward(run, batch, lanes, network.pool, network.output_shapes)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if batch == 1:
                 raise Failed(f"not even one {network.size} px image fits the memory of this {device}") from None
             batch //= 2
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = f"{type(error).__name__} {error}".lower()
-    return bool(
-        re.search(r"resource_?exhausted|out of memory|\boom\b|memoryerror|bad_alloc|failed to allocate memory", text)
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.network.backends import Run, in_parts
+from extract.network.backends import Run, in_parts, is_out_of_memory
 from extract.network.convert import import_openvino, output_shapes
 from extract.network.network import Network
 from extract.network.onnx_file import SOME, OnnxFile, channels_of, read_onnx
@@ -96,7 +96,7 @@ class OnnxNetwork(Network):
         try:
             whole = openvino_model(self.file, self.size, batch)
         except Refused:
-            if batch == -1 and self.file.batch:
+            if batch == -1:
                 return None
             raise
         outputs = [_output(whole, layer) for layer in self.layers]
@@ -136,11 +136,11 @@ class OnnxNetwork(Network):
             )
         return [*(i for i in range(rank) if i != axis), axis]
 
-    @property
-    def batch(self) -> int | None:
-        """Images that it takes at a time; None for any number."""
+    def check_batch_is_free(self) -> None:
+        """Raise Refused if it takes only so many images at a time: an exported file takes any number."""
         fixed = self.converted.input().partial_shape[0]
-        return None if fixed.is_dynamic else int(fixed.get_length())
+        if fixed.is_static:
+            raise Refused(f"{self.path} takes {fixed.get_length()} as a fixed batch, and an exported file takes any")
 
     @property
     def _shapes(self) -> list[tuple[int, ...]]:
@@ -176,6 +176,8 @@ class OnnxNetwork(Network):
             try:
                 first = run(np.zeros((part, self.size, self.size, 3), "u1"))
             except (wrong.InvalidArgument, wrong.RuntimeException, wrong.Fail) as error:
+                if is_out_of_memory(error):  # whoever asked for this batch tries a smaller one
+                    raise
                 reason = str(error).splitlines()[0][:300]
                 continue
             if all(rows.ndim > 1 and len(rows) == part for rows in first):
@@ -194,10 +196,9 @@ class OnnxNetwork(Network):
         elif self.file.external:
             options.add_session_config_entry(BESIDE, str(self.path.parent.resolve()))
         wanted = ["CUDAExecutionProvider"] if device == "gpu" else ["CPUExecutionProvider"]
+        source = as_bytes(part, self.path)
         try:
-            return runtime.InferenceSession(as_bytes(part, self.path), options, providers=wanted)
-        except Refused:
-            raise
+            return runtime.InferenceSession(source, options, providers=wanted)
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise Refused(f"ONNX Runtime cannot take {self.path}: {reason}") from None
@@ -242,8 +243,8 @@ def openvino_model(file: OnnxFile, size: int, batch: int) -> Any:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise Refused(
-            f"OpenVINO cannot take {file.path} at {size} px: {lines[-1][:300]}. "
-            "ONNX Runtime knows other operators: try --engine onnxruntime"
+            f"OpenVINO cannot take {file.path} at {size} px: {lines[-1][:300].rstrip('.')}. If it takes images of "
+            "another side, give --size; ONNX Runtime knows other operators: try --engine onnxruntime"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """ONNX files as hubs and exporters write them: where their channels are, what they take, and what runs them."""
 
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ from warm import run
 
 from classify import Classifier, export, fit
 from extract import extract
+from extract.layers import layers_of
 from extract.network.forward import compile_forward
 from extract.network.onnx_file import read_onnx
 from extract.network.onnx_network import OnnxNetwork
@@ -194,6 +196,21 @@ def test_a_hubs_cache(tmp_path: Path, engine: str) -> None:
         read_onnx(place / "onnx" / "model.onnx")
 
 
+def test_a_batch_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the halving on ONNX Runtime: too little memory for a batch is no sign of a batch of one."""
+    no_memory = runtime.capi.onnxruntime_pybind11_state.RuntimeException
+
+    class Small:
+        def run(self, layers: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            if len(given["image"]) > 2:
+                raise no_memory("Failed to allocate memory for requested buffer of size 1")
+            return [np.zeros((len(given["image"]), 5), "f4")]
+
+    monkeypatch.setattr(OnnxNetwork, "_session", lambda *args: Small())
+    network = OnnxNetwork(small(tmp_path / "m.onnx"), BYTES, 8, ["vector"])
+    assert compile_forward(network, 8, "cpu", "onnxruntime").batch == 2
+
+
 def of_one(inside: bool) -> dict[str, Any]:
     """A network of one image at a time: its input says so, or only a constant inside."""
     held = [numpy_helper.from_array(np.array([1, 5], "i8"), "one")]
@@ -218,7 +235,7 @@ def test_a_batch_of_one(tmp_path: Path, engine: str, inside: bool) -> None:
     if engine == "openvino":
         model = fit(str(tmp_path / "a.h5"), "logreg", out=str(tmp_path / "model"))
         for to in ENGINES:
-            with pytest.raises(Refused, match="takes 1 images at a time, and an exported file any number"):
+            with pytest.raises(Refused, match="takes 1 as a fixed batch, and an exported file takes any"):
                 export(
                     str(model), {"openvino": "openvino", "onnxruntime": "onnx"}[to], str(tmp_path / f"{to}{SUFFIX[to]}")
                 )
@@ -251,6 +268,16 @@ def test_the_folder_that_was_moved(tmp_path: Path) -> None:
     place.rename(tmp_path / "moved")
     done = run("classify", "predict", model, data / "class1", "--weights", tmp_path / "moved", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_layers_at_the_side_of_the_description(tmp_path: Path) -> None:
+    """Guards `--layers` where the file fixes no side, but its positions do: the description beside it says which."""
+    file = unpacked(tmp_path, "vit")
+    with pytest.raises(Refused, match="at 224 px: .* If it takes images of another side, give --size"):
+        layers_of(str(file.parent))
+    told = {"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}
+    (file.parent / "preprocessor_config.json").write_text(json.dumps(told))
+    assert layers_of(str(file.parent))["last_hidden_state"] == (5, 8)
 
 
 def test_what_was_converted_needs_no_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
