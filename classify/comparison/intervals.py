@@ -6,9 +6,9 @@ Nurminen, Statistics in Medicine 4, 213–226, 1985; Martín Andrés et al., Sta
 369–387, 2011). Of one class this is Wilson's (1927) interval of a share, and Tango's (Statistics in Medicine 17,
 891–908, 1998) of a difference.
 
-What other methods cover was simulated (docs/evidence.md). Put together from intervals of the classes (Zou and Donner,
-2008), an interval covers 84 to 88 % where 10 to 100 classes have 5 to 10 rows each. A normal one with the classes' own
-variances covers 86 to 89 % where a class of few rows is right throughout. A bootstrap is a point there.
+Simulation says what it covers (docs/evidence.md). Other methods were tried there and cover too little: intervals put
+together from those of the classes (Zou and Donner, 2008) where each has few rows, and normal ones with the classes' own
+variances where a class of few rows is right throughout. A bootstrap is a point there.
 """
 
 from collections.abc import Callable

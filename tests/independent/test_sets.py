@@ -25,8 +25,8 @@ def covered(name: str, searched: bool, rows: int, seed: int) -> float:
     (X, y), (new, truth) = drawn(random, rows), drawn(random, NEW)
     model, parts = MODELS[name], folds(X, y)
     estimator = model.build(0)
-    if searched:
-        best = search(estimator, model.grid, X, y, parts)
+    if grid := model.searched(searched, rows // CLASSES):
+        best = search(estimator, grid, X, y, parts)
         estimator.set_params(**best.params).fit(X, y, best.products, parts, best.held_out, best.nested)
     else:
         estimator.fit(X, y, None, parts)
