@@ -1,7 +1,6 @@
 """Several classifiers on one stack's rows: fit each, score it once on the test rows, and write table and page."""
 
 import json
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from classify.result import Report
 from classify.task import Task
 from features import Failed
 from features.runtime.disk import write_json
-from features.runtime.log import log
+from features.runtime.log import log, say_failed
 
 NOT_YET = "it is not fitted yet; the same command goes on with it"
 
@@ -53,7 +52,7 @@ def compare_models(
                     log.info(f"fitting {model.title} to {len(without.train)} rows, without views …")
                     _run(without, model, own, page.plain[name], about)
             except Exception as error:  # of each library its own, where memory runs out for example
-                page.failed[name] = _reason(model, error)
+                page.failed[name] = say_failed(model.title, error)
             else:
                 fitted.add(name)
                 page.done.append(name)
@@ -142,15 +141,6 @@ class Page:
             if result.get("stack_key") == self.task.stack.key and result.get("model") not in self.chosen:
                 found.append((result.get("date", ""), path.parent.name))
         return [name for _, name in sorted(found)]
-
-
-def _reason(model: Model, error: Exception) -> str:
-    """The reason that a model failed. It goes to stderr too, with the traceback of an unexpected error."""
-    if not isinstance(error, Failed):
-        log.error(traceback.format_exc().rstrip())
-    reason = str(error) or type(error).__name__
-    log.error(f"{model.title} failed: {reason}")
-    return reason
 
 
 def _run(task: Task, model: Model, options: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:

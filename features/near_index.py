@@ -15,7 +15,7 @@ import numpy as np
 from features.nearest import Nearest, nearest, pooled, unit_rows
 from features.reader import Stack
 from features.runtime.disk import write_json
-from features.runtime.errors import Refused
+from features.runtime.errors import Failed, Refused
 from features.runtime.lock import writer_lock
 from features.runtime.log import log
 from features.runtime.machine import cores
@@ -45,13 +45,18 @@ def build(images: Stack, pool: str) -> None:
 
     Raises:
         Refused: usearch is not installed.
+        Failed: the disk is full.
     """
     path, about = index_path(images), _about(images, pool)
     with writer_lock(path):
         there = _described(images)
         index = _usearch().Index(ndim=about["width"], **SETTINGS)
         if there and there["recipe"] == about["recipe"]:
-            index.load(str(path))
+            try:
+                index.load(str(path))
+            except RuntimeError as error:
+                log.info(f"{path} is damaged ({error}) and is made anew")
+                index = _usearch().Index(ndim=about["width"], **SETTINGS)
         keys = _keys(images)
         have = np.array(list(index.keys), np.uint64)
         gone = np.setdiff1d(have, keys)
@@ -65,8 +70,13 @@ def build(images: Stack, pool: str) -> None:
                 index.add(keys[some], unit_rows(pooled(images.take(some), pool)), threads=cores())
                 bar.update(len(some))
         fresh = path.with_name(path.name + ".layout")
-        index.save(str(fresh))
-        fresh.replace(path)
+        try:
+            index.save(str(fresh))
+            if fresh.stat().st_size < index.serialized_length:  # usearch does not say so
+                raise Failed(f"cannot write {path}: the disk is full, over its quota, or limits a file's size")
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
         write_json(_beside(path), about)
     log.info(f"{path}: {len(new):,} images added, {len(gone):,} removed, {path.stat().st_size / 1e6:,.0f} MB")
 
@@ -92,7 +102,10 @@ def search(images: Stack, queries: np.ndarray, k: int, own: np.ndarray, pool: st
         own: (q,) which image each query is, −1 for none.
         pool: how rows are pooled.
     """
-    index = _usearch().Index.restore(str(index_path(images)), view=True)
+    try:
+        index = _usearch().Index.restore(str(index_path(images)), view=True)
+    except RuntimeError as error:
+        raise Failed(f"{index_path(images)} is damaged ({error}). --index makes it anew") from None
     index.expansion_search = LOOKED_AT
     keys = _keys(images)
     order = np.argsort(keys, kind="stable")

@@ -231,6 +231,7 @@ MUTANTS = (
     Mutant(93, "features/runtime/disk.py", 'if hasattr(os, "preadv"):', "if True:", "features/test_disk.py::test_places_of"),
     Mutant(93, "features/runtime/disk.py", "_turn = threading.Lock()", "_turn = suppress()", "features/test_disk.py::test_places_of"),
     Mutant(94, "features/hdf5.py", "            self.failed = self.failed or error\n        return len(data)", "            raise\n        return len(data)", "features/test_hdf5.py::test_a_limit_of_size"),
+    Mutant(94, "features/near_index.py", "if fresh.stat().st_size < index.serialized_length:", "if False:", "faults/test_limits.py::test_every_command"),
     Mutant(99, "extract/processors.py", "int(256 / 224 * side)", "side", "extract/test_processors.py::test_pixels"),
     Mutant(99, "extract/processors.py", "type(resample) is not int or", "", "extract/test_processors.py::test_any"),
     Mutant(99, "extract/processors.py", "isinstance(value, int | float) and not", "not", "extract/test_processors.py::test_what_is_not"),

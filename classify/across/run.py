@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from features import Failed, Refused, Stack
 from features.runtime.disk import write_json
 from features.runtime.errors import listed
 from features.runtime.lock import check_writable
-from features.runtime.log import log
+from features.runtime.log import log, say_failed
 from features.runtime.progress import progress
 from features.schema import UNLABELLED
 
@@ -140,10 +139,7 @@ class Comparison:
             try:
                 entry.add(self._cell(features, entry.model, split), self.y[split.test], len(self.classes))
             except Exception as error:  # of each library its own, where memory runs out for example
-                if not isinstance(error, Failed):
-                    log.error(traceback.format_exc().rstrip())
-                entry.failed = str(error) or type(error).__name__
-                log.error(f"{model.title} on {features.name} failed: {entry.failed}")
+                entry.failed = say_failed(f"{model.title} on {features.name}", error)
                 return
             bar.update(1)
 

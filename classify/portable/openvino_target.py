@@ -12,7 +12,7 @@ from extract.compute.rebuild import check_network
 from extract.network.convert import convert, import_openvino
 from extract.network.onnx_network import OnnxNetwork
 from extract.recipe import Recipe
-from features import Refused
+from features import Failed, Refused
 
 NAMES = {"sum": "reduce_sum", "mean": "reduce_mean", "max": "reduce_max"}
 
@@ -64,7 +64,10 @@ class OpenvinoTarget(Target):
         model.outputs[0].set_names({PROBABILITIES})
         for name, value in about.items():
             model.set_rt_info(value, ["feature_stacks", name])
-        self._openvino.save_model(model, file, compress_to_fp16=False)
+        try:
+            self._openvino.save_model(model, file, compress_to_fp16=False)
+        except RuntimeError as error:  # of C++'s files
+            raise Failed(f"cannot write {file.name}: the disk is full, or limits a file's size ({error})") from None
 
     def answer(self, file: Path, pixels: np.ndarray) -> np.ndarray:
         """See `Target`."""

@@ -10,7 +10,6 @@ import contextlib
 import inspect
 import io
 import json
-import os
 import re
 import shlex
 import signal
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from features.runtime.errors import Failed
+from features.runtime.errors import Failed, reason
 from features.runtime.log import show, typed_here
 
 DONE_WITH_REJECTS = 3
@@ -158,8 +157,7 @@ def run(main: Callable[[], int | None], kept: str = KEPT) -> typing.NoReturn:
         print(f"error: out of memory; {kept}", file=sys.stderr)
         code = 1
     except OSError as error:  # a full disk, a folder that went away: a fault of the machine, and not of the program
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{os.strerror(error.errno) if error.errno else error}; {kept}", file=sys.stderr)
+        print(f"error: {reason(error)}; {kept}", file=sys.stderr)
         code = 1
     sys.exit(code)
 

@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 failed, 2 usage or refused, 3 done with rejects, 130/143 interrupted.
 """
 
+import os
+
 
 class Failed(Exception):
     """Something outside went wrong (disk, network, a damaged file). The message names it and what to do."""
@@ -14,6 +16,13 @@ class Refused(Failed):
     """The request does not fit what is there. The message says what was expected, what was got, and the way on."""
 
     exit_code = 2
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in one line: the system's words for a fault of the machine, else the error's own."""
+    if isinstance(error, OSError) and error.errno:
+        return (f"{error.filename}: " if error.filename else "") + os.strerror(error.errno)
+    return str(error) or type(error).__name__
 
 
 def at_least(least: int, **given: int | None) -> None:

@@ -5,7 +5,10 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from pathlib import Path
+
+from features.runtime.errors import Failed, reason
 
 log = logging.getLogger("feature_stacks")
 
@@ -16,6 +19,15 @@ class ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         mark = "warning: " if record.levelno == logging.WARNING else ""
         print(f"{mark}{typed_here(record.getMessage())}", file=sys.stderr)
+
+
+def say_failed(what: str, error: Exception) -> str:
+    """Say that something failed, with the traceback of an error that nobody foresaw; returns the reason."""
+    if not isinstance(error, (Failed, OSError)):
+        log.error(traceback.format_exc().rstrip())
+    why = reason(error)
+    log.error(f"{what} failed: {why}")
+    return why
 
 
 def show() -> None:

@@ -1,7 +1,6 @@
 """Fault 30: a file system on which locks fail, as on some network mounts. A library that is loaded first does it."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from onnx_models import small
 from tiny import REPO, environment, photos, rows_of
@@ -32,41 +32,6 @@ static int control(const char *name, int fd, int command, void *given) {
   void *given = va_arg(rest, void *); va_end(rest); return control(#name, fd, command, given); }
 CONTROL(fcntl)
 CONTROL(fcntl64)
-"""
-# Runs each of its arguments, the JSON of a list of words, as a command in a child; together, if the list is one of
-# lists. `kill N` before a command kills it at its Nth write into a begun stack. Prints each one's exit code, stdout
-# and stderr.
-COMMANDS = """
-import json, os, runpy, signal, sys, tempfile
-import classify, extract
-from features import writer
-
-def begun(words):
-    out = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-    if pid := os.fork():
-        return pid, out
-    for number, file in enumerate(out, 1):
-        os.dup2(file.fileno(), number)
-    if words[0] == "kill":
-        write, left = writer.pwrite_all, int(words[1])
-        def killed(*given):
-            global left
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            write(*given)
-        globals()["left"], writer.pwrite_all, words = left, killed, words[2:]
-    sys.argv = words
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-
-for argument in sys.argv[1:]:
-    words = json.loads(argument)
-    for pid, out in [begun(each) for each in (words if isinstance(words[0], list) else [words])]:
-        told = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
-        for file in out:
-            file.seek(0)
-            told.append(file.read())
-        print(json.dumps(told), flush=True)
 """
 
 
@@ -95,11 +60,6 @@ def without_locks(shim: Path, cwd: Path, program: str, *words: str, number: int 
     return done.stdout
 
 
-def commands(shim: Path, cwd: Path, *words: list[object]) -> list[tuple[int, str, str]]:
-    told = without_locks(shim, cwd, COMMANDS, *(json.dumps(each, default=str) for each in words))
-    return [tuple(json.loads(line)) for line in told.splitlines()]
-
-
 @pytest.mark.slow
 def test_every_command(tmp_path: Path, shim: Path) -> None:
     """30: killed, resumed, two at once, and whatever reads or writes a stack: all work, and one line warns."""
@@ -108,8 +68,7 @@ def test_every_command(tmp_path: Path, shim: Path) -> None:
     stage_one = [*extract, "--layer", "map", "--out", "a.h5"]
     models = ["logreg", "knn"]
     fitted = "runs/logreg"
-    told = commands(
-        shim,
+    told = forked.commands(
         tmp_path,
         ["kill", "8", *stage_one],
         [stage_one, stage_one],
@@ -125,6 +84,8 @@ def test_every_command(tmp_path: Path, shim: Path) -> None:
         ["classify", "audit", "a.h5", "--out", "audited"],
         ["classify", "predict", fitted, data],
         ["classify", "export", fitted, "--to", "onnx", "--out", "e.onnx"],
+        LD_PRELOAD=str(shim),
+        LOCKS_FAIL=str(errno.ENOLCK),
     )
     killed, *both = told[:3]
     assert killed[0] == -signal.SIGKILL
