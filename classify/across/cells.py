@@ -13,7 +13,7 @@ from classify.across.splits import Split
 from classify.classical import memory
 from classify.classical.calibration import Tempered
 from classify.classical.crossfit import HeldOut, answered_by_passes, cross_fit, row_weights
-from classify.classical.descent import Descent, Minimum
+from classify.classical.descent import SCORED, Descent, Minimum
 from classify.classical.linear import gives_probabilities
 from classify.classical.losses import loss_of
 from classify.classical.search import Spaces, tried
@@ -24,10 +24,6 @@ from classify.models import Model
 from classify.saved import load_answers
 from classify.task import Task
 from features import Stack
-
-# Bounds on how far the losses of linear models are above their minima: of models that only calibrate, and of those that
-# are scored. The second is about as near as float32 allows, so that a cell says what `fit` says.
-ROUGH, FINE, FINE_STEPS = 5e-4, 5e-6, 60
 
 
 class Answers(NamedTuple):
@@ -131,11 +127,11 @@ def _by_descent(plain: Any, descent: Descent, y: np.ndarray, parts: Any) -> tupl
     """Decisions of the first part's model about its held-out rows, and of the others' about theirs: all in one go."""
     weights = row_weights(plain, y, [train for train, _ in parts])
     loss = loss_of(plain, int(y.max()) + 1)
-    rough = descent.minimise(loss, plain.C, weights, tolerance=ROUGH)
+    rough = descent.minimise(loss, plain.C, weights, tolerance=SCORED)
     columns = rough.coef.shape[1] // len(parts)
     near = Minimum(rough.coef[:, :columns], rough.intercept[:columns], 0, True)
-    fine = descent.minimise(loss, plain.C, weights[:, :1], near, FINE, FINE_STEPS)
-    test = answered_by_passes(descent, fine._replace(converged=rough.converged), [parts[0][1]])
+    fine = descent.minimise(loss, plain.C, weights[:, :1], near)
+    test = answered_by_passes(descent, fine, [parts[0][1]])
     if len(parts) == 1:
         return test, None
     rest = Minimum(rough.coef[:, columns:], rough.intercept[columns:], rough.steps, rough.converged)

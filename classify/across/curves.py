@@ -12,6 +12,7 @@ from classify.across.power_law import Expected, expected
 from classify.across.splits import Split
 from classify.classical import memory
 from classify.classical.crossfit import answered_by_passes, cross_fit, row_weights
+from classify.classical.descent import SCORED
 from classify.classical.losses import loss_of
 from classify.fitting import Settings
 from classify.folds import Splits
@@ -21,7 +22,6 @@ from features.runtime.machine import free_memory
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # train images of a class
 REPEATS = 5
-NEAR = 1e-4  # tolerance of a `Descent`: a tenth of a point of accuracy needs no more
 
 
 class Curve(NamedTuple):
@@ -137,7 +137,7 @@ def _by_descent(estimator: Any, shared: SharedRows, y: np.ndarray, parts: Splits
     descent = shared.descent_on(rows)
     weights = row_weights(plain[0], y[rows], [train for train, _ in within])
     loss = loss_of(plain[0], int(y.max()) + 1)
-    found = descent.minimise(loss, np.array([each.C for each in plain]), weights, tolerance=NEAR)
+    found = descent.minimise(loss, np.array([each.C for each in plain]), weights, tolerance=SCORED)
     said = answered_by_passes(descent, found, [test for _, test in within])
     return np.split(said.predicted, said.ends[:-1])
 

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from classify.across.cells import ROUGH
 from classify.across.feature_set import FeatureSet
 from classify.classical.calibration import Tempered
 from classify.classical.crossfit import answered_by_passes, row_weights
-from classify.classical.descent import Descent
+from classify.classical.descent import SCORED, Descent
 from classify.classical.losses import loss_of
 from classify.classical.passes import Rows
 from classify.folds import folds, source_groups
@@ -79,7 +78,7 @@ def _decisions(descent: Descent, scale: float, codes: np.ndarray, parts: Any) ->
     model: Tempered = MODELS[MODEL].build(0).set_params(path="passes")
     plain = model.plain(scale)
     weights = row_weights(plain, codes, [train for train, _ in parts])
-    found = descent.minimise(loss_of(plain, int(codes.max()) + 1), plain.C, weights, tolerance=ROUGH)
+    found = descent.minimise(loss_of(plain, int(codes.max()) + 1), plain.C, weights, tolerance=SCORED)
     held = answered_by_passes(descent, found, [held for _, held in parts])
     T = model.find_temperature(held.decisions, codes[held.rows])
     proba = model.probabilities(held.decisions, held.predicted, T)

@@ -9,6 +9,9 @@ keep them few:
   variables that are scaled by its root. Intercepts are those at the mean row, where they hardly depend on coefficients.
 - **It starts near the minimum.** Along most axes the penalty outweighs the data. The model is first fitted to the rows'
   coordinates along the others, which are held in memory and are fewer numbers, then to the rows themselves.
+
+It stops where the scores settle, not the loss: under a strong penalty the loss hardly differs between models that
+answer differently.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +25,12 @@ from classify.classical.passes import Passes, Rows, blas_on_one_thread
 FEW, FEWEST, HELD = 0.3, 64, 1 << 30  # coordinates held: their share of the width, least number, and most bytes
 STEPS, REMEMBERED = 1000, 1 << 29  # of L-BFGS at most, and bytes of those that it remembers
 RENEWED = (10, 30)  # steps after which the curvature is measured again, while steps are cheap
-TOLERANCE = 2e-5  # of a bound on how far the loss is above its minimum, relative; the truth was less than half of it
+# What the last step and Newton's next one may change in the scores, as a share of their spread. The minimum itself is
+# about as far where the loss is nearly round; at large C it was up to 40 times as far, and hardly an answer changed.
+EXACT = 1e-4  # of a model that answers
+SCORED = 5e-4  # of models that only score held-out rows: accuracies are within a tenth of a point
+START = 1e-2  # of models to start from
+STILL = 1e-6  # a step that changes no more than this is rounding
 
 
 class Minimum(NamedTuple):
@@ -32,7 +40,7 @@ class Minimum(NamedTuple):
         coef: (d, f·k) float32.
         intercept: (f·k,) float64.
         steps: of L-BFGS, on the rows themselves.
-        converged: whether the loss is as near to its minimum as `TOLERANCE` says.
+        converged: whether the scores had settled, see `EXACT`.
     """
 
     coef: np.ndarray
@@ -70,8 +78,7 @@ class Descent:
         C: float | np.ndarray,
         weights: np.ndarray,
         start: Minimum | None = None,
-        tolerance: float = TOLERANCE,
-        most: int = STEPS,
+        tolerance: float = EXACT,
     ) -> Minimum:
         """The minimum of C · Σ loss + ½ · |coefficients|², of each model.
 
@@ -80,12 +87,11 @@ class Descent:
             C: inverse penalty, of all models or (f,) of each.
             weights: (n, f) float32, how much each row counts in each model.
             start: the minimum of a loss that is much like it.
-            tolerance: see `TOLERANCE`.
-            most: steps.
+            tolerance: see `EXACT`.
         """
         renewed: tuple[int, ...] = ()
         if start is None and self.few:
-            near = self.few.minimise(loss, C, weights, None, tolerance, most)
+            near = self.few.minimise(loss, C, weights, None, max(tolerance, START))
             coef = self._first.basis @ near.coef
             start = Minimum(coef, near.intercept - self._first.mean @ coef, 0, True)
         elif start is None:
@@ -93,7 +99,7 @@ class Descent:
             start = Minimum(np.zeros((self.passes.shape[1], size), np.float32), np.zeros(size), 0, True)
             renewed = RENEWED
         penalties = np.broadcast_to(np.asarray(C, float), weights.shape[1])
-        return _descend(self.passes, self._axes, _Goal(loss, penalties, weights, tolerance, most), start, renewed)
+        return _descend(self.passes, self._axes, _Goal(loss, penalties, weights, tolerance), start, renewed)
 
 
 class _Goal(NamedTuple):
@@ -103,21 +109,43 @@ class _Goal(NamedTuple):
     C: np.ndarray
     weights: np.ndarray
     tolerance: float
-    most: int
 
 
 class _Objective:
-    """C · Σ loss + ½ · |coefficients|², in numbers that L-BFGS steps in, and the least of it that was seen."""
+    """C · Σ loss + ½ · |coefficients|², in numbers that L-BFGS steps in, and the least of it that was seen.
+
+    L-BFGS begins with a step of length 1. So the numbers' unit is the length of the slope at the start in the scaled
+    variables, where the curvature is about 1: the first step is Newton's, and few line searches ask twice.
+
+    Attributes:
+        start: what the numbers are at first.
+        least: of the values seen.
+        coef, intercept: where that was.
+    """
 
     def __init__(self, passes: Passes, axes: Axes, goal: _Goal, start: Minimum) -> None:
         self._passes, self._goal = passes, goal
         curvature = passes.curvature(goal.loss, start.coef, start.intercept, goal.weights)
-        self.variables = Variables(axes, goal.C[:, None, None] * curvature)
-        self.least, self.gap = np.inf, np.inf
+        weighted = goal.C[:, None, None] * curvature
+        self._variables = Variables(axes, weighted, goal.loss.penalises_intercept)
+        self.least = np.inf
         self.coef, self.intercept = start.coef, start.intercept
+        numbers = self._variables.pack(start.coef, start.intercept)
+        value, self._slope = self._look(numbers)
+        self._unit = float(np.linalg.norm(self._slope)) or 1.0
+        self.start = numbers / self._unit
+        self._known: Any = (value, self._slope * self._unit)
+        self._before = np.zeros_like(self.coef)
 
     def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        coef, intercept = self.variables.unpack(numbers)
+        known, self._known = self._known, None
+        if known is not None:  # SciPy first asks about the start
+            return known
+        value, slope = self._look(numbers * self._unit)
+        return value, slope * self._unit
+
+    def _look(self, numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        coef, intercept = self._variables.unpack(numbers)
         goal = self._goal
         sums = self._passes.sums(goal.loss, coef, intercept, goal.weights)
         penalties = np.repeat(goal.C, coef.shape[1] // len(goal.C))  # of each column
@@ -126,36 +154,46 @@ class _Objective:
         if goal.loss.penalises_intercept:
             value += 0.5 * float(intercept @ intercept)
             by_intercept = by_intercept + intercept
-        gradient = self.variables.gradient(by_coef, by_intercept)
+        slope = self._variables.gradient(by_coef, by_intercept)
         if value < self.least:
-            # The penalty curves the loss by one or more, so no minimum lies deeper than half the squared gradient.
-            # Intercepts without a penalty count as they are scaled, by about what the loss itself curves along them.
-            slope = float(np.vdot(by_coef, by_coef)) + float(np.sum(gradient[-len(intercept) :] ** 2))
-            self.least, self.gap, self.coef, self.intercept = value, 0.5 * slope / value, coef, intercept
-        return value, gradient
+            self.least, self.coef, self.intercept, self._slope = value, coef, intercept, slope
+        return value, slope
+
+    def settled(self, tolerance: float) -> bool:
+        """Whether neither the last step nor Newton's next one changes scores by more than a share of their spread."""
+        spread = self._variables.spread(self.coef)
+        moved = self._variables.spread(self.coef - self._before)
+        self._before = self.coef
+        if (moved > tolerance * spread).any():
+            return False
+        # float32 bounds how small a slope can be told. Where steps come to nothing, it says no more.
+        return bool(
+            (moved <= STILL * spread).all() or (self._variables.change(self._slope) <= tolerance * spread).all()
+        )
 
 
 def _descend(passes: Passes, axes: Axes, goal: _Goal, at: Minimum, renewed: tuple[int, ...]) -> Minimum:
-    """Steps of L-BFGS from a start until the gap is within the tolerance, or no more of them help."""
+    """Steps of L-BFGS from a start until the scores settle, or no more of them help."""
     from scipy.optimize import minimize
 
-    rounds, steps, reached = [*renewed, goal.most], 0, np.inf
-    while steps < goal.most:
+    rounds, steps, reached, settled = [*renewed, STEPS], 0, np.inf, False
+    while not settled and steps < STEPS:
         objective = _Objective(passes, axes, goal, at)
 
-        def stop(intermediate_result: Any, objective: _Objective = objective) -> None:
-            if objective.gap <= goal.tolerance:
+        def stop(numbers: np.ndarray, objective: _Objective = objective) -> None:
+            nonlocal settled
+            settled = objective.settled(goal.tolerance)
+            if settled:
                 raise StopIteration
 
-        first = objective.variables.pack(at.coef, at.intercept)
-        some = min(rounds.pop(0) if rounds else goal.most, goal.most - steps)
-        remembered = int(np.clip(REMEMBERED // (16 * first.size), 5, 30))
+        some = min(rounds.pop(0) if rounds else STEPS, STEPS - steps)
+        remembered = int(np.clip(REMEMBERED // (16 * objective.start.size), 5, 30))
         options = {"maxcor": remembered, "maxiter": some, "maxfun": 2 * some + 20, "ftol": 0, "gtol": 0}
         with blas_on_one_thread():
-            done = minimize(objective, first, jac=True, method="L-BFGS-B", callback=stop, options=options)
+            done = minimize(objective, objective.start, jac=True, method="L-BFGS-B", callback=stop, options=options)
         steps += max(1, done.nit)
-        at = Minimum(objective.coef, objective.intercept, steps, objective.gap <= goal.tolerance)
-        if at.converged or (not rounds and objective.least > reached * (1 - goal.tolerance / 10)):
+        at = Minimum(objective.coef, objective.intercept, steps, settled)
+        if not rounds and objective.least >= reached:
             break
         reached = objective.least
     return at

@@ -21,7 +21,7 @@ class SpanLinear(Tempered):
 
     Equal, but for rounding, to `make_pipeline(Normalizer(), estimator.set_params(C=c / spread)).fit(X, y)`. With fewer
     rows than columns it is fitted on the coordinates of the rows in their span (see `SpanRotation`), then mapped back.
-    On the path `passes` it reads the rows again and again (see `Descent`), until its loss is within 1e-5 of the least.
+    On the path `passes` it reads the rows again and again (see `Descent`), until its scores settle.
 
     Args:
         estimator: LogisticRegression, LinearSVC or, but for `passes`, another with `C`, an L2 penalty, `coef_` and

@@ -21,7 +21,7 @@ class Loss(Protocol):
         """The sum of the loss; its slope in each score takes the scores' place.
 
         Args:
-            scores: (m, k) float32, overwritten.
+            scores: (m, k) float64, overwritten.
             codes: (m,) int64 classes.
             weights: (m,) float32, how much each row counts.
         """
@@ -39,8 +39,8 @@ class Softmax:
         """See `Loss`."""
         rows = np.arange(len(codes))
         scores -= scores.max(axis=1, keepdims=True)
-        own = scores[rows, codes].astype(np.float64)
-        losses = np.log(_softmax(scores).astype(np.float64)) - own
+        own = scores[rows, codes].copy()
+        losses = np.log(_softmax(scores)) - own
         scores[rows, codes] -= 1
         scores *= weights[:, None]
         return float(losses @ weights)

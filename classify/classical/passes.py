@@ -138,7 +138,7 @@ class Rows:
             for at, rows in self._read(share):
                 here = which[np.searchsorted(which, at.start) : np.searchsorted(which, at.stop)]
                 if len(here):
-                    found.append(self._scores(rows @ coef, at, intercept)[here - at.start])
+                    found.append(self._scores(rows @ coef, at, intercept)[here - at.start].astype(np.float32))
             return np.concatenate(found)
 
         return np.concatenate(self._shared(of))
@@ -163,9 +163,12 @@ class Rows:
         return out
 
     def _scores(self, products: np.ndarray, at: slice, intercept: np.ndarray) -> np.ndarray:
-        """Scores (m, k) of the rows at some places, from the products of the rows as they are stored."""
-        scores: np.ndarray = products * self._scale[at, None]
-        scores += intercept.astype(np.float32)
+        """Scores (m, k) float64 of the rows at some places, from the products of the rows as they are stored.
+
+        Near the minimum of a small C, losses differ by less than float32 can tell.
+        """
+        scores: np.ndarray = np.multiply(products, self._scale[at, None], dtype=np.float64)
+        scores += intercept
         return scores
 
     def _inverse_lengths(self) -> np.ndarray:

@@ -110,21 +110,16 @@ def test_folds_are_fitted_in_the_same_passes(kind):
     X, y = clouds(500, 60)
     splits = folds(X, y)
     plain = [type(KINDS[kind])(**KINDS[kind].get_params() | {"C": C}) for C in (0.1, 1.0, 10.0)]
-    descent = Descent(Rows(X, y))
-    compared = cross_fit(plain, descent, y, splits)
-    for estimator, roughly in zip(plain, compared, strict=True):
-        (held_out,) = cross_fit([estimator], descent, y, splits)
+    compared = cross_fit(plain, Descent(Rows(X, y)), y, splits)
+    for estimator, held_out in zip(plain, compared, strict=True):
         expected = cross_val_predict(estimator, normalize(X.astype("f8")), y, cv=splits, method="decision_function")
         np.testing.assert_allclose(held_out.decisions, expected[held_out.rows], atol=0.02 * np.abs(expected).max())
         assert held_out.converged
-        right = [(found.predicted == y[found.rows]).mean() for found in (held_out, roughly)]
         assert (held_out.predicted == expected[held_out.rows].argmax(axis=1)).mean() > 0.995
-        assert right[1] == pytest.approx(right[0], abs=0.15)  # a few of 60 axes, which are all alike here
 
 
 def test_what_does_not_converge_says_so(monkeypatch):
-    whole = Descent.minimise
-    monkeypatch.setattr(Descent, "minimise", lambda *given, **how: whole(*given[:5], **how | {"most": 2}))
+    monkeypatch.setattr(descent, "STEPS", 2)
     X, y = clouds(500, 60)
     fitted = SpanLinear(KINDS["logreg"], c=1e4, path="passes").fit(X, y)
     assert fitted.model_.fit_status_ == 1

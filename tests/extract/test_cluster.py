@@ -306,7 +306,7 @@ def minimum(shards: EndToEnd, loss: Loss) -> float:
     """The least loss of the train rows that passes find, computed in one piece."""
     train = shards.select("train")
     weights = np.ones((len(train), 1), np.float32)
-    found = Descent(passes_over(train, train.y)).minimise(loss, 30.0, weights, tolerance=3e-6)
+    found = Descent(passes_over(train, train.y)).minimise(loss, 30.0, weights, tolerance=1e-5)
     assert found.converged
     value = Rows(np.asarray(train.X), train.y).sums(loss, found.coef, found.intercept, weights).value
     penalty = np.square(found.coef, dtype="f8").sum()
