@@ -26,7 +26,7 @@ def faint(rows, loud=50, quiet=100, classes=4):
 
 
 def uneven(rows, width, classes):
-    """Overlapping classes, the last a fifth as frequent as the first; two copies of some rows, and a constant column."""
+    """Overlapping classes, the last a fifth as frequent as the first; some rows twice, and a constant column."""
     random = np.random.default_rng(classes)
     shares = np.linspace(5, 1, classes)
     y = np.sort(random.choice(classes, rows, p=shares / shares.sum()))
