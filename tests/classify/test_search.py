@@ -161,7 +161,7 @@ def test_balanced_accuracy_leads_the_table(tmp_path):
     assert [row["balanced_accuracy"] for row in rows] == sorted((r["balanced_accuracy"] for r in rows), reverse=True)
     from classify.comparison.table import table
 
-    assert table(rows).split()[:3] == ["model", "bal.acc", "F1"]
+    assert table(rows).split()[:5] == ["model", "bal.acc", "95", "%", "F1"]
     page = report.read_text()
     assert "How the settings were chosen" in page
     assert "C across, gamma up" in page
