@@ -28,7 +28,7 @@ def writer_lock(stack: Path) -> Iterator[None]:
 
     Raises:
         Refused: another process holds it; the message says which.
-        Failed: the folder cannot be written.
+        Failed: the folder cannot be written, or something else has the lock file's name.
     """
     path = stack.with_name(stack.name + ".lock")
     with ExitStack() as held:
@@ -40,6 +40,8 @@ def writer_lock(stack: Path) -> Iterator[None]:
             else:
                 _lock_by_kernel(path, stack, held)
         except OSError as error:
+            if path.is_symlink() or path.is_dir():
+                raise Failed(f"{path} is no lock file ({error.strerror}). Remove it.") from None
             raise _unwritable(path.parent, error) from None
         yield
 

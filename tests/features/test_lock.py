@@ -61,3 +61,18 @@ def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
         writer_lock(tmp_path / "file" / "a.h5"),
     ):
         pass
+
+
+@pytest.mark.parametrize("thing", ["folder", "dangling link", "link to a folder"])
+def test_something_else_has_the_name_of_the_lock_file(tmp_path: Path, thing: str) -> None:
+    """Guards the message: it names the lock file, not the folder, and nothing is removed."""
+    file = tmp_path / "a.h5.lock"
+    if thing == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to(tmp_path / "gone" / "file" if thing == "dangling link" else tmp_path)
+    with pytest.raises(Failed) as told, writer_lock(tmp_path / "a.h5"):
+        pass
+    why = "No such file or directory" if thing == "dangling link" else "Is a directory"
+    assert str(told.value) == f"{file} is no lock file ({why}). Remove it."
+    assert list(tmp_path.iterdir()) == [file]
