@@ -85,7 +85,7 @@ def manage_cache(words: list[str]) -> int:
     kept = [entry for entry in cache.entries() if entry.is_network]
     for entry in kept:
         used = time.strftime("%Y-%m-%d", time.localtime(entry.used))
-        key = {"backbone": "damaged", "size": 0, "layers": [], **entry.key}
+        key = {"backbone": "cannot be read", "size": 0, "layers": [], **entry.key}
         name = f"{key['backbone']} {key['size']} px {' '.join(key['layers'])}"
         print(f"{entry.size / 1e6:8.1f} MB  used {used}  {name}")
     size, most = sum(entry.size for entry in kept) / 1e6, cache.limit() / 1e6

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from extract.images.decode import FILTERS
 from extract.processors import MOST_SIDE, NotKnown, Three, steps
 from features import Refused
-from features.runtime.errors import nearest
+from features.runtime.errors import check_readable, nearest
 
 SIDE = 224  # of presets, where the file fixes none
 
@@ -103,10 +103,12 @@ class Preprocessing(NamedTuple):
 
         Raises:
             Refused: it holds something that changes pixels and is not known here.
+            Failed: the system does not let the file be read.
         """
         try:
             told = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
+            check_readable(file, error)
             raise Refused(f"{file} is no JSON file ({error}). Give --preprocess instead. {presets()}") from None
         if not isinstance(told, dict):
             raise Refused(f"{file} holds no JSON object. Give --preprocess instead. {presets()}")

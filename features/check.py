@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from features.archive import open_source
-from features.hdf5 import unreadable
 from features.open import open_stack
 from features.reader import Stack
-from features.runtime.errors import Failed, Refused, listed
+from features.runtime.errors import Failed, Refused, check_readable, listed
 from features.schema import SPLITS, UNLABELLED, fingerprint, row_crc32
 from features.shards import EndToEnd
 from features.source import Source
@@ -132,8 +131,7 @@ def damaged_rows(stack: Stack) -> list[str]:
             bad += (row + np.flatnonzero(now != crc[here])).tolist()
             row += len(piece)
     except OSError as error:  # compressed rows that HDF5 cannot unpack
-        if error.errno:
-            raise unreadable(stack.path, error, "") from None
+        check_readable(stack.path, error)
         raise Failed(f"{stack.path} is damaged: rows from {row} on cannot be read ({error}). {RESTORE}") from None
     return [f"{i} ({stack.paths[i]})" for i in bad]
 

@@ -12,7 +12,7 @@ from features.hdf5 import open_hdf5, unreadable
 from features.layout import partial_path
 from features.packed import Packed
 from features.reader import Stack
-from features.runtime.errors import Failed, Refused
+from features.runtime.errors import Failed, Refused, check_readable
 from features.runtime.log import log
 from features.runtime.names import on_disk
 from features.schema import STATES
@@ -62,6 +62,7 @@ def open_index(path: Path) -> EndToEnd:
         kind, version = held["format"], int(held["format_version"])
         shards = [(str(shard["path"]), str(shard["key"])) for shard in held["shards"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        check_readable(path, error)
         raise Refused(f"{path} is no index of feature stacks ({error})") from None
     if kind != INDEX or version > INDEX_VERSION or not shards:
         raise Refused(f"{path} is no index of feature stacks that this program reads (up to version {INDEX_VERSION})")

@@ -95,9 +95,8 @@ def read_file(path: Path) -> File:
 def file_sha256(path: Path) -> bytes | None:
     """SHA-256 of a file's bytes; None where it cannot be read, or is a pipe or a device."""
     try:
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except (OSError, UnicodeEncodeError):
+        return bytes.fromhex(hashed(path))
+    except Failed:
         return None
 
 
@@ -105,12 +104,14 @@ def hashed(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes.
 
     Raises:
-        Failed: it cannot be read.
+        Failed: it cannot be read, or is a pipe or a device.
     """
-    digest = file_sha256(path)
-    if digest is None:
-        raise Failed(f"cannot read {path}")
-    return digest.hex()
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, UnicodeEncodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Failed(f"cannot read {path}: {why}") from None
 
 
 def check_size(size: int) -> None:

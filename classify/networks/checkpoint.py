@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from features.hdf5 import NewHDF5, open_hdf5, unreadable
+from features.hdf5 import NewHDF5, open_hdf5
 from features.runtime.disk import publish, sync
-from features.runtime.errors import listed
+from features.runtime.errors import check_readable, listed
 from features.runtime.log import log
 
 WRITING_SHARE = 0.05  # of the time; 400 MB are a second, so a small head is written each epoch, a large one less often
@@ -69,8 +69,7 @@ class Checkpoint:
             run = dict(about.pop("run"))
             trained = Trained(**about)
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # damaged, or not ours
-            if isinstance(error, OSError) and error.errno:  # the training of days that may be in it is not replaced
-                raise unreadable(self.path, error, "") from None
+            check_readable(self.path, error)  # the training of days that may be in it is not replaced
             log.info(f"{self.path} is damaged, so training begins anew ({error})")
             return None
         differ = sorted(name for name in {*run, *self.run} if run.get(name) != self.run.get(name))

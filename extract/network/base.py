@@ -16,7 +16,8 @@ from extract.model_file import ModelFile
 from extract.network.importing import import_keras, keras_home
 from extract.network.scattering import IDENTITY, scattering
 from features import Failed, Refused
-from features.runtime.errors import listed, nearest
+from features.hdf5 import opened_without_locks
+from features.runtime.errors import check_readable, listed, nearest
 from features.source import file_sha256, hashed
 
 EFFICIENTNET_STDDEV = (0.229, 0.224, 0.225)
@@ -144,8 +145,10 @@ def _with_imagenet(construct: Any, backbone: Backbone, file: Path) -> Any:
     import_keras().config.disable_interactive_logging()  # Keras would print its download bar to stdout
     why = "is damaged or was not downloaded to its end" if file.exists() else "is not there"
     try:
-        return construct(weights="imagenet", include_top=False, input_shape=(backbone.size, backbone.size, 3))
+        with opened_without_locks():
+            return construct(weights="imagenet", include_top=False, input_shape=(backbone.size, backbone.size, 3))
     except OSError as error:
+        check_readable(file, error)
         raise Failed(
             f"{file} is damaged or was not downloaded to its end ({error}). Delete it and try again."
         ) from None
@@ -170,10 +173,11 @@ def _load_file(base: Any, backbone: Backbone, file: Path) -> None:
     """Load a weights file, and make sure that every kernel came from it: Keras only warns of layers that it skips."""
     before = _kernels(base)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), opened_without_locks():
             warnings.simplefilter("ignore")
             base.load_weights(file)
     except (OSError, zipfile.BadZipFile) as error:  # .keras is a ZIP file
+        check_readable(file, error)
         raise Failed(f"weights file {file} is damaged or incomplete: {error}") from None
     except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]

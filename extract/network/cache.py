@@ -90,7 +90,10 @@ def find(key: dict[str, Any], files: Sequence[str]) -> Found | None:
         if not place.is_dir():  # another process has just made room
             return None
         whole, facts = False, {"missing": error.filename}
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:  # it may be whole: what may be read again later stays
+        log.info(f"{place} cannot be read ({error.strerror}): the network is built by Keras instead")
+        return None
+    except (ValueError, KeyError, TypeError):
         whole, facts = False, {}
     if not whole:
         log.info(f"{place} is damaged and is not used: the network is built by Keras instead")

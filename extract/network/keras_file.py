@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from features import Failed, Refused
+from features.runtime.errors import check_readable
 from features.source import hashed
 
 
@@ -36,6 +37,7 @@ def read_keras(path: Path) -> KerasFile:
         config = told["config"]
         layers = config["layers"]
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
+        check_readable(path, error)
         raise Failed(f"{path} is no model in Keras's own format, or it is damaged: {error}") from None
     if code := sorted(set(_code(told))):
         raise Refused(f"{path} holds code, which is not run: {', '.join(code)}. Save the model without it, or as ONNX")

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 usage or refused, 3 done with rejects, 130/143 i
 """
 
 import os
+from pathlib import Path
 
 
 class Failed(Exception):
@@ -23,6 +24,12 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return (f"{error.filename}: " if error.filename else "") + os.strerror(error.errno)
     return str(error) or type(error).__name__
+
+
+def check_readable(path: Path, error: BaseException) -> None:
+    """Raise Failed if it was the system that did not let a file be opened or read: the file itself may be whole."""
+    if isinstance(error, OSError) and error.errno:
+        raise Failed(f"{path} cannot be opened: {os.strerror(error.errno)}") from None
 
 
 def at_least(least: int, **given: int | None) -> None:

@@ -1,13 +1,17 @@
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from tiny import environment, photos, run
+from withheld import locked_by_a_child, nothing_opens
 
 from extract.backbones import BACKBONES
-from extract.network.base import cut, load_base, weights_identity
+from extract.network.base import cut, imagenet_file, load_base, weights_identity
 from extract.network.importing import import_keras
 from features import Failed, Refused
+from features.source import hashed
 
 pytestmark = pytest.mark.slow
 
@@ -16,15 +20,16 @@ VGG, MOBILE = BACKBONES["vgg16"], BACKBONES["mobilenetv2"]
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small MobileNetV2's random weights as .weights.h5 and as .keras."""
+    """A small MobileNetV2's random weights as .weights.h5, as .keras and in the older .h5, as ImageNet's are."""
     folder = tmp_path_factory.mktemp("weights")
     base, _ = load_base(MOBILE, "random", 32, seed=5)
     base.save_weights(folder / "mobile.weights.h5")
     base.save(folder / "mobile.keras")
-    return {"h5": folder / "mobile.weights.h5", "keras": folder / "mobile.keras"}
+    base.save(folder / "mobile.h5")
+    return {"h5": folder / "mobile.weights.h5", "keras": folder / "mobile.keras", "older": folder / "mobile.h5"}
 
 
-@pytest.mark.parametrize("kind", ["h5", "keras"])
+@pytest.mark.parametrize("kind", ["h5", "keras", "older"])
 def test_a_weights_file_is_loaded_and_identified(saved: dict[str, Path], kind: str) -> None:
     """Guards `--weights FILE`: the arrays of the file, at another input size too, and the SHA-256 of its bytes."""
     import hashlib
@@ -35,6 +40,48 @@ def test_a_weights_file_is_loaded_and_identified(saved: dict[str, Path], kind: s
         assert np.array_equal(a, b)
     assert sha256 == hashlib.sha256(saved[kind].read_bytes()).hexdigest()
     assert weights_identity(MOBILE, str(saved[kind]), 0) == {"weights_sha256": sha256}
+
+
+@pytest.fixture
+def imagenet(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which Keras finds MobileNetV2's ImageNet weights; here, those of `saved`."""
+    keras = import_keras()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path))
+    file = imagenet_file(MOBILE)
+    file.parent.mkdir()
+    return Path(shutil.copy(saved["older"], file))
+
+
+@pytest.mark.parametrize("kind", ["h5", "older"])
+def test_weights_that_another_process_has_locked(saved: dict[str, Path], kind: str) -> None:
+    """91: Keras's own files are read without HDF5's locks too, and h5py is left as it was."""
+    usual = h5py.File.__init__
+    with locked_by_a_child(saved[kind]):
+        base, _ = load_base(MOBILE, str(saved[kind]), 32, seed=0)
+        assert h5py.File.__init__ is usual
+        with pytest.raises(BlockingIOError):
+            h5py.File(saved[kind])
+    for a, b in zip(base.get_weights(), load_base(MOBILE, "random", 32, seed=5)[0].get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_imagenet_weights_that_another_process_has_locked(imagenet: Path) -> None:
+    """91: they are read, and not said to be damaged."""
+    with locked_by_a_child(imagenet):
+        base, sha256 = load_base(MOBILE, "imagenet", MOBILE.size, seed=0)
+    assert sha256 == hashed(imagenet)
+    for a, b in zip(base.get_weights(), load_base(MOBILE, "random", 32, seed=5)[0].get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["h5", "keras", "older", "imagenet"])
+def test_weights_that_the_system_does_not_open(saved: dict[str, Path], imagenet: Path, kind: str) -> None:
+    """91: the reason is told; nobody is told to delete a file that may be whole."""
+    file, weights, size = (imagenet, kind, 224) if kind == "imagenet" else (saved[kind], str(saved[kind]), 32)
+    with pytest.raises(Failed) as caught, nothing_opens():
+        load_base(MOBILE, weights, size, seed=0)
+    assert str(caught.value) == f"{file} cannot be opened: Too many open files"
 
 
 @pytest.mark.parametrize("kind", ["h5", "keras"])
@@ -111,9 +158,11 @@ def test_keras_is_imported_once() -> None:
 )
 def test_no_such_backend(tmp_path: Path, backend: str, why: str) -> None:
     """Guards the message where no backend is installed, or none of that name exists: one line, and what to install."""
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('it is not there')")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "tensorflow.py").write_text("raise ImportError('it is not there')")
     photos(tmp_path / "photos", classes=2, each=1)
-    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    path = f"{broken}:{environment()['PYTHONPATH']}"
     words = ["extract", "photos", "--backbone", "scattering", "--out", "a.h5"]
     done = run(*words, cwd=tmp_path, PYTHONPATH=path, KERAS_BACKEND=backend)
     assert (done.returncode, done.stdout) == (2, "")

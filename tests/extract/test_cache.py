@@ -11,6 +11,7 @@ import pytest
 from tiny import NO_KERAS, REPO, environment, flip, photos, rows_of, run
 from warm import Started
 from warm import run as run_soon
+from withheld import nothing_opens
 
 from extract.network import cache
 from extract.network.importing import backend_name
@@ -156,6 +157,19 @@ def test_a_broken_entry_is_never_run(tmp_path: Path, own_cache: Path) -> None:
         if damage is not somebody_elses:
             assert run_soon(*words, "--out", "again.h5", cwd=tmp_path).stderr.count("is damaged") == 0, damage
             (tmp_path / "again.h5").unlink()
+
+
+def test_an_entry_that_the_system_does_not_open_stays(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards a network that may be whole: it is passed over and the reason told; later it is used again."""
+    key = {"backbone": "tiny"}
+    cache.keep(key, {}, lambda folder: (folder / "network.bin").write_bytes(b"weights"))
+    (entry,) = networks(own_cache)
+    with nothing_opens():
+        assert cache.find(key, ["network.bin"]) is None
+    line = f"{entry} cannot be read (Too many open files): the network is built by Keras instead\n"
+    assert capsys.readouterr().err == line
+    found = cache.find(key, ["network.bin"])
+    assert found and found.contents == [b"weights"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from test_backbones import close
 from tiny import environment, photos
 from warm import run
+from withheld import nothing_opens
 
 from classify import fit
 from classify.classifier import Classifier
@@ -22,6 +24,7 @@ from extract import extract
 from extract.layers import layers_of
 from extract.model_file import ModelFile
 from extract.network.forward import compile_forward
+from extract.network.keras_file import read_keras
 from extract.network.onnx_file import read_onnx
 from extract.network.onnx_network import OnnxNetwork
 from extract.preprocessing import Preprocessing
@@ -238,6 +241,16 @@ def test_logits_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     file = small(tmp_path / "m.onnx", nodes=[helper.make_node("Softmax", ["vector"], ["said"])], outputs=["said"])
     ModelFile.at(file, "none", 8)
     assert "looks like logits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("read", [read_keras, read_onnx, Preprocessing.of_config])
+def test_what_the_system_does_not_open_is_not_called_damaged(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    """Guards models that may be whole: the reason is told."""
+    file = small(tmp_path / "model.onnx")
+    with pytest.raises(Failed) as told, nothing_opens():
+        read(file)
+    why = "Too many open files"
+    assert str(told.value) in (f"{file} cannot be opened: {why}", f"cannot read {file}: {why}")
 
 
 @pytest.mark.parametrize("damage", ["", "text", "truncated", "missing", "outside", "absolute", "link"])

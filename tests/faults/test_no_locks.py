@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 import forked
+import numpy as np
 import pytest
 from onnx_models import small
 from tiny import REPO, environment, photos, rows_of
+
+from extract.backbones import BACKBONES
+from extract.network.base import load_base
+from features import open_stack
 
 # Both kinds of locks: `flock`, and those of `fcntl`.
 SHIM = r"""
@@ -191,3 +196,28 @@ def test_what_a_killed_writer_left(tmp_path: Path, shim: Path) -> None:
         assert line.startswith("a.h5 is being written by process ")
         assert f" on {who}, as a.h5.lock says, and this file system has no locks to be sure by. " in line
         assert line.endswith("Wait for it, or, if it has ended, remove a.h5.lock.")
+
+
+# Both stages with Keras, in one process: weights from files, and a training whose network is saved.
+KERAS = """
+from classify import fit, predict
+from extract import extract
+how = {"backbone": "mobilenetv2", "size": 32, "layer": "block_1_expand_relu"}
+for kind in ("weights.h5", "h5", "keras"):
+    extract("photos", weights=f"mobile.{kind}", out=f"{kind}.h5", **how)
+fit("keras.h5", model="dense", epochs=1, out="runs/dense")
+predict("runs/dense", ["photos"], out="told.csv")
+"""
+
+
+@pytest.mark.slow
+def test_weights_that_keras_reads_and_writes(tmp_path: Path, shim: Path) -> None:
+    """30: each of its formats, which it opens with HDF5 itself."""
+    photos(tmp_path / "photos", classes=2, each=4)
+    base, _ = load_base(BACKBONES["mobilenetv2"], "random", 32, seed=5)
+    for kind in ("weights.h5", "h5", "keras"):
+        (base.save_weights if kind == "weights.h5" else base.save)(tmp_path / f"mobile.{kind}")
+    without_locks(shim, tmp_path, KERAS)
+    first, *others = (open_stack(tmp_path / f"{kind}.h5") for kind in ("weights.h5", "h5", "keras"))
+    assert all(np.array_equal(first.X, other.X) for other in others)
+    assert len((tmp_path / "told.csv").read_text().splitlines()) == 9

@@ -1,44 +1,23 @@
 """Files that other programs hold locked, and disks that fail under HDF5."""
 
-import fcntl
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from tiny import REPO, begin, contents, environment, put, stack
+from withheld import locked_by_a_child, nothing_opens
 
 from classify.networks.checkpoint import Checkpoint, Trained
-from features import Failed, compress, open_stack, pool
+from features import Failed, compress, index, open_stack, pool
 from features.archive import open_source
 from features.layout import layout_path, partial_path
 from features.open import open_rows_so_far, recorded_command
 from features.writer import StackWriter
 
 HELD = contents()
-
-
-@contextmanager
-def locked_by_a_child(*paths: Path) -> Iterator[None]:
-    """Another process has each file's lock for itself, by a descriptor that it was born with."""
-    files = [open(path, "a+b") for path in paths]  # noqa: SIM115
-    for file in files:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    child = subprocess.Popen(["sleep", "600"], pass_fds=[file.fileno() for file in files])
-    for file in files:
-        file.close()
-    try:
-        with pytest.raises(BlockingIOError), open(paths[0], "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield
-    finally:
-        child.kill()
-        child.wait()
 
 
 def test_a_lock_that_a_child_still_holds(tmp_path: Path) -> None:
@@ -92,19 +71,16 @@ def test_a_file_that_the_system_does_not_open_is_not_called_damaged(tmp_path: Pa
     path = stack(tmp_path / "a.h5", HELD)
     partial, kept = partial_path(begin(tmp_path / "b.h5", HELD)), Checkpoint(tmp_path / "best.h5", {})
     kept.keep(Trained({"loss": [1.0]}, 1, 1.0, "interrupted"), [np.ones(3, "f4")])
-    few = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shards = index([str(path)], out=str(tmp_path / "i.json"))
     for file, opened in (
         (path, lambda: open_stack(path)),
+        (shards, lambda: open_stack(shards)),
         (partial, lambda: StackWriter(tmp_path / "b.h5")),
         (partial, lambda: open_rows_so_far(partial)),
         (kept.path, lambda: kept.load([np.ones(3, "f4")])),
     ):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, few[1]))
-        try:
-            with pytest.raises(Failed) as told:
-                opened()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, few)
+        with pytest.raises(Failed) as told, nothing_opens():
+            opened()
         assert str(told.value) == f"{file} cannot be opened: Too many open files"
 
 
