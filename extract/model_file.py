@@ -19,7 +19,7 @@ ENDINGS = (".onnx", ".keras")
 IN_FOLDER = (  # as model hubs lay them out; of models of images and texts, the half that sees
     *("vision_model.onnx", "onnx/vision_model.onnx", "model.onnx", "onnx/model.onnx", "model.keras"),
 )
-CONFIG = "preprocessor_config.json"
+CONFIG, NESTED = "preprocessor_config.json", "processor_config.json"  # the second by Transformers 5
 GENERIC = ("model", "onnx", "")  # names that say nothing
 PREFERRED = ("image_embeds",)  # the output of models of images and texts that their makers compare
 QUANTISED = "quantised"  # the precision that a stack of such a file records
@@ -171,7 +171,8 @@ def found(path: Path) -> Path:
 def described(file: Path) -> Preprocessing | None:
     """What a description beside a model says, or in the folder above it; None where there is none."""
     folders = (file.parent, file.parent.parent) if file.parent.name == "onnx" else (file.parent,)
-    config = next((folder / CONFIG for folder in folders if (folder / CONFIG).is_file()), None)
+    files = (folder / name for name in (CONFIG, NESTED) for folder in folders)
+    config = next((each for each in files if each.is_file()), None)
     return Preprocessing.of_config(config) if config else None
 
 

@@ -101,6 +101,8 @@ class Preprocessing(NamedTuple):
     def of_config(cls, file: Path) -> Self:
         """A `preprocessor_config.json`, as Hugging Face's image processors write it.
 
+        Transformers 5 writes a `processor_config.json` for models of images and texts, with the same inside it.
+
         Raises:
             Refused: it holds something that changes pixels and is not known here.
             Failed: the system does not let the file be read.
@@ -110,6 +112,7 @@ class Preprocessing(NamedTuple):
         except (OSError, ValueError, RecursionError) as error:
             check_readable(file, error)
             raise Refused(f"{file} is no JSON file ({error}). Give --preprocess instead. {presets()}") from None
+        told = told.get("image_processor", told) if isinstance(told, dict) else told
         if not isinstance(told, dict):
             raise Refused(f"{file} holds no JSON object. Give --preprocess instead. {presets()}")
         try:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from extract import model_file
 from extract.images.decode import FILTERS, framed, resized_first, squash
 from extract.processors import EDGE, MOST_SIDE, PROCESSORS, NotKnown, Steps, steps
 
@@ -141,6 +142,24 @@ def test_a_class_with_two_defaults() -> None:
     asked = steps({"image_processor_type": "BeitImageProcessorFast"})
     assert asked == steps({"image_processor_type": "BeitImageProcessor", "size": 224, "do_center_crop": False})
     assert asked != steps({"image_processor_type": "BeitImageProcessor"})
+
+
+def test_a_description_by_transformers_5(transformers: ModuleType, tmp_path: Path) -> None:
+    """Guards models of images and texts: Transformers itself writes the image processor's settings inside another's."""
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 10}, crop_size=8, image_mean=[0.5, 0.4, 0.3])
+    (tmp_path / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    texts = transformers.CLIPTokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    hub = tmp_path / "hub"
+    network = hub / "onnx" / "model.onnx"
+    transformers.CLIPProcessor(images, texts).save_pretrained(hub, legacy_serialization=False)
+    assert not (hub / "preprocessor_config.json").exists()
+    nested = model_file.described(network)
+    assert nested and (nested.size, nested.resize, nested.values.mean) == (8, "edge10", (0.5, 0.4, 0.3))
+    (hub / "processor_config.json").unlink()
+    assert model_file.described(network) is None
+    images.save_pretrained(hub)
+    assert model_file.described(network) == nested
 
 
 def test_every_class_is_a_row_or_has_a_reason(transformers: ModuleType) -> None:
