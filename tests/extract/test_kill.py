@@ -18,9 +18,10 @@ from features.layout import partial_path
 # What a killed run does: the real lock, layout, pipeline and writer; only the network is a sum of pixels.
 # Of its so-manieth write it does one half, and dies.
 WRITE = """
-import os, signal, sys
+import sys
 from pathlib import Path
 import numpy as np
+from dying import die_in_write
 from extract.backbones import BACKBONES
 from extract.images.dataset import scan
 from extract.compute.pipeline import fill
@@ -33,17 +34,7 @@ from features.layout import layout_path, partial_path
 from features.writer import StackWriter
 from tiny import attributes
 
-left, whole_pwrite = int(sys.argv[3]), os.pwrite
-
-def pwrite(fd, data, offset):
-    global left
-    left -= 1
-    if left == 0:
-        whole_pwrite(fd, data[: len(data) // 2], offset)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return whole_pwrite(fd, data, offset)
-
-os.pwrite = pwrite
+die_in_write(int(sys.argv[3]))
 
 def forward(images):
     return [np.repeat(images.reshape(len(images), -1).astype("<f4"), 8, axis=1) / 7]

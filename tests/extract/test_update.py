@@ -1,7 +1,6 @@
 import hashlib
 import io
 import json
-import os
 import random
 import shutil
 import signal
@@ -15,13 +14,13 @@ import pytest
 import warm
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from tiny import flip, photos
+from tiny import REPO, flip, photos
 
 from classify import fit
 from extract import extract
 from extract.images.split import seeded_split
 from extract.network.importing import import_keras
-from features import Failed, Refused, compress, info, open_stack, verify
+from features import Failed, Refused, compress, info, open_stack, verify, writer
 from features.layout import offsets, partial_path
 from features.runtime.lock import writer_lock
 from features.schema import SPLITS
@@ -185,13 +184,13 @@ def test_rows_are_read_once_on_a_resume(mine: tuple[Path, Path], monkeypatch: py
     partial = Path(shutil.copy2(stack, partial_path(stack)))
     flip(partial, offsets(partial)["row_crc32"])
     stack = stack.rename(stack.with_name("whole.h5"))
-    read, whole = [0], os.preadv
+    read, whole = [0], writer.pread_all
 
-    def counted(fd: int, buffers: list[memoryview], offset: int) -> int:
-        read[0] += (got := whole(fd, buffers, offset))
-        return got
+    def counted(fd: int, count: int, offset: int) -> bytearray:
+        read[0] += count
+        return whole(fd, count, offset)
 
-    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr(writer, "pread_all", counted)
     again(mine)
     assert read[0] == size
     noise(data / "class0" / "new.png", 1)
@@ -497,19 +496,10 @@ def test_consecutive() -> None:
 
 
 KILL = """
-import os, signal, sys
-left, whole_pwrite = int(sys.argv[1]), os.pwrite
-
-def pwrite(fd, data, offset):
-    global left
-    left -= 1
-    if left == 0:
-        whole_pwrite(fd, data[: len(data) // 2], offset)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return whole_pwrite(fd, data, offset)
-
-os.pwrite = pwrite
+import sys
+from dying import die_in_write
 from extract import extract
+die_in_write(int(sys.argv[1]))
 extract("photos", out="a.h5", **SETTINGS)
 """
 
@@ -521,8 +511,9 @@ def test_kills_in_an_update_cost_nothing(mine: tuple[Path, Path], tmp_path: Path
     meddle(data)
     straight = rows_of(again((data, Path(shutil.copy2(stack, tmp_path / "straight.h5")))))
     program, moments = f"SETTINGS = {SETTINGS!r}\n{KILL}", random.Random(3)
+    path = f"{REPO}:{REPO / 'tests'}"
     for _ in range(4):
-        ended = warm.run("-c", program, moments.randint(1, 25), cwd=tmp_path)
+        ended = warm.run("-c", program, moments.randint(1, 25), cwd=tmp_path, PYTHONPATH=path)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert stack.read_bytes() == old
         assert partial_path(stack).exists()
