@@ -243,6 +243,11 @@ MUTANTS = (
     Mutant(101, "classify/classical/memory.py", " or paired > MOST_PAIRED:", ":", "classify/test_search.py::test_pairs_of_many or told_apart"),
     Mutant(101, "classify/task.py", "        check_classes(held", "        str(held", "classify/test_search.py::test_more_classes_than"),
     Mutant(100, "classify/models.py", "return self.few if smallest < FEW else {}", "return {}", "classify/test_neighbours.py::test_few_rows"),
+    Mutant(108, "classify/classical/span.py", "rank = max(rank, 1)", "pass", "classify/test_fit.py::test_rows_that_are_all_one"),
+    Mutant(108, "classify/classical/products.py", "found if found > ROUNDING else 0.0", "found", "classify/test_fit.py::test_rows_that_are_all_one"),
+    Mutant(108, "classify/rows.py", "spread if spread > ROUNDING else 0.0", "spread", "classify/test_fit.py::test_rows_that_are_all_one"),
+    Mutant(108, "classify/classical/descent.py", "spread[spread == 0] = 1", "pass", "classify/test_fit.py::test_rows_that_are_all_one"),
+    Mutant(108, "classify/across/feature_set.py", "kept[-1] = True", "pass", "classify/test_fit.py::test_rows_that_are_all_one"),
 )
 # fmt: on
 

@@ -11,7 +11,7 @@ from classify.across.names import names_of
 from classify.classical.axes import Axes
 from classify.classical.descent import Descent
 from classify.classical.passes import Rows
-from classify.classical.products import unit_products
+from classify.classical.products import ROUNDING, unit_products
 from classify.rows import pooled, row_chunks, shape, unit_rows
 from features import Refused, Stack
 from features.reader import POOLS, pool_rows
@@ -88,13 +88,13 @@ class SharedRows:
         n, width = shape(X)
         if n <= width:
             squares, vectors = eigh(self.products, driver="evd", check_finite=False)
-            kept = squares > NEGLIGIBLE
-            rows = vectors[:, kept] * np.sqrt(squares[kept])
+            kept = _kept(squares)
+            rows = vectors[:, kept] * np.sqrt(np.maximum(squares[kept], 0))
         else:
             unit = np.concatenate([unit_rows(piece) for piece in row_chunks(X)])
             columns = unit.astype(np.float64)
             squares, vectors = eigh(columns.T @ columns, driver="evd", check_finite=False)
-            rows = columns @ vectors[:, squares > NEGLIGIBLE]
+            rows = columns @ vectors[:, _kept(squares)]
         self.rows = np.ascontiguousarray(rows[:, ::-1], np.float32)
         self._y, self._axes = y, Axes.along(self.rows)
         self.descent = self.descent_on(np.arange(n))
@@ -107,7 +107,15 @@ class SharedRows:
     def spread(self, which: np.ndarray) -> float:
         """The `scale` of the models of some rows, by index: their mean squared distance to their mean, 1 if it is 0."""
         mean = self.rows[which].mean(axis=0, dtype=np.float64)
-        return float(self.products.diagonal()[which].mean() - mean @ mean) or 1.0
+        found = float(self.products.diagonal()[which].mean() - mean @ mean)
+        return found if found > ROUNDING else 1.0
+
+
+def _kept(squares: np.ndarray) -> np.ndarray:
+    """Which eigenvalues (r,), in rising order, are more than rounding; the largest is kept even if all rows are 0."""
+    kept: np.ndarray = squares > NEGLIGIBLE
+    kept[-1] = True
+    return kept
 
 
 def feature_sets(stacks: Sequence[Stack], y: np.ndarray, pools: Sequence[str] | None) -> list[FeatureSet]:

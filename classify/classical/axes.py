@@ -37,7 +37,8 @@ class Axes(NamedTuple):
         tall = count >= width
         products = rows.T @ rows if tall else rows @ rows.T
         squares, vectors = eigh(products, overwrite_a=True, check_finite=False, driver="evd")
-        kept = np.flatnonzero(squares > len(products) * np.finfo(np.float32).eps * squares[-1])[::-1][:AXES]
+        eps = np.finfo(np.float32).eps  # the rows' own rounding makes axes too, where all rows are one
+        kept = np.flatnonzero(squares > max(len(products) * eps * squares[-1], count * eps**2))[::-1][:AXES]
         basis = vectors[:, kept] if tall else rows.T @ (vectors[:, kept] / np.sqrt(squares[kept]))
         return cls(mean, np.ascontiguousarray(basis), squares[kept].astype(np.float64) / count)
 
@@ -81,7 +82,7 @@ class Variables:
     def pack(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """The numbers, (d·f·k + f·k,) float64."""
         scaled = self._scaled(self._turned(coef, self._turns), self._scale)
-        means = self._turned((intercept + self._axes.mean @ coef)[None], self._turns)[0]
+        means = self._turned(self.means(coef, intercept)[None], self._turns)[0]
         return np.concatenate([scaled.ravel(), means / self._shift]).astype(np.float64)
 
     def unpack(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +99,10 @@ class Variables:
         scaled = self._scaled(self._turned(centred, self._turns), 1 / self._scale)
         means = self._turned(intercept[None], self._turns)[0]
         return np.concatenate([scaled.ravel(), means * self._shift]).astype(np.float64)
+
+    def means(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """(f·k,) float64 scores of the mean row."""
+        return np.asarray(intercept + self._axes.mean @ coef)
 
     def spread(self, coef: np.ndarray, means: np.ndarray | float = 0.0) -> np.ndarray:
         """(f,) root mean square of each model's scores about the rows, their squares summed over its columns.

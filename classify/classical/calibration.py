@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from classify.classical.answering import Answering
 from classify.classical.coupling import logits, tempered
 from classify.classical.crossfit import HeldOut, ask_held_out
-from classify.classical.products import unit_products
+from classify.classical.products import spread, unit_products
 from classify.coverage import scores_of
 from classify.folds import Splits, folds
-from classify.rows import shape
+from classify.rows import shape, unit_centre
 from features import Stack
 
 Calibrate = Callable[..., float | None]
@@ -130,6 +130,10 @@ class Tempered(ClassifierMixin, BaseEstimator):
         if proba is None:
             raise NoProbabilities(NONE)
         return proba
+
+    def scale(self, X: Any, products: np.ndarray | None) -> float:
+        """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
+        return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
 
     def find_temperature(self, decisions: np.ndarray, y: np.ndarray) -> float:
         """T of the probabilities, by decisions of plain estimators about rows held out; see `temperature`."""

@@ -135,7 +135,7 @@ class _Objective:
         self._unit = float(np.linalg.norm(self._slope)) or 1.0
         self.start = numbers / self._unit
         self._known: Any = (value, self._slope * self._unit)
-        self._before = np.zeros_like(self.coef)
+        self._before = np.zeros_like(self.coef), np.zeros_like(self.intercept)
 
     def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray]:
         known, self._known = self._known, None
@@ -162,8 +162,10 @@ class _Objective:
     def settled(self, tolerance: float) -> bool:
         """Whether neither the last step nor Newton's next one changes scores by more than a share of their spread."""
         spread = self._variables.spread(self.coef)
-        moved = self._variables.spread(self.coef - self._before)
-        self._before = self.coef
+        spread[spread == 0] = 1  # all rows are one, and the scores are what the intercepts make them
+        means = self._variables.means(self.coef, self.intercept)
+        moved = self._variables.spread(self.coef - self._before[0], means - self._before[1])
+        self._before = self.coef, means
         if (moved > tolerance * spread).any():
             return False
         # float32 bounds how small a slope can be told. Where steps come to nothing, it says no more.

@@ -12,8 +12,8 @@ from classify.classical.crossfit import fit_by_passes
 from classify.classical.descent import Descent
 from classify.classical.nystrom import Nystrom, landmarks
 from classify.classical.passes import Rows
-from classify.classical.products import rbf, spread
-from classify.rows import taken, unit_centre
+from classify.classical.products import rbf
+from classify.rows import taken
 
 C_OF_LINEAR = 20  # the default C of this machine over the linear SVM's
 
@@ -98,10 +98,6 @@ class KernelSVC(Tempered):
             return LinearSVC(C=self.C / C_OF_LINEAR, class_weight=self.class_weight)
         how = {"class_weight": self.class_weight, "decision_function_shape": "ovo"}
         return SVC(C=self.C, kernel="precomputed", **how)
-
-    def scale(self, X: Any, products: np.ndarray | None) -> float:
-        """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
-        return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
 
     def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None, scale: float) -> Any:
         """(n, n) float64 kernel of X's rows, from their products; of `nystrom`, a `Descent` on their features."""

@@ -10,10 +10,9 @@ from classify.classical.calibration import Calibrate, Tempered
 from classify.classical.coupling import own_temperature
 from classify.classical.crossfit import fit_by_passes
 from classify.classical.descent import Descent
-from classify.classical.products import spread
 from classify.classical.span import SpanRotation
 from classify.classical.workers import passes_over
-from classify.rows import row_chunks, shape, unit_centre, unit_rows
+from classify.rows import row_chunks, shape, unit_rows
 
 
 class SpanLinear(Tempered):
@@ -83,10 +82,6 @@ class SpanLinear(Tempered):
         """The estimator itself, unfitted, with the C that it has at a spread of `scale`."""
         estimator = _default_estimator() if self.estimator is None else clone(self.estimator)
         return estimator.set_params(C=self.c / scale)
-
-    def scale(self, X: Any, products: np.ndarray | None) -> float:
-        """Spread of X's rows, from their products where they are known; 1 where all rows are one."""
-        return (spread(products) if products is not None else unit_centre(X)[1]) or 1.0
 
     def space(self, X: Any, codes: np.ndarray, products: np.ndarray | None, scale: float) -> Any:
         """(n, r) float64 rows for the estimator itself: coordinates in their span, or as they are; or a `Descent`."""

@@ -79,7 +79,7 @@ class CosineNeighbours(Tempered):
         """The vote on cosines themselves, unfitted."""
         return Votes(self.k, self.balance)
 
-    def scale(self, X: Any, products: np.ndarray) -> float:
+    def scale(self, X: Any, products: np.ndarray | None) -> float:
         """1: cosines have no scale."""
         return 1.0
 

@@ -7,6 +7,7 @@ import numpy as np
 from classify.rows import check_products, column_blocks, row_chunks, shape
 
 ROWS = 256  # of a kernel that are computed together
+ROUNDING = 8 * float(np.finfo(np.float32).eps)  # of squared distances of unit rows, from float32 products
 
 
 def unit_products(X: Any, Y: Any = None) -> np.ndarray:
@@ -42,8 +43,12 @@ def unit_products(X: Any, Y: Any = None) -> np.ndarray:
 
 
 def spread(products: np.ndarray) -> float:
-    """Mean squared distance of rows to their mean, from (n, n) inner products: the scale to read C and γ against."""
-    return float(np.mean(np.diag(products)) - np.mean(products))
+    """Mean squared distance of rows to their mean, from (n, n) inner products: the scale to read C and γ against.
+
+    0 where it is no more than rounding.
+    """
+    found = float(np.mean(np.diag(products)) - np.mean(products))
+    return found if found > ROUNDING else 0.0
 
 
 def squared_distances(products: np.ndarray, squares_x: np.ndarray, squares_y: np.ndarray) -> np.ndarray:

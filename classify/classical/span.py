@@ -59,10 +59,13 @@ class SpanRotation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tolerance = max(8 * precision, rows * np.finfo(np.float64).eps) * float(products.diagonal().max())
         # The transpose of a symmetric matrix is itself, in LAPACK's order: copied once, and overwritten.
         factor, pivots, rank, _ = dpstrf(np.array(products.T, order="F"), tolerance, lower=1, overwrite_a=1)
+        rank = max(rank, 1)  # rows of zeros get one coordinate, 0, as scikit-learn takes no rows without numbers
         self.Z_ = np.zeros((rows, rank))
         for place, row in enumerate(pivots - 1):  # what stands above the diagonal is none of the factor
             self.Z_[row, : place + 1] = factor[place, : min(place + 1, rank)]
         self.basis_ = pivots[:rank] - 1
+        corner = self.Z_[self.basis_]
+        self._corner = corner if corner.any() else np.ones((1, 1))
         self.basis_rows_ = X.take(self.basis_) if isinstance(X, Stack) else X[self.basis_]
         return self
 
@@ -78,7 +81,7 @@ class SpanRotation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if not isinstance(X, Stack):
             X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         products = unit_products(self.basis_rows_, X)
-        return np.asarray(solve_triangular(self.Z_[self.basis_], products, lower=True).T)
+        return np.asarray(solve_triangular(self._corner, products, lower=True).T)
 
     def to_width(self, X: Any, v: np.ndarray) -> np.ndarray:
         """A linear model on Z as the same model on X's rows scaled to unit length: v·Qᵀ, in one pass over the rows.
@@ -93,7 +96,7 @@ class SpanRotation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         from scipy.linalg import solve_triangular
 
         dual = np.zeros((len(self.Z_), len(v)))
-        dual[self.basis_] = solve_triangular(self.Z_[self.basis_], v.T, lower=True, trans="T")
+        dual[self.basis_] = solve_triangular(self._corner, v.T, lower=True, trans="T")
         total: Any = 0.0
         row = 0
         for piece in row_chunks(X):

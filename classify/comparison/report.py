@@ -185,7 +185,7 @@ def placed(test: Stack, said: Predictions, seed: int) -> Any:
     """The map of test rows: average-pooled, unit length, 50 principal components, then t-SNE (van der Maaten, 2008).
 
     Returns:
-        SVG, or None with fewer than ten rows, of which there is nothing to see.
+        SVG, or None with fewer than ten rows or where all are one: there is nothing to see.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -199,6 +199,8 @@ def placed(test: Stack, said: Predictions, seed: int) -> Any:
     rows = np.hstack(
         [unit_rows(part.pooled("avg") if len(part.feature_shape) > 1 else np.asarray(part.X)) for part in parts(some)]
     )
+    if (rows == rows[0]).all():  # scikit-learn's t-SNE would crash
+        return None
     components = PCA(min(50, *rows.shape), random_state=seed).fit_transform(rows)
     # Its threads wait for each other by spinning: on a busy machine 300 rows took two of them 60 s, and one alone 3 s.
     with threadpool_limits(1):

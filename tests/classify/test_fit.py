@@ -1,6 +1,7 @@
 """The doors `fit` and `compare`, on a small stack of real digits' pixels."""
 
 import csv
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import warm
 from sklearn.datasets import load_digits
 from tiny import contents, run, stack
 
-from classify import MODELS, fit
+from classify import MODELS, compare, fit
+from classify.across.feature_set import SharedRows
 from classify.answers import SavedModel
 from classify.saved import load_answers, load_model, save_model
 from features import Failed, Refused, open_stack
@@ -69,6 +71,30 @@ def test_a_class_that_lost_its_train_rows_is_no_trouble(tmp_path):
         rows = list(csv.DictReader((fit(str(path), model=model, out=str(tmp_path / model)) / "predictions.csv").open()))
         assert "class1" not in {row["predicted"] for row in rows}
         assert "class1" in {row["label"] for row in rows}
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_rows_that_are_all_one_tell_how_frequent_classes_are(tmp_path: Path, value: int) -> None:
+    """Guards the scale of C and γ, the span of rows of zeros and the report's map: every model fits and answers alike.
+
+    Wide and tall rows, one after the other, and rows of one direction and many lengths.
+    """
+    held = contents(rows=60, classes=3)
+    held |= {"labels": np.repeat([0, 1, 2], [16, 20, 24]), "split": (np.arange(60) % 4 == 3).astype("u1") * 2}
+    lengths = np.random.default_rng(0).uniform(1, 3, (60, 1)).astype("f4")
+    for width in (24, 96):
+        X = np.full((60, width), value, "f4")
+        for rows in (X, X * lengths):
+            for name, path in itertools.product(["logreg", "linearsvm", "svm"], [None, "other"]):
+                other = {"path": "nystrom" if name == "svm" else "passes"} if path else {}
+                fitted = MODELS[name].build(0).set_params(**other).fit(rows, held["labels"])
+                assert (fitted.predict(rows) == 2).all(), (name, path, width)
+                assert not getattr(fitted.model_, "fit_status_", 0), (name, path, width)
+                if name == "logreg":
+                    assert np.allclose(fitted.predict_proba(rows[:1]), [[16 / 60, 20 / 60, 24 / 60]], atol=1e-3)
+    assert all(SharedRows(held["features"] * 0, held["labels"]).spread(np.arange(n)) == 1 for n in (20, 60))
+    page = compare(str(stack(tmp_path / "a.h5", held | {"features": X[:, :24]})), ["logreg", "linearsvm", "svm", "knn"])
+    assert [row["accuracy"] for row in page.table()][:3] == [6 / 15] * 3
 
 
 def test_what_fit_refuses(digits, tmp_path):
