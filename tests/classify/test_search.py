@@ -322,6 +322,13 @@ def test_passes_need_no_keras(pair, tmp_path):
     assert done.stdout == "imported []\n", done.stderr
 
 
+@pytest.mark.parametrize("model", ["logreg", "linearsvm", "svm", "knn"])
+def test_a_fit_repeats_to_the_byte(pair, tmp_path, model):
+    """Folds in threads take nothing from each other."""
+    folders = [fit(str(pair[1]), model=model, jobs=2, out=str(tmp_path / str(i))) for i in range(2)]
+    assert len({(folder / "predictions.csv").read_bytes() for folder in folders}) == 1
+
+
 def test_xgboost_boosts_many_rows_in_blocks(pair, tmp_path, monkeypatch, caplog):
     """Two blocks of rows in place of all: as right but for a few, saved like the others, and the same when repeated."""
     exact = result(fit(str(pair[1]), model="xgboost", out=str(tmp_path / "exact")))
