@@ -21,7 +21,7 @@ import h5py
 from features.runtime.disk import BINARY, read_at, write_at
 from features.runtime.errors import Failed, check_readable
 
-_block = threading.RLock()
+_one_block = threading.RLock()
 
 
 def open_hdf5(path: str | os.PathLike[str], **how: Any) -> h5py.File:
@@ -35,11 +35,12 @@ def open_hdf5(path: str | os.PathLike[str], **how: Any) -> h5py.File:
 
 @contextmanager
 def opened_without_locks() -> Iterator[None]:
-    """Have h5py open files for reading as `open_hdf5` does, in a `with` block: code that is not ours runs in it.
+    """Have h5py open files for reading as `open_hdf5` does, in a `with` block in which Keras reads its weights.
 
-    One block at a time: each puts back what it found.
+    Keras takes a path, and HDF5's settings of the environment count no more once a notebook has imported h5py. Blocks of
+    several threads follow one another: each puts back what it found.
     """
-    with _block:
+    with _one_block:
         usual = h5py.File.__init__
 
         def init(file: h5py.File, name: Any, mode: str = "r", *others: Any, **how: Any) -> None:
@@ -55,9 +56,11 @@ def opened_without_locks() -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError, way: str) -> Failed:
-    """The error for a file that cannot be opened or read. `way` out is for damage: it may say that the file must go.
+    """The error for a damaged file. `way` out may say that it must go.
 
-    HDF5's own errors have no number here. The system's have one: no permission, for example, or no answer of a server.
+    Raises:
+        Failed: it is not damaged, but the system does not let it be read (`check_readable`). HDF5's own errors have no
+            number here; the system's have one: no permission, for example, or no answer of a server.
     """
     check_readable(path, error)
     what = "is truncated" if "truncated" in str(error) else "is no HDF5 file that can be opened"
