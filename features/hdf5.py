@@ -37,8 +37,8 @@ def open_hdf5(path: str | os.PathLike[str], **how: Any) -> h5py.File:
 def opened_without_locks() -> Iterator[None]:
     """Have h5py open files for reading as `open_hdf5` does, in a `with` block in which Keras reads its weights.
 
-    Keras takes a path, and HDF5's settings of the environment count no more once a notebook has imported h5py. Blocks of
-    several threads follow one another: each puts back what it found.
+    Keras takes a path, and the environment's settings of HDF5 no longer count once a notebook has imported h5py.
+    Blocks of several threads follow one another: each puts back what it found.
     """
     with _one_block:
         usual = h5py.File.__init__
