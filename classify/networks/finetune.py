@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.dense import dense_head
 from classify.networks.training import Network, compiled, train
@@ -103,7 +102,7 @@ class Finetune(Network):
         self.cut_ = made_by(rows.attrs)
 
         self.classes_, y = np.unique(y, return_inverse=True)
-        split = sides(X, y, self.random_state)
+        split = self.sides(X, y)
         keras = import_keras()
         keras.utils.set_random_seed(self.random_state)
         bottleneck = pooled(X, self.pool)

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from classify.folds import sides
 from classify.networks.checkpoint import Checkpoint
 from classify.networks.training import Network, compiled, train
 from extract.images.decode import decode, reading, squash
@@ -49,7 +48,7 @@ class Scratch(Network):
         pixels = read_pixels(X)
         import_keras().utils.set_random_seed(self.random_state)
         self.model_ = cnn(len(self.classes_))
-        split = sides(X, y, self.random_state)
+        split = self.sides(X, y)
         trained = train(
             compiled(self.model_, self.rate),
             pixels,

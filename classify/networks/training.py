@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from classify.folds import sides
 from classify.networks.adam import adam
 from classify.networks.checkpoint import Checkpoint, Trained
 from classify.networks.epochs import Epochs
@@ -39,8 +40,13 @@ class Network(ClassifierMixin, BaseEstimator):
     FOUND: ClassVar[tuple[str, ...]] = ("best_epoch_", "stopped_")  # of these, what says how the training ended
     model_: Any
     classes_: np.ndarray
+    random_state: int
     extract_seconds_: float = 0.0
     cut_seconds_: float = 0.0
+
+    def sides(self, X: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the rows to train on and of those to stop by; see `classify.folds.sides`."""
+        return sides(X, y, self.random_state)
 
     def predict(self, X: Any) -> np.ndarray:
         """(m,) labels of rows."""
@@ -90,7 +96,7 @@ def train(
     model: Any,
     X: Any,
     y: np.ndarray,
-    sides: tuple[np.ndarray, np.ndarray],
+    split: tuple[np.ndarray, np.ndarray],
     epochs: int,
     seed: int,
     augment: Augment | None = None,
@@ -104,7 +110,7 @@ def train(
         model: inputs → (batch, classes) probabilities, see `compiled`.
         X: (n, …) array or `Stack`; read in pieces of 256 MB, never whole.
         y: (n,) int64 class indices.
-        sides: indices of the rows to train on and to validate on; without any of these, the training loss decides.
+        split: indices of the rows to train on and to validate on; without any of these, the training loss decides.
         epochs: maximum number.
         seed: of the rows' order, and of `augment`.
         augment: changes one training input; given anew each epoch.
@@ -114,7 +120,7 @@ def train(
     Raises:
         KeyboardInterrupt: interrupted before the first epoch was done.
     """
-    train_rows, val_rows = sides
+    train_rows, val_rows = split
     val_X, val_y = taken(X, val_rows), y[val_rows]
     begun = checkpoint.load(model.get_weights()) if checkpoint else None
     if begun is None:

@@ -125,6 +125,25 @@ def test_the_datasets_own_validation_rows_are_used(tmp_path: Path) -> None:
     assert np.array_equal(rows.split[validated], np.ones(4))
 
 
+def test_few_images_of_a_class_are_all_trained_on(tmp_path: Path) -> None:
+    """Nine images, however many rows, are too few to put one aside of; ten are not, nor a dataset's own."""
+    X, y = two_classes()
+    few = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:9]]
+    assert [len(rows) for rows in Dense().sides(X[few], y[few])] == [len(few), 0]
+    ten = np.r_[few, np.flatnonzero(y == 1)[9]]
+    assert all(map(np.array_equal, Dense().sides(X[ten], y[ten]), sides(X[ten], y[ten], 0)))
+    held = tiny.contents(rows=40)
+    held |= {"labels": np.arange(40) // 2 % 2, "view": np.arange(40) % 2, "split": np.zeros(40, "u1")}
+    held["sha256"] = held["sha256"][np.arange(40) // 2]
+    ten = open_stack(tiny.stack(tmp_path / "views.h5", held))
+    assert len(Dense().sides(ten, ten.y)[1]) == len(sides(ten, ten.y, 0)[1]) > 0
+    nine = ten.take(np.arange(38))
+    assert [len(rows) for rows in Dense().sides(nine, nine.y)] == [38, 0]
+    held |= {"view": np.zeros(40, "i4"), "split": np.arange(40) % 5 // 4}
+    own = open_stack(tiny.stack(tmp_path / "own.h5", held)).take(np.arange(10))
+    assert np.array_equal(Dense().sides(own, own.y)[1], [4, 9])
+
+
 @pytest.mark.slow
 def test_views_are_trained_on_and_never_validated_on(tmp_path: Path) -> None:
     """Views of an image that is held out are on neither side, pooled rows or not; the images' sides are as without."""
