@@ -86,7 +86,7 @@ def test_it_is_printed_and_stands_on_the_page(before_and_after: tuple[Path, Path
     shutil.copy(new, tmp_path / "mine.h5")
     done = run("classify", "fit", "mine.h5", "--model", "knn", cwd=tmp_path)
     line = next(line for line in done.stdout.splitlines() if line.startswith("Since 20"))
-    assert ": 100 images came; 50 images went; 7 images got another label; accuracy was " in line
+    assert ": 100 images came; 50 images went; 7 images got another label; k was 5 and is 3; accuracy was " in line
     assert "test images of both runs " in line and done.stdout.splitlines()[-1] == "classify/runs/mine/knn"
     page = compare(str(tmp_path / "mine.h5"), ["linearsvm"], out=str(tmp_path / "classify/runs/mine")).read_text()
     assert "Since the last run" in page and "100 images came" in page
