@@ -69,8 +69,8 @@ def test_labels_of_linear_machines(c, classes):
 
 def test_a_search_finds_a_signal_of_little_variance():
     """Scores are `GridSearchCV`'s to a tenth of a point, and the same C wins."""
-    X, y = faint(2400)
-    grid = {"c": tuple(10.0**i for i in range(-3, 5))}
+    X, y = faint(1200, loud=30, quiet=60)
+    grid = {"c": tuple(10.0**i for i in range(-1, 4))}
     splits = folds(X, y)
     found = search(SpanLinear(EXACT, path="passes"), grid, X, y, splits)
     scale = SpanLinear().scale(X, None)
@@ -78,4 +78,4 @@ def test_a_search_finds_a_signal_of_little_variance():
     means = plain.cv_results_["mean_test_score"]
     np.testing.assert_allclose([entry["mean"] for entry in found.table], means, atol=1e-3)
     assert found.params["c"] / scale == pytest.approx(plain.best_params_["C"])
-    assert max(means) > 0.8  # the loud columns alone say nothing
+    assert max(means) > 0.7  # the loud columns alone say nothing
