@@ -145,7 +145,7 @@ def channels_of(model: Any, file: OnnxFile, size: int) -> dict[str, int | None]:
         size: side of the image, pixels.
 
     Raises:
-        Refused: `--axes` contradicts the graph, or names a tensor that there is not.
+        Refused: `--axes` contradicts the graph, or names a tensor that the graph lacks.
     """
     sides = (file.batch or SOME, *((size, size, 3) if file.is_nhwc else (3, size, size)))
     sized = with_shapes(sketch(model), {file.image.name: sides})
