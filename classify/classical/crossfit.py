@@ -14,7 +14,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.class_weight import compute_sample_weight
 
 from classify.classical.axes import Axes
-from classify.classical.descent import SCORED, STEPS, Descent, Minimum
+from classify.classical.descent import ROUGH, SCORED, STEPS, Descent, Minimum
 from classify.classical.losses import columns, loss_of
 from classify.classical.passes import Rows
 from classify.folds import Splits
@@ -102,7 +102,7 @@ def ask_held_out(estimator: Any, space: Any, y: np.ndarray, splits: Splits, jobs
     """Decisions about the rows held out that say how sure a model of these settings is; None without folds.
 
     Logistic regression needs none to have probabilities, and five fits by its own solver cost four times as much as the
-    model itself. So its folds are fitted in the same passes.
+    model itself. So its folds come near their minima only, in the same passes.
 
     Args:
         estimator, space, y, splits, jobs: see `cross_fit`; there may be no fold.
@@ -118,7 +118,7 @@ def ask_held_out(estimator: Any, space: Any, y: np.ndarray, splits: Splits, jobs
         axes = Axes.along(rows) if min(rows.shape) > AXES_OF else None
         space = Descent(Rows(rows, y, are_unit=True, threads=jobs), axes)
     weights = row_weights(estimator, y, [train for train, _ in some])
-    found = space.minimise(loss_of(estimator, int(y.max()) + 1), estimator.C, weights, tolerance=SCORED)
+    found = space.minimise(loss_of(estimator, int(y.max()) + 1), estimator.C, weights, tolerance=ROUGH)
     return answered_by_passes(space, found, [held for _, held in some])
 
 

@@ -29,7 +29,7 @@ RENEWED = (10, 30)  # steps after which the curvature is measured again, while s
 # about as far where the loss is nearly round; at large C it was up to 40 times as far, and hardly an answer changed.
 EXACT = 1e-4  # of a model that answers
 SCORED = 5e-4  # of models that only score held-out rows: accuracies are within a tenth of a point
-START = 1e-2  # of models to start from
+ROUGH = 1e-2  # of models to start from, and of those that only show how large the scores of held-out rows get
 STILL = 1e-6  # a step that changes no more than this is rounding
 
 
@@ -91,7 +91,7 @@ class Descent:
         """
         renewed: tuple[int, ...] = ()
         if start is None and self.few:
-            near = self.few.minimise(loss, C, weights, None, max(tolerance, START))
+            near = self.few.minimise(loss, C, weights, None, max(tolerance, ROUGH))
             coef = self._first.basis @ near.coef
             start = Minimum(coef, near.intercept - self._first.mean @ coef, 0, True)
         elif start is None:
